@@ -1,0 +1,61 @@
+# The two commands of the README are `make demo` and `make test`.
+# Everything goes into .venv; nothing outside this folder is touched.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The first Python of 3.11 or later; `make demo PYTHON=/path/to/python3` names another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+
+DEMO := svc/nginx --port 30000 --dump examples/nginx-nodeport --via k8s-node1
+
+.PHONY: help demo test lint check bench docs clean
+
+help:
+	@echo 'make demo    trace svc/nginx --port 30000 on a recorded cluster and show the answer'
+	@echo 'make test    run the tests'
+	@echo 'make check   ruff, mypy and the tests'
+	@echo 'make bench   time and memory on large dumps'
+	@echo 'make docs    write docs/findings.md again from the findings themselves'
+	@echo 'make clean   remove what these commands made'
+
+# Status 1 is an answer too: something is not delivered, or a finding is an error. A program that broke off ends with 1
+# as well, but then there is no document.
+demo: $(VENV)/.installed
+	@echo '$$ netk8s trace $(DEMO)'
+	@$(BIN)/netk8s trace $(DEMO) || { [ $$? -eq 1 ] && $(BIN)/netk8s trace $(DEMO) -o json 2>/dev/null | grep -q outcomes; }
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test
+
+bench: $(VENV)/.installed
+	$(BIN)/python bench/run.py
+
+docs: $(VENV)/.installed
+	$(BIN)/python docs/generate_findings.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/data dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { echo 'netk8s needs Python 3.11 or later and found none; name one: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo '$(PYTHON) cannot make an environment: install its venv package (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Installed from this folder as it stands (-e), so an edit needs no second install; pyproject.toml alone does.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,30 @@
+"""From ``--dump`` to a decoded world: the words and the steps that all offline commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from netk8s.cli import Streams
+    from netk8s.model import World
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NODE = "Which node of the dump to start at; also the name of the node that a single file was taken on."
+_UNWRAP = "Join lines that were wrapped when the dump was pasted somewhere."
+
+
+def dump_options(function: F) -> F:
+    """``--node`` and ``--unwrap``."""
+    function = click.option("--unwrap", is_flag=True, help=_UNWRAP)(function)
+    return click.option("--node", metavar="NAME", help=_NODE)(function)
+
+
+def world_of(paths: Sequence[str], streams: Streams, *, node: str | None, unwrap: bool) -> World:
+    """What the dumps say. Raises DecodeError."""
+    from netk8s import decode, snapshot
+
+    return decode.decode(snapshot.read(paths, node=node, stdin=streams.stdin), unwrap=unwrap)

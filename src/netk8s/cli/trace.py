@@ -1,0 +1,150 @@
+"""``netk8s trace``: one packet's ways, from the question to the printed answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from netk8s import render
+from netk8s.cli._input import dump_options, world_of
+
+if TYPE_CHECKING:
+    from netk8s.cli import Streams
+    from netk8s.model import Ask, Report
+
+TEXT_WIDTH = 100
+"""Text is never wider than this, however wide the terminal is: longer lines are hard to read."""
+
+_FOR_PEOPLE = ("text", "wide")
+
+
+@click.command("trace", short_help="Follow a packet to every endpoint it may reach.")
+@click.argument("target")
+@click.option(
+    "--port", metavar="PORT", help="The port that is dialled: a NodePort, a Service port (number or name), a hostPort."
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["tcp", "udp", "sctp"], case_sensitive=False),
+    help="Default: the port's own, else tcp.",
+)
+@click.option(
+    "--from", "source", metavar="SOURCE", help="client (outside the cluster), an IP, pod/NAMESPACE/NAME or node/NAME."
+)
+@click.option("--via", metavar="NODE", help="The node an outside packet enters at, where its address does not say so.")
+@click.option(
+    "--dump",
+    "dumps",
+    metavar="PATH",
+    multiple=True,
+    help="A dump, a folder or archive of dumps, or - for standard input; may be repeated.",
+)
+@dump_options
+@click.option("-n", "--namespace", metavar="NAMESPACE", help="The namespace of a TARGET without one.")
+@click.option(
+    "-o",
+    "--output",
+    "format_",
+    type=click.Choice(render.formats()),
+    default="text",
+    show_default=True,
+    help="How to print the answer.",
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colour; auto: on a terminal, unless NO_COLOR is set.",
+)
+@click.pass_obj
+def command(
+    streams: Streams,
+    target: str,
+    port: str | None,
+    protocol: str | None,
+    source: str | None,
+    via: str | None,
+    dumps: tuple[str, ...],
+    node: str | None,
+    unwrap: bool,
+    namespace: str | None,
+    format_: str,
+    color: str,
+) -> int:
+    """Follow a packet to TARGET: to every endpoint it may reach, with the odds of each, the source address that
+    the endpoint sees, and the rule that rewrote it.
+
+    \b
+    TARGET is one of
+      svc/NAME, svc/NAMESPACE/NAME   a Service; --port says which port
+      pod/NAMESPACE/NAME, node/NAME  with --port
+      IP:PORT, [IPv6]:PORT           an address
+
+    \b
+    Exit status
+      0  every outcome is delivered, and no finding is an error
+      1  some outcome is not delivered, or a finding is an error
+      2  usage                 4  the target was not found
+      3  unreadable input      5  the cluster could not be reached
+      6  the answer is not known
+    """
+    if not dumps:
+        from netk8s.errors import CollectError
+
+        raise CollectError("live clusters are not supported yet in this version; give a dump with --dump PATH")
+    from netk8s.model import Ask
+
+    ask = Ask(target, port, protocol and protocol.lower(), source, via, node, namespace)
+    report = answer(ask, dumps, streams, unwrap=unwrap)
+    people = format_ in _FOR_PEOPLE
+    text = render.render(
+        report,
+        format_,
+        color=people and colored(streams, color),
+        width=width(streams),
+        ascii=people and not streams.unicode,
+    )
+    if people:
+        streams.print(text)
+    else:
+        streams.document(text)
+    return exit_status(report)
+
+
+def answer(ask: Ask, dumps: Sequence[str], streams: Streams, *, unwrap: bool) -> Report:
+    """The whole walk: texts, facts, the question, the ways, their meaning, the findings."""
+    from netk8s import dialects, findings
+    from netk8s.model import Report
+    from netk8s.trace import trace
+
+    world = world_of(dumps, streams, node=ask.node, unwrap=unwrap)
+    traced = dialects.label(world, trace(world, dialects.resolve(world, ask)))
+    return Report(traced, findings.check(world, traced))
+
+
+def exit_status(report: Report) -> int:
+    """0: all delivered and no error; 1: not so; 6: not known, whatever else is."""
+    verdicts = {outcome.verdict for outcome in report.trace.outcomes}
+    if not verdicts or "unknown" in verdicts:
+        return 6
+    failed = verdicts != {"delivered"} or any(finding.severity == "error" for finding in report.findings)
+    return 1 if failed else 0
+
+
+def colored(streams: Streams, wish: str) -> bool:
+    """Colour on a terminal only, and not where the user or the terminal does without (https://no-color.org)."""
+    if wish != "auto":
+        return wish == "always"
+    return streams.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def width(streams: Streams) -> int:
+    """The columns to fill: those of a narrow terminal, else as many as read well."""
+    if not streams.stdout.isatty():
+        return TEXT_WIDTH
+    return min(TEXT_WIDTH, shutil.get_terminal_size((TEXT_WIDTH, 24)).columns)

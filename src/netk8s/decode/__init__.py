@@ -1,0 +1,182 @@
+"""Texts -> facts. A decoder is a module of this package with ``NAME``, ``sniff(dump)`` and ``decode(dump)``.
+
+Formats are recognised by content, never by file name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, cast
+
+from netk8s import plugins
+from netk8s.errors import DecodeError
+from netk8s.model import (
+    Address,
+    At,
+    BaseChain,
+    Cluster,
+    ClusterNode,
+    Coverage,
+    Dump,
+    Endpoint,
+    Fact,
+    FdbEntry,
+    IpSet,
+    Link,
+    Missing,
+    Neighbour,
+    Node,
+    Pod,
+    Route,
+    RoutingRule,
+    ServicePort,
+    Snapshot,
+    Socket,
+    Sysctl,
+    Table,
+    World,
+)
+
+UNNAMED = "node"
+"""The name of the node of a dump that does not say whose it is."""
+
+
+class Decoder(Protocol):
+    """What a module of this package offers."""
+
+    NAME: str
+
+    def sniff(self, dump: Dump) -> bool:
+        """Whether the dump's content is of this format."""
+        ...
+
+    def decode(self, dump: Dump) -> Iterator[Fact]:
+        """The facts of a dump. Raises DecodeError and nothing else."""
+        ...
+
+
+def decoders() -> tuple[Decoder, ...]:
+    """Every format there is a module for."""
+    return tuple(
+        cast(Decoder, m) for m in plugins.modules(__name__) if hasattr(m, "sniff") and hasattr(m, "decode")
+    )
+
+
+def recognise(dump: Dump) -> Decoder | None:
+    """The decoder of a dump by its content, None when it is empty or nothing knows it.
+
+    Raises DecodeError when two formats claim it.
+    """
+    head = bytes(dump.data[:256]).strip()
+    if not head or head == b"[]":
+        return None
+    found = [d for d in decoders() if d.sniff(dump)]
+    if len(found) > 1:
+        names = ", ".join(d.NAME for d in found)
+        raise DecodeError(dump.origin, 0, f"looks like more than one format ({names}); give one command's output a file")
+    return found[0] if found else None
+
+
+def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
+    """All facts of a snapshot by node, and the cluster's objects.
+
+    A dump that no decoder knows is an error when it is the only one, and else a note. ``unwrap`` joins lines that a
+    terminal or a document wrapped. Raises DecodeError.
+    """
+    facts: dict[str, list[Fact]] = {}
+    cluster: list[Fact] = []
+    notes: list[str] = []
+    missing = list(snapshot.missing)
+    unknown: list[Dump] = []
+    only = {d.node for d in snapshot.dumps if d.node is not None}
+    default = next(iter(only)) if len(only) == 1 else UNNAMED
+    for dump in snapshot.dumps:
+        if unwrap and not isinstance(dump.data, bytes):
+            dump = Dump(dump.origin, bytes(dump.data), dump.node)
+        decoder = recognise(dump)
+        if decoder is None and unwrap:
+            decoder = next((d for d in decoders() if hasattr(d, "unwrap") and d.sniff(dump)), None)
+        if decoder is None:
+            if bytes(dump.data[:256]).strip() not in (b"", b"[]"):
+                unknown.append(dump)
+            elif dump.node is not None:
+                facts.setdefault(dump.node, [])
+            continue
+        if unwrap and hasattr(decoder, "unwrap"):
+            dump = decoder.unwrap(dump)
+        for fact in decoder.decode(dump):
+            if isinstance(fact, ServicePort | Endpoint | Pod | ClusterNode):
+                cluster.append(fact)
+            elif isinstance(fact, Coverage) and fact.kind in ("services", "endpoints", "pods", "nodes"):
+                cluster.append(fact)
+            else:
+                facts.setdefault(dump.node or default, []).append(fact)
+    if unknown and not facts and not cluster:
+        first = unknown[0]
+        raise DecodeError(
+            first.origin,
+            1,
+            "not a format netk8s knows; expected the output of iptables-save, ip -j (link, addr, route, rule, neigh), "
+            "bridge -j fdb, sysctl, ss, nft, ipset save or kubectl get -o json",
+        )
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        notes.append(f"not read, being of no format that netk8s knows: {unknown[0].origin}{more}")
+    if not facts and not cluster:
+        where = snapshot.dumps[0].origin if snapshot.dumps else "the input"
+        raise DecodeError(where, 0, "holds nothing; expected at least one dump")
+    nodes = {name: _node(name, facts[name], notes) for name in sorted(facts)}
+    return World(nodes, _cluster(cluster), tuple(missing), tuple(notes))
+
+
+def _node(name: str, facts: list[Fact], notes: list[str]) -> Node:
+    tables = _tables([f for f in facts if isinstance(f, Table)], notes)
+    return Node(
+        name,
+        tables=tables,
+        base_chains=tuple(dict.fromkeys(f for f in facts if isinstance(f, BaseChain))),
+        sets=tuple(f for f in facts if isinstance(f, IpSet)),
+        links=tuple(f for f in facts if isinstance(f, Link)),
+        addresses=tuple(f for f in facts if isinstance(f, Address)),
+        routes=tuple(f for f in facts if isinstance(f, Route)),
+        rules=tuple(f for f in facts if isinstance(f, RoutingRule)),
+        neighbours=tuple(f for f in facts if isinstance(f, Neighbour)),
+        fdb=tuple(f for f in facts if isinstance(f, FdbEntry)),
+        sysctls={f.name: f for f in facts if isinstance(f, Sysctl)},
+        sockets=tuple(f for f in facts if isinstance(f, Socket)),
+        covered=frozenset(f.kind for f in facts if isinstance(f, Coverage)),
+    )
+
+
+def _tables(found: list[Table], notes: list[str]) -> tuple[Table, ...]:
+    """One table per family, backend and name. Two dumps of the same one cannot both be true."""
+    seen: dict[tuple[int, str, str], Table] = {}
+    for table in found:
+        key = (table.family, table.backend, table.name)
+        if key in seen:
+            raise DecodeError(
+                table.at.origin,
+                table.at.line,
+                f"a second {table.name} table of IPv{table.family} for one node (the first is at {seen[key].at}); "
+                "give each node's dumps in a folder of its own, or leave one of them out",
+            )
+        seen[key] = table
+        if table.headless:
+            notes.append(
+                f"{table.at.origin} has no *table lines: table {table.name} is inferred from what its chains do, and "
+                "tables that the dump does not have are taken as empty"
+            )
+    return tuple(seen.values())
+
+
+def _cluster(facts: list[Fact]) -> Cluster:
+    return Cluster(
+        services=tuple(f for f in facts if isinstance(f, ServicePort)),
+        endpoints=tuple(f for f in facts if isinstance(f, Endpoint)),
+        pods=tuple(f for f in facts if isinstance(f, Pod)),
+        nodes=tuple(f for f in facts if isinstance(f, ClusterNode)),
+        covered=frozenset(f.kind for f in facts if isinstance(f, Coverage)),
+    )
+
+
+__all__ = ["At", "Decoder", "Missing", "decode", "decoders", "recognise"]

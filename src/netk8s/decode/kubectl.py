@@ -1,0 +1,273 @@
+"""``kubectl get … -o json`` or ``-o yaml``: Services, EndpointSlices, Pods and Nodes of the API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from netk8s.decode._json import JsonObject, clean, head, kind, outer_keys, values
+from netk8s.decode._text import first_lines
+from netk8s.decode._yaml import YamlObject, documents
+from netk8s.errors import DecodeError
+from netk8s.model import (
+    SCTP,
+    TCP,
+    UDP,
+    Addr,
+    At,
+    ClusterNode,
+    Coverage,
+    Dump,
+    Endpoint,
+    Fact,
+    Pod,
+    ServicePort,
+)
+
+NAME = "kubectl"
+COMMAND = "kubectl get services,endpointslices,pods,nodes -A -o json"
+
+_PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
+_COVERS = {"Service": "services", "EndpointSlice": "endpoints", "Pod": "pods", "Node": "nodes"}
+_YAML = re.compile(r"(?:apiVersion|kind|items|metadata):(?:\s|$)")
+_JSON_START = re.compile(rb"\s*\{")
+
+
+def sniff(dump: Dump) -> bool:
+    """An outer JSON object with ``apiVersion``, or YAML that begins as an API object does."""
+    keys = outer_keys(dump, "{")
+    if keys:
+        return "apiVersion" in keys
+    found = [line for line in first_lines(dump) if line != "---" and not line.startswith("#")]
+    return bool(found) and _YAML.match(found[0]) is not None
+
+
+def decode(dump: Dump) -> Iterator[Fact]:
+    """ServicePort, Endpoint, Pod and ClusterNode facts, and a Coverage for each kind that a list has or is for.
+
+    Coverage kinds are services, endpoints, pods and nodes. An object by itself covers nothing, nor does an empty
+    list that does not say of what. Objects of other kinds are passed over; so are Services of type ExternalName
+    and EndpointSlices of type FQDN, which no rule is made of. Raises DecodeError.
+    """
+    found = values(dump, COMMAND) if _JSON_START.match(head(dump)) else documents(dump)
+    covered: set[str] = set()
+    for at, value in found:
+        if not isinstance(value, dict):
+            raise DecodeError(at.origin, at.line, f"expected an API object, found {kind(value)}; use `{COMMAND}`")
+        outer = JsonObject(value, at, "")
+        name = outer.text("kind") or ""
+        if "items" not in value and not name.endswith("List"):
+            yield from _object(outer, name)
+            continue
+        listed = name.removesuffix("List")
+        for item in outer.children("items"):
+            item = _with_line(item)
+            own = item.text("kind") or listed
+            yield from _cover(own, covered, at)
+            yield from _object(item, own)
+        yield from _cover(listed, covered, at)
+
+
+def _with_line(item: JsonObject) -> JsonObject:
+    if isinstance(item.members, YamlObject):
+        return JsonObject(item.members, At(item.at.origin, item.members.line), item.path)
+    return item
+
+
+def _cover(name: str, covered: set[str], at: At) -> Iterator[Fact]:
+    what = _COVERS.get(name)
+    if what is not None and what not in covered:
+        covered.add(what)
+        yield Coverage(what, At(at.origin))
+
+
+def _object(item: JsonObject, name: str) -> Iterator[Fact]:
+    if name == "Service":
+        yield from _service(item)
+    elif name == "EndpointSlice":
+        yield from _slice(item)
+    elif name == "Pod":
+        yield _pod(item)
+    elif name == "Node":
+        yield _node(item)
+
+
+def _metadata(item: JsonObject) -> JsonObject:
+    found = item.child("metadata")
+    if found is None:
+        raise item.wrong("metadata", "the object's metadata")
+    return found
+
+
+def _part(item: JsonObject, key: str) -> JsonObject:
+    """spec or status: an object that has none is as one whose is empty."""
+    return item.child(key) or JsonObject({}, item.at, f"{item.path}.{key}" if item.path else key)
+
+
+def _labels(metadata: JsonObject) -> dict[str, str]:
+    labels = metadata.child("labels")
+    return {clean(name): labels.text(name) or "" for name in labels.members} if labels else {}
+
+
+def _protocol(port: JsonObject) -> int:
+    found = _PROTOCOLS.get(port.text("protocol") or "TCP")
+    if found is None:
+        raise port.wrong("protocol", "TCP, UDP or SCTP")
+    return found
+
+
+def _service(item: JsonObject) -> Iterator[ServicePort]:
+    metadata, spec = _metadata(item), _part(item, "spec")
+    sort = spec.text("type") or "ClusterIP"
+    if sort == "ExternalName":
+        return
+    balancer = _part(_part(item, "status"), "loadBalancer")
+    vips: list[Addr] = []
+    proxied: list[Addr] = []
+    for ingress in balancer.children("ingress"):
+        # An ingress by hostname alone gives kube-proxy nothing to write a rule for.
+        ip = ingress.addr("ip")
+        if ip is not None:
+            (proxied if ingress.text("ipMode") == "Proxy" else vips).append(ip)
+    config = spec.child("sessionAffinityConfig")
+    client = config.child("clientIP") if config else None
+    cluster_ips = _cluster_ips(spec)
+    for port in spec.children("ports"):
+        number = port.number("port", 1, 65535)
+        if number is None:
+            raise port.wrong("port", "the port of the Service")
+        yield ServicePort(
+            namespace=metadata.text("namespace") or "default",
+            service=metadata.need("name"),
+            name=port.text("name") or "",
+            protocol=_protocol(port),
+            port=number,
+            target_port=port.word("targetPort") or str(number),
+            node_port=port.number("nodePort", 0, 65535) or None,
+            type=sort,
+            cluster_ips=cluster_ips,
+            external_ips=spec.addrs("externalIPs"),
+            lb_ips=tuple(vips),
+            lb_ips_proxy=tuple(proxied),
+            lb_source_ranges=tuple(text.strip() for text in spec.texts("loadBalancerSourceRanges")),
+            external_policy=spec.text("externalTrafficPolicy") or "Cluster",
+            internal_policy=spec.text("internalTrafficPolicy") or "Cluster",
+            affinity=spec.text("sessionAffinity") or "None",
+            affinity_seconds=client.number("timeoutSeconds") if client else None,
+            health_check_node_port=spec.number("healthCheckNodePort", 0, 65535) or None,
+            at=item.at,
+        )
+
+
+def _cluster_ips(spec: JsonObject) -> tuple[Addr, ...]:
+    """The cluster IPs, () for a headless Service; before dual stack (1.20) there was ``clusterIP`` alone."""
+    words = spec.texts("clusterIPs") or tuple(word for word in (spec.text("clusterIP"),) if word is not None)
+    try:
+        return tuple(ip_address(word) for word in words if word not in ("None", ""))
+    except ValueError:
+        key = "clusterIPs" if spec.texts("clusterIPs") else "clusterIP"
+        raise spec.wrong(key, 'IP addresses or "None"') from None
+
+
+def _slice(item: JsonObject) -> Iterator[Endpoint]:
+    metadata = _metadata(item)
+    service = _labels(metadata).get("kubernetes.io/service-name")
+    if not service or item.text("addressType") == "FQDN":
+        return
+    namespace = metadata.text("namespace") or "default"
+    ports = []
+    for port in item.children("ports"):
+        # kube-proxy has no use for a port that is not set ("all ports") and leaves it out
+        # (pkg/proxy/endpointslicecache.go).
+        number = port.number("port", 0, 65535)
+        if number:
+            ports.append((port.text("name") or "", _protocol(port), number))
+    for endpoint in item.children("endpoints"):
+        addresses = endpoint.addrs("addresses")
+        if not addresses:
+            continue
+        conditions = _part(endpoint, "conditions")
+        # Not set means: ready as far as anybody knows, and serving as long as ready (discovery/v1, EndpointConditions).
+        ready = conditions.flag("ready") is not False
+        serving = conditions.flag("serving")
+        target = endpoint.child("targetRef")
+        topology = _part(endpoint, "deprecatedTopology" if "deprecatedTopology" in endpoint.members else "topology")
+        for name, protocol, number in ports:
+            yield Endpoint(
+                namespace=namespace,
+                service=service,
+                port_name=name,
+                protocol=protocol,
+                # The addresses of one endpoint are fungible, and kube-proxy takes the first.
+                ip=addresses[0],
+                port=number,
+                node=endpoint.text("nodeName") or topology.text("kubernetes.io/hostname"),
+                pod=_pod_name(target, namespace),
+                ready=ready,
+                serving=ready if serving is None else serving,
+                terminating=conditions.flag("terminating") is True,
+                zone=endpoint.text("zone") or topology.text("topology.kubernetes.io/zone"),
+                hints=_hints(endpoint),
+                at=item.at,
+            )
+
+
+def _pod_name(target: JsonObject | None, namespace: str) -> str | None:
+    if target is None or target.text("kind") != "Pod":
+        return None
+    return f"{target.text('namespace') or namespace}/{target.need('name')}"
+
+
+def _hints(endpoint: JsonObject) -> tuple[str, ...]:
+    """Zones by name, nodes as ``node/NAME``: a zone is a label's value and has no slash."""
+    hints = endpoint.child("hints")
+    if hints is None:
+        return ()
+    zones = (zone.need("name") for zone in hints.children("forZones"))
+    nodes = (f"node/{node.need('name')}" for node in hints.children("forNodes"))
+    return (*zones, *nodes)
+
+
+def _pod(item: JsonObject) -> Pod:
+    metadata, spec, status = _metadata(item), _part(item, "spec"), _part(item, "status")
+    ips = [
+        ip for ip in (status.addr("podIP"), *(each.addr("ip") for each in status.children("podIPs"))) if ip is not None
+    ]
+    ports: list[tuple[str, int, int, int | None, str]] = []
+    # An init container that is restarted always is a sidecar and has ports as any other (1.28).
+    sidecars = (each for each in spec.children("initContainers") if each.text("restartPolicy") == "Always")
+    for container in (*spec.children("containers"), *sidecars):
+        for port in container.children("ports"):
+            number = port.number("containerPort", 1, 65535)
+            if number is None:
+                raise port.wrong("containerPort", "the port of the container")
+            host = port.number("hostPort", 0, 65535) or None
+            ports.append((port.text("name") or "", number, _protocol(port), host, port.text("hostIP") or ""))
+    return Pod(
+        namespace=metadata.text("namespace") or "default",
+        name=metadata.need("name"),
+        node=spec.text("nodeName") or None,
+        # podIP is the first of podIPs.
+        ips=tuple(dict.fromkeys(ips)),
+        host_network=spec.flag("hostNetwork") is True,
+        phase=status.text("phase") or "Unknown",
+        ports=tuple(ports),
+        labels=tuple(sorted(_labels(metadata).items())),
+        at=item.at,
+    )
+
+
+def _node(item: JsonObject) -> ClusterNode:
+    metadata, spec, status = _metadata(item), _part(item, "spec"), _part(item, "status")
+    labels = _labels(metadata)
+    cidr = spec.text("podCIDR")
+    single = JsonObject({"podCIDR": [cidr]}, spec.at, spec.path).nets("podCIDR") if cidr else ()
+    return ClusterNode(
+        name=metadata.need("name"),
+        addresses=tuple((each.need("type"), each.need("address")) for each in status.children("addresses")),
+        pod_cidrs=spec.nets("podCIDRs") or single,
+        zone=labels.get("topology.kubernetes.io/zone") or labels.get("failure-domain.beta.kubernetes.io/zone"),
+        kube_proxy_version=_part(status, "nodeInfo").text("kubeProxyVersion") or None,
+        at=item.at,
+    )

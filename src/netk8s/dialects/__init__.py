@@ -1,0 +1,78 @@
+"""What Kubernetes software means by its names. A dialect is a module of this package; its file being there is enough.
+
+A dialect may offer ``programmed(node, cluster, mention, port)``, ``pod_network(node, family)``, ``complete(table)``
+and ``means(step)``; see ``kube_proxy_iptables``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from types import ModuleType
+
+from netk8s import plugins
+from netk8s.dialects._question import resolve
+from netk8s.model import Cluster, Hop, Node, Programmed, Step, Trace, World
+
+
+def dialects() -> list[ModuleType]:
+    """Every dialect there is a module for."""
+    return plugins.modules(__name__)
+
+
+def complete(world: World) -> World:
+    """The world with what a headless dump leaves out and its writer always has, each said in the notes."""
+    nodes: dict[str, Node] = {}
+    notes = list(world.notes)
+    for name, node in world.nodes.items():
+        tables = []
+        for table in node.tables:
+            for dialect in dialects():
+                found = dialect.complete(table) if hasattr(dialect, "complete") else None
+                if found is not None:
+                    table, note = found
+                    notes.append(note)
+            tables.append(table)
+        nodes[name] = replace(node, tables=tuple(tables))
+    return replace(world, nodes=nodes, notes=tuple(notes))
+
+
+def programmed(world: World) -> tuple[Programmed, ...]:
+    """Every Service port that the rules of every node have."""
+    return tuple(p for node in world.nodes.values() for p in _programmed(node, world.cluster))
+
+
+def _programmed(node: Node, cluster: Cluster) -> Iterator[Programmed]:
+    for dialect in dialects():
+        if hasattr(dialect, "programmed"):
+            yield from dialect.programmed(node, cluster)
+
+
+def label(world: World, trace: Trace) -> Trace:
+    """The trace with each step's meaning in the words of who wrote the rule."""
+    del world
+    known: dict[int, Step] = {}
+
+    def named(step: Step) -> Step:
+        found = known.get(id(step))
+        if found is None:
+            found = known[id(step)] = step if step.means else replace(step, means=_means(step))
+        return found
+
+    def hops(items: tuple[Hop, ...]) -> tuple[Hop, ...]:
+        return tuple(replace(hop, steps=tuple(named(step) for step in hop.steps)) for hop in items)
+
+    ways = tuple(replace(way, hops=hops(way.hops), reply_hops=hops(way.reply_hops)) for way in trace.ways)
+    return replace(trace, ways=ways)
+
+
+def _means(step: Step) -> str:
+    for dialect in dialects():
+        if hasattr(dialect, "means"):
+            text: str = dialect.means(step)
+            if text:
+                return text
+    return ""
+
+
+__all__ = ["complete", "dialects", "label", "programmed", "resolve"]

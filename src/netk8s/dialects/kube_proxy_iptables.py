@@ -1,0 +1,364 @@
+"""kube-proxy's iptables mode: what its chains, hashes and comments say of Services.
+
+Layouts of kube-proxy 1.9 to 1.36: pkg/proxy/iptables/proxier.go. The hash is the one of servicePortChainName there.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from ipaddress import ip_address, ip_network
+
+from netk8s.model import (
+    PROTOCOL_NAMES,
+    Addr,
+    At,
+    Backend,
+    Chain,
+    Cluster,
+    Match,
+    Node,
+    Option,
+    Programmed,
+    Rule,
+    Rules,
+    Step,
+    Table,
+    Target,
+)
+
+NAME = "kube-proxy (iptables)"
+
+HASHED = re.compile(r"KUBE-(SVC|SVL|EXT|FW|XLB|SEP)-([A-Z2-7]{16})")
+_COMMENT = re.compile(
+    r"(?:^|for )(?P<service>[a-z0-9.-]+/[a-z0-9.-]+)(?::(?P<port>[a-zA-Z0-9-]*))?"
+    r"(?P<rest> cluster IP| external IP| loadbalancer IP| has no endpoints| has no local endpoints| -> .*"
+    r"| external destinations| LB IP.*| traffic not accepted .*| health check node port)?$"
+)
+_KINDS = {" cluster IP": "ClusterIP", " external IP": "ExternalIP", " loadbalancer IP": "LoadBalancer"}
+_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132, "6": 6, "17": 17, "132": 132}
+
+
+def chain_hash(service: str, port_name: str, protocol: str, endpoint: str = "", *, colon: bool = False) -> str:
+    """The 16 letters of a chain name: base32(sha256(namespace/name[:port] + protocol [+ endpoint])).
+
+    ``service`` is "namespace/name", ``protocol`` in lower case, ``endpoint`` "ip:port" or "[ip]:port" for a KUBE-SEP.
+    ``colon``: an unnamed port as kube-proxy up to 1.18 wrote it, with the colon kept.
+    """
+    name = f"{service}:{port_name}" if port_name or colon else service
+    digest = hashlib.sha256((name + protocol + endpoint).encode()).digest()
+    return base64.b32encode(digest)[:16].decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a comment or a hash says: "namespace/name", the port's name, and the rest of the comment."""
+
+    service: str
+    port_name: str
+    rest: str = ""
+
+
+def named(comment: str | None) -> Named | None:
+    """The Service of a comment, None when it names none."""
+    found = _COMMENT.search(comment) if comment else None
+    if found is None:
+        return None
+    return Named(found["service"], found["port"] or "", found["rest"] or "")
+
+
+def _option(rule: Rule, name: str) -> Option | None:
+    for match in rule.matches:
+        for option in match.options:
+            if option.name == name and not option.negated:
+                return option
+    return None
+
+
+def _destination(rule: Rule) -> Addr | None:
+    option = _option(rule, "-d")
+    if option is None:
+        return None
+    try:
+        net = ip_network(option.values[0], strict=False)
+    except ValueError:
+        return None
+    return net.network_address if net.prefixlen == net.max_prefixlen else None
+
+
+def _port(rule: Rule) -> int | None:
+    option = _option(rule, "--dport")
+    return int(option.values[0]) if option is not None and option.values[0].isdecimal() else None
+
+
+def _protocol(rule: Rule) -> int:
+    option = _option(rule, "-p")
+    return _NUMBERS.get(option.values[0].lower(), 0) if option is not None else 0
+
+
+def nat(node: Node, family: int | None = None) -> Iterator[Table]:
+    """The nat tables that hold kube-proxy's chains."""
+    for table in node.tables:
+        if table.name == "nat" and family in (None, table.family) and "KUBE-SERVICES" in table.chains:
+            yield table
+
+
+# ---------------------------------------------------------------- what is programmed
+
+
+def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None = None) -> Iterator[Programmed]:
+    """Every way to dial a Service that the node's rules have.
+
+    ``mention`` and ``port`` narrow the search to rules whose text contains it, or to that port: the answer for one
+    Service of a large dump does not decode the others.
+    """
+    pods = {ip: f"{p.namespace}/{p.name}" for p in cluster.pods for ip in p.ips if not p.host_network}
+    hashes = _hashes(cluster)
+    for table in nat(node):
+        for chain in ("KUBE-SERVICES", "KUBE-NODEPORTS"):
+            if chain in table.chains:
+                for rule in _some(table.chains[chain].rules, mention, port, chain):
+                    found = _row(node, table, rule, hashes)
+                    if found is not None and found.chain not in ("KUBE-NODEPORTS", "KUBE-MARK-MASQ"):
+                        yield replace(found, backends=tuple(_backends(table, found.chain, pods)), affinity=_sticky(table, found.chain))
+    for table in node.tables:
+        if table.name != "filter":
+            continue
+        for chain in ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES"):
+            if chain in table.chains:
+                for rule in _some(table.chains[chain].rules, mention, port, chain):
+                    if rule.target is not None and rule.target.name in ("REJECT", "DROP"):
+                        found = _row(node, table, rule, hashes)
+                        if found is not None:
+                            yield replace(found, verdict=rule.target.name, chain=rule.chain)
+
+
+def _some(rules: Rules, mention: str, port: int | None, chain: str) -> Iterator[Rule]:
+    if mention:
+        yield from rules.mentioning(mention)
+    elif port is not None:
+        yield from rules.mentioning(f"--dport {port} ")
+    else:
+        yield from rules
+
+
+def _row(node: Node, table: Table, rule: Rule, hashes: dict[str, Named]) -> Programmed | None:
+    port = _port(rule)
+    if port is None or rule.target is None:
+        return None
+    name = named(rule.comment) or hashes.get(rule.target.name[-16:])
+    address = _destination(rule)
+    kind = _KINDS.get(name.rest if name else "", "NodePort" if address is None else "ClusterIP")
+    if rule.comment is not None and table.name == "filter" and address is not None:
+        kind = "ClusterIP" if rule.chain == "KUBE-SERVICES" else "LoadBalancer"
+    return Programmed(
+        node.name, name.service if name else "", name.port_name if name else "", _protocol(rule), kind, address, port,
+        rule.target.name, (), at=rule.at,
+    )  # fmt: skip
+
+
+def _hashes(cluster: Cluster) -> dict[str, Named]:
+    """Chain hashes of the API's Services, for rules without a comment."""
+    out = {}
+    for s in cluster.services:
+        name = f"{s.namespace}/{s.service}"
+        protocol = PROTOCOL_NAMES.get(s.protocol, str(s.protocol))
+        for colon in (False, True) if not s.name else (False,):
+            out[chain_hash(name, s.name, protocol, colon=colon)] = Named(name, s.name)
+    return out
+
+
+def _balance(table: Table, name: str, depth: int = 0) -> Iterator[tuple[Rule, Fraction]]:
+    """Rules of a service chain that jump to an endpoint chain, with the odds of each for a new client."""
+    chain = table.chains.get(name)
+    if chain is None or depth > 4:
+        return
+    left = Fraction(1)
+    for rule in chain.rules:
+        target = rule.target.name if rule.target else ""
+        if any(m.module == "recent" for m in rule.matches):
+            continue
+        if target.startswith("KUBE-SEP-"):
+            share = _odds(rule)
+            yield rule, left * share
+            left *= 1 - share
+        elif HASHED.fullmatch(target) and not _conditional(rule) and left == 1:
+            yield from _balance(table, target, depth + 1)
+            return
+
+
+def _conditional(rule: Rule) -> bool:
+    return any(m.module not in ("comment", "tcp", "udp", "sctp") and (m.module or m.options[0].name != "-p") for m in rule.matches)
+
+
+def _odds(rule: Rule) -> Fraction:
+    option = _option(rule, "--probability")
+    if option is None:
+        return Fraction(1)
+    try:
+        exact = Fraction(option.values[0])
+    except (ValueError, ZeroDivisionError):
+        return Fraction(1)
+    if exact <= 0:
+        return Fraction(0)
+    near = Fraction(1, round(1 / exact)) if exact < 1 else Fraction(1)
+    return near if abs(near - exact) < Fraction(1, 100000) else exact
+
+
+def _backends(table: Table, chain: str, pods: dict[Addr, str]) -> Iterator[Backend]:
+    for rule, odds in _balance(table, chain):
+        if rule.target is None:
+            continue
+        for there in table.chains[rule.target.name].rules if rule.target.name in table.chains else ():
+            if there.target is not None and there.target.name == "DNAT":
+                option = next((o for o in there.target.options if o.name == "--to-destination"), None)
+                where = host_port(option.values[0]) if option else None
+                if where is not None:
+                    yield Backend(where[0], where[1], odds, rule.target.name, pods.get(where[0]), there.at)
+
+
+def _sticky(table: Table, chain: str) -> bool:
+    found = table.chains.get(chain)
+    if found is None:
+        return False
+    for rule in found.rules:
+        if any(m.module == "recent" for m in rule.matches):
+            return True
+        if rule.target is not None and rule.target.name.startswith("KUBE-SV") and _sticky(table, rule.target.name):
+            return True
+    return False
+
+
+def host_port(text: str) -> tuple[Addr, int | None] | None:
+    """"10.0.0.1:80", "[fd00::1]:80" as address and port; None for anything else."""
+    host, _, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+    try:
+        return ip_address(host.strip("[]") if host else text), int(port) if port else None
+    except ValueError:
+        return None
+
+
+# ---------------------------------------------------------------- the network of the pods, hooks left out of a dump
+
+
+def pod_network(node: Node, family: int) -> str | None:
+    """The cluster CIDR that kube-proxy's rules carry: the ``! -s`` of a KUBE-SVC or KUBE-SERVICES mark rule."""
+    for table in nat(node, family):
+        names = ["KUBE-SERVICES", *(n for n in _few(table, 200) if n.startswith("KUBE-SV"))]
+        for name in names:
+            chain = table.chains.get(name)
+            for rule in chain.rules.mentioning("KUBE-MARK-MASQ") if chain else ():
+                for match in rule.matches:
+                    for option in match.options:
+                        if option.name == "-s" and option.negated:
+                            return option.values[0]
+    return None
+
+
+def _few(table: Table, most: int) -> Iterator[str]:
+    for i, name in enumerate(table.chains):
+        if i >= most:
+            return
+        yield name
+
+
+_HOOK_JUMPS = (("PREROUTING", "KUBE-SERVICES"), ("OUTPUT", "KUBE-SERVICES"), ("POSTROUTING", "KUBE-POSTROUTING"))
+
+
+class _Listed:
+    """A handful of rules, all decoded."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self._rules = rules
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self._rules)
+
+    def relevant(self, daddr: str, protocol: str, dport: int | None) -> tuple[Rule, ...]:
+        return self._rules
+
+    def mentioning(self, text: str) -> tuple[Rule, ...]:
+        return tuple(r for r in self._rules if text in r.raw)
+
+
+def complete(table: Table) -> tuple[Table, str] | None:
+    """A nat table whose dump has kube-proxy's chains and no built-in ones, with the jumps kube-proxy makes to them.
+
+    Returns the table and the assumption in words; None when nothing is to add.
+    """
+    builtin = ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")
+    if not table.headless or table.name != "nat" or any(name in table.chains for name in builtin):
+        return None
+    if "KUBE-SERVICES" not in table.chains:
+        return None
+    added: dict[str, Chain] = {}
+    for hook, target in _HOOK_JUMPS:
+        if target in table.chains:
+            at = At(table.at.origin)
+            rule = Rule(hook, (Match("comment", (Option("--comment", ("assumed by netk8s",)),)),), Target(target), at,
+                        f"-A {hook} -j {target}", "assumed by netk8s")  # fmt: skip
+            added[hook] = Chain(hook, "ACCEPT", _Listed((rule,)), at, declared=False)
+    words = "; ".join(f"{hook} → {target}" for hook, target in _HOOK_JUMPS if hook in added)
+    text = f"{table.at.origin} has no built-in chains: kube-proxy's usual jumps are taken to be there ({words})"
+    return replace(table, chains={**dict(table.chains.items()), **added}), text
+
+
+# ---------------------------------------------------------------- words for steps
+
+
+_FIXED = {
+    "KUBE-SERVICES": "Service lookup",
+    "KUBE-NODEPORTS": "NodePort lookup",
+    "KUBE-POSTROUTING": "masquerade what is marked",
+    "KUBE-MARK-MASQ": "mark for masquerade",
+    "KUBE-MARK-DROP": "mark for drop",
+    "KUBE-FORWARD": "let Service traffic be forwarded",
+    "KUBE-FIREWALL": "drop what is marked, and 127.0.0.0/8 from outside",
+    "KUBE-EXTERNAL-SERVICES": "Services without usable endpoints, dialled from outside",
+    "KUBE-PROXY-FIREWALL": "LoadBalancer source ranges",
+}
+
+
+def means(step: Step) -> str:
+    """What a step is for in kube-proxy's words, "" when the rule is not kube-proxy's."""
+    rule = step.detail
+    if rule is None:
+        return ""
+    target = rule.target.name if rule.target else ""
+    service = named(rule.comment)
+    who = f"{service.service}{f':{service.port_name}' if service.port_name else ''}" if service else ""
+    found = HASHED.fullmatch(target)
+    if found:
+        kind = found[1]
+        if kind == "SEP":
+            where = rule.comment.partition(" -> ")[2] if rule.comment else ""
+            return f"endpoint {where}".strip() if where else f"an endpoint of {who}" if who else "an endpoint"
+        return {
+            "SVC": f"Service {who}: all endpoints",
+            "SVL": f"Service {who}: endpoints of this node",
+            "EXT": f"Service {who}: traffic from outside",
+            "FW": f"Service {who}: LoadBalancer source ranges",
+            "XLB": f"Service {who}: externalTrafficPolicy Local",
+        }[kind].replace("Service :", "Service:")
+    if rule.chain == "KUBE-POSTROUTING":
+        return {
+            "RETURN": "not marked: leave the source as it is",
+            "MARK": "take the mark off again",
+            "MASQUERADE": "masquerade what is marked",
+        }.get(target, "")
+    if rule.chain == "KUBE-MARK-MASQ":
+        return "marked for masquerade"
+    if target == "DNAT" and rule.chain.startswith("KUBE-SEP-"):
+        return "the endpoint is the new destination"
+    if target in _FIXED:
+        return _FIXED[target]
+    if rule.chain in _FIXED and service is not None:
+        return f"{who}{service.rest}"
+    return _FIXED.get(rule.chain, "") if rule.chain.startswith("KUBE-") else ""

@@ -1,0 +1,731 @@
+"""Matches of iptables rules: does this packet match, by certainty, by dice, or unknown.
+
+Each function takes one :class:`netk8s.model.Match` and the :class:`Seen` it is asked about. Sources: Linux
+net/netfilter/xt_*.c, net/ipv4/netfilter/ip_tables.c (ip_packet_match), net/ipv6/netfilter/ip6_tables.c.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from netk8s.kernel import ipsets
+from netk8s.kernel.flight import Flight
+from netk8s.kernel.netns import Netns
+from netk8s.kernel.routing import network
+from netk8s.model import (
+    ICMP,
+    ICMPV6,
+    PROTOCOL_NAMES,
+    SCTP,
+    TCP,
+    UDP,
+    Addr,
+    Match,
+    Option,
+    Question,
+    Rule,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A match that holds if the question's answer is ``wanted``."""
+
+    question: Question
+    wanted: bool = True
+
+
+Truth = bool | Fraction | Ask
+"""Certain, by dice (the odds that it matches), or open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a match is asked about: the packet in flight, the hook, the node and the rule."""
+
+    flight: Flight
+    hook: str
+    netns: Netns
+    rule: Rule
+
+    def ask(
+        self, what: str, otherwise: str = "", default: bool | None = None, key: str = "", memory: bool = False
+    ) -> Ask:
+        """An open match. ``what`` completes "if …" for a packet that matches."""
+        return Ask(
+            Question(
+                f"{self.netns.name}:{key or f'{self.rule.at}:{what}'}",
+                what,
+                otherwise or f"it is not so that {what}",
+                default,
+                memory,
+            )
+        )
+
+
+def negate(truth: Truth) -> Truth:
+    if isinstance(truth, bool):
+        return not truth
+    if isinstance(truth, Fraction):
+        return 1 - truth
+    return Ask(truth.question, not truth.wanted)
+
+
+def conditions(rule: Rule, seen: Seen) -> list[Fraction | Ask] | None:
+    """What is left open of a rule's matches: None if one certainly fails, [] if all certainly hold."""
+    out: list[Fraction | Ask] = []
+    for match in rule.matches:
+        test = _MODULES.get(match.module)
+        for truth in test(match, seen) if test is not None else (_not_understood(match, seen),):
+            if truth is False:
+                return None
+            if truth is not True:
+                out.append(truth)
+    return out
+
+
+def _not_understood(match: Match, seen: Seen) -> Truth:
+    words = " ".join([f"-m {match.module}", *(w for o in match.options for w in (o.name, *o.values))])
+    return seen.ask(f"the packet matches “{words}”, which netk8s does not understand", f"it does not match “{words}”")
+
+
+Test = Callable[[Match, Seen], Iterable[Truth]]
+
+
+def _each(test: Callable[[Option, Seen], Truth]) -> Test:
+    """A match whose options all have to hold, each negated by its own ``!``."""
+
+    def run(match: Match, seen: Seen) -> Iterable[Truth]:
+        for option in match.options:
+            truth = test(option, seen)
+            yield negate(truth) if option.negated else truth
+
+    return run
+
+
+# ---------------------------------------------------------------- built-in options
+
+
+@lru_cache(maxsize=65536)
+def _net(text: str) -> tuple[int, int, int] | None:
+    """(version, mask, network) of an address as written; None when it is none. Cached: dumps repeat addresses."""
+    net = network(text)
+    if net is None:
+        return None
+    return net.version, int(net.netmask), int(net.network_address)
+
+
+def holds(text: str, address: Addr) -> bool | None:
+    """Whether an address lies in a network as a rule writes it; None when the text is no network."""
+    net = _net(text)
+    if net is None:
+        return None
+    return net[0] == address.version and int(address) & net[1] == net[2]
+
+
+def device_matches(pattern: str, name: str | None) -> bool:
+    """Interface patterns: a trailing + stands for anything, a hook without the device has the name ""."""
+    name = name or ""
+    return name.startswith(pattern[:-1]) if pattern.endswith("+") else name == pattern
+
+
+def protocol_number(word: str) -> int | None:
+    """Number of a protocol word; 0 for "all"."""
+    word = word.lower()
+    if word.isdecimal():
+        return int(word)
+    return {"all": 0, "icmpv6": ICMPV6, "ipv6-icmp": ICMPV6, "ipencap": 4, "ospfigp": 89}.get(word, _NUMBERS.get(word))
+
+
+_NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
+
+
+def _builtin(option: Option, seen: Seen) -> Truth:
+    flight = seen.flight
+    name, value = option.name, option.values[0] if option.values else ""
+    if name in ("-s", "-d"):
+        inside = holds(value, flight.packet.src if name == "-s" else flight.packet.dst)
+        if inside is None:
+            return seen.ask(f"“{name} {value}” holds the packet's address")
+        if name == "-s" and not flight.src_known:
+            return seen.ask(f"the source address that an earlier rule gave the packet is in {value}")
+        return inside
+    if name in ("-i", "-o"):
+        device, known = (flight.iif, flight.iif_known) if name == "-i" else (flight.oif, flight.oif_known)
+        if known or value == "+":
+            return device_matches(value, device)
+        if value == "lo":
+            return False
+        direction = "comes in" if name == "-i" else "leaves"
+        return seen.ask(
+            f"the packet {direction} by {value} on {seen.netns.name}",
+            f"the packet does not {'come in' if name == '-i' else 'leave'} by {value} on {seen.netns.name}",
+            default=False,
+            key=f"{name}:{value}",
+        )
+    if name == "-p":
+        number = protocol_number(value)
+        if number is None:
+            return seen.ask(f"the packet is of protocol {value}")
+        return number in (0, flight.packet.protocol)
+    # -f: second and later fragments; the packets that are followed here are whole.
+    return False
+
+
+# ---------------------------------------------------------------- ports, flags, ICMP
+
+_EPHEMERAL = (1024, 65535)
+
+
+def port_range(text: str) -> tuple[int, int] | None:
+    """"80", "1024:2048", ":80", "80:" as a range; None for a service name or nonsense."""
+    low, colon, high = text.partition(":")
+    if not (low or "0").isdecimal() or not (high or "0").isdecimal() or not text:
+        return _SERVICES.get(text)
+    first = int(low or 0)
+    last = int(high or 65535) if colon else first
+    return (first, last) if first <= last <= 65535 else None
+
+
+_SERVICES = {
+    name: (port, port)
+    for name, port in {
+        "ssh": 22, "domain": 53, "http": 80, "https": 443, "ntp": 123, "bootps": 67, "bootpc": 68, "snmp": 161,
+        "mdns": 5353, "smtp": 25, "ftp": 21, "telnet": 23,
+    }.items()
+}  # fmt: skip
+
+
+def port_in(port: int | None, ranges: list[tuple[int, int]], what: str, seen: Seen) -> Truth:
+    """Whether a port is in one of the ranges; a source port that no dump tells is any ephemeral one."""
+    if port is not None:
+        return any(low <= port <= high for low, high in ranges)
+    if any(low <= _EPHEMERAL[0] and high >= _EPHEMERAL[1] for low, high in ranges):
+        return True
+    if all(high < _EPHEMERAL[0] for low, high in ranges):
+        return False
+    text = ",".join(f"{low}" if low == high else f"{low}:{high}" for low, high in ranges)
+    few = sum(high - low + 1 for low, high in ranges) < 1000
+    return seen.ask(f"the {what} port is in {text}", f"the {what} port is not in {text}", False if few else None)
+
+
+def _ports(protocol: int) -> Test:
+    def test(option: Option, seen: Seen) -> Truth:
+        packet = seen.flight.packet
+        if option.name in ("--sport", "--source-port", "--dport", "--destination-port"):
+            # "-p tcp -m udp" cannot be loaded; a port match on another protocol never holds.
+            ranges = port_range(option.values[0])
+            if ranges is None:
+                return seen.ask(f"port {option.values[0]} is the packet's")
+            source = option.name in ("--sport", "--source-port")
+            return port_in(packet.sport if source else packet.dport, [ranges], "source" if source else "destination", seen)
+        if option.name == "--tcp-flags":
+            mask, wanted = _flags(option.values[0]), _flags(option.values[1])
+            return (packet.tcp_flags & mask) == wanted
+        if option.name == "--syn":
+            return packet.tcp_flags & _flags("FIN,SYN,RST,ACK") == {"SYN"}
+        return seen.ask(f"the packet matches {option.name} {' '.join(option.values)}")
+
+    each = _each(test)
+
+    def run(match: Match, seen: Seen) -> Iterable[Truth]:
+        if seen.flight.packet.protocol != protocol:
+            return (False,)
+        return each(match, seen)
+
+    return run
+
+
+def _flags(text: str) -> frozenset[str]:
+    if text == "ALL":
+        return frozenset({"FIN", "SYN", "RST", "PSH", "ACK", "URG"})
+    return frozenset() if text == "NONE" else frozenset(text.split(","))
+
+
+def _multiport(option: Option, seen: Seen) -> Truth:
+    packet = seen.flight.packet
+    if packet.protocol not in (TCP, UDP, SCTP, 33, 136):
+        return option.negated  # the protocol test in front fails anyway; the match itself never holds
+    ranges = [port_range(part) for part in option.values[0].split(",")]
+    if any(r is None for r in ranges):
+        return seen.ask(f"a port of the packet is in {option.values[0]}")
+    known = [r for r in ranges if r is not None]
+    source: Truth = False
+    if option.name in ("--sports", "--source-ports", "--ports"):
+        source = port_in(packet.sport, known, "source", seen)
+    destination: Truth = False
+    if option.name in ("--dports", "--destination-ports", "--ports"):
+        destination = port_in(packet.dport, known, "destination", seen)
+    if source is True or destination is True:
+        return True
+    return source if destination is False else destination
+
+
+_ICMP_TYPES: Mapping[str, tuple[int, int | None]] = {
+    "echo-reply": (0, None), "pong": (0, None), "destination-unreachable": (3, None), "network-unreachable": (3, 0),
+    "host-unreachable": (3, 1), "protocol-unreachable": (3, 2), "port-unreachable": (3, 3),
+    "fragmentation-needed": (3, 4), "source-route-failed": (3, 5), "network-unknown": (3, 6), "host-unknown": (3, 7),
+    "network-prohibited": (3, 9), "host-prohibited": (3, 10), "communication-prohibited": (3, 13),
+    "source-quench": (4, None), "redirect": (5, None), "network-redirect": (5, 0), "host-redirect": (5, 1),
+    "echo-request": (8, None), "ping": (8, None), "router-advertisement": (9, None), "router-solicitation": (10, None),
+    "time-exceeded": (11, None), "ttl-exceeded": (11, None), "ttl-zero-during-transit": (11, 0),
+    "ttl-zero-during-reassembly": (11, 1), "parameter-problem": (12, None), "ip-header-bad": (12, 0),
+    "required-option-missing": (12, 1), "timestamp-request": (13, None), "timestamp-reply": (14, None),
+    "address-mask-request": (17, None), "address-mask-reply": (18, None),
+}  # fmt: skip
+_ICMP6_TYPES: Mapping[str, tuple[int, int | None]] = {
+    "destination-unreachable": (1, None), "no-route": (1, 0), "communication-prohibited": (1, 1),
+    "beyond-scope": (1, 2), "address-unreachable": (1, 3), "port-unreachable": (1, 4), "failed-policy": (1, 5),
+    "reject-route": (1, 6), "packet-too-big": (2, None), "time-exceeded": (3, None), "ttl-exceeded": (3, None),
+    "ttl-zero-during-transit": (3, 0), "ttl-zero-during-reassembly": (3, 1), "parameter-problem": (4, None),
+    "bad-header": (4, 0), "unknown-header-type": (4, 1), "unknown-option": (4, 2), "echo-request": (128, None),
+    "ping": (128, None), "echo-reply": (129, None), "pong": (129, None), "mld-listener-query": (130, None),
+    "mld-listener-report": (131, None), "mld-listener-done": (132, None), "mld-listener-reduction": (132, None),
+    "router-solicitation": (133, None), "router-advertisement": (134, None), "neighbour-solicitation": (135, None),
+    "neighbor-solicitation": (135, None), "neighbour-advertisement": (136, None), "neighbor-advertisement": (136, None),
+    "redirect": (137, None),
+}  # fmt: skip
+
+
+def _icmp(protocol: int, names: Mapping[str, tuple[int, int | None]]) -> Test:
+    def test(option: Option, seen: Seen) -> Truth:
+        packet = seen.flight.packet
+        word = option.values[0]
+        if word in ("any", "255", "255/255"):
+            return True
+        wanted = names.get(word)
+        if wanted is None:
+            kind, _, code = word.partition("/")
+            if not kind.isdecimal() or (code and not code.isdecimal()):
+                return seen.ask(f"the packet is of ICMP type {word}")
+            wanted = (int(kind), int(code) if code else None)
+        if packet.icmp_type is None:
+            return seen.ask(f"the packet is of ICMP type {word}")
+        return packet.icmp_type == wanted[0] and wanted[1] in (None, packet.icmp_code)
+
+    each = _each(test)
+
+    def run(match: Match, seen: Seen) -> Iterable[Truth]:
+        if seen.flight.packet.protocol != protocol:
+            return (False,)
+        return each(match, seen)
+
+    return run
+
+
+# ---------------------------------------------------------------- marks, conntrack
+
+
+def value_mask(text: str) -> tuple[int, int] | None:
+    """"0x4000/0x4000", "16" as (value, mask); None when it is no number."""
+    value, slash, mask = text.partition("/")
+    try:
+        return int(value, 0), int(mask, 0) if slash else 0xFFFFFFFF
+    except ValueError:
+        return None
+
+
+def _mark(option: Option, seen: Seen) -> Truth:
+    wanted = value_mask(option.values[0])
+    if wanted is None:
+        return seen.ask(f"the mark matches {option.values[0]}")
+    return seen.flight.packet.mark & wanted[1] == wanted[0]
+
+
+def _connmark(match: Match, seen: Seen) -> Iterable[Truth]:
+    for option in match.options:
+        wanted = value_mask(option.values[0])
+        if wanted is None:
+            yield seen.ask(f"the connection's mark matches {option.values[0]}")
+        elif seen.flight.conn.state in ("UNTRACKED", "INVALID"):
+            # connmark_mt without an entry is false, also when inverted.
+            yield False
+        else:
+            yield (seen.flight.conn.mark & wanted[1] == wanted[0]) != option.negated
+
+
+def _conntrack(match: Match, seen: Seen) -> Iterable[Truth]:
+    conn = seen.flight.conn
+    entry = conn.state not in ("UNTRACKED", "INVALID")
+    for option in match.options:
+        word = option.values[0] if option.values else ""
+        if option.name in ("--ctstate", "--state"):
+            truth: Truth = _ct_state(word, seen)
+        elif not entry:
+            yield False
+            return
+        elif option.name == "--ctproto":
+            truth = protocol_number(word) == conn.original.protocol
+        elif option.name in ("--ctorigsrc", "--ctorigdst", "--ctreplsrc", "--ctrepldst"):
+            direction = conn.original if "orig" in option.name else conn.reply
+            inside = holds(word, direction.src if option.name.endswith("src") else direction.dst)
+            truth = seen.ask(f"{option.name} {word} holds") if inside is None else inside
+        elif option.name.endswith("port"):
+            direction = conn.original if "orig" in option.name else conn.reply
+            ranges = port_range(word)
+            source = option.name.endswith("srcport")
+            truth = (
+                seen.ask(f"{option.name} {word} holds")
+                if ranges is None
+                else port_in(direction.sport if source else direction.dport, [ranges], option.name, seen)
+            )
+        elif option.name == "--ctdir":
+            truth = word.upper() == conn.direction
+        elif option.name == "--ctstatus":
+            truth = _ct_status(word, seen)
+        else:
+            truth = seen.ask(f"{option.name} {word} holds for the connection")
+        yield negate(truth) if option.negated else truth
+
+
+def _ct_state(word: str, seen: Seen) -> bool:
+    conn = seen.flight.conn
+    have = {conn.state}
+    if conn.state not in ("UNTRACKED", "INVALID"):
+        if conn.dnat:
+            have.add("DNAT")
+        if conn.snat:
+            have.add("SNAT")
+    return bool(have & set(word.upper().split(",")))
+
+
+def _ct_status(word: str, seen: Seen) -> Truth:
+    bits = set(word.upper().split(","))
+    have = {"SEEN_REPLY", "CONFIRMED"} if seen.flight.conn.state == "ESTABLISHED" else set[str]()
+    if bits & have:
+        return True
+    if "ASSURED" in bits and have:
+        return seen.ask("the connection is assured", default=False)
+    return False
+
+
+# ---------------------------------------------------------------- addresses, devices
+
+
+def _addrtype(match: Match, seen: Seen) -> Iterable[Truth]:
+    flight = seen.flight
+    names = {o.name for o in match.options}
+    device: str | None = None
+    if "--limit-iface-in" in names or "--limit-iface-out" in names:
+        inward = "--limit-iface-in" in names
+        device = flight.iif if inward else flight.oif
+        if not (flight.iif_known if inward else flight.oif_known):
+            yield seen.ask("the address is of the packet's device")
+            return
+    for option in match.options:
+        if option.name not in ("--src-type", "--dst-type"):
+            continue
+        source = option.name == "--src-type"
+        address = flight.packet.src if source else flight.packet.dst
+        if source and not flight.src_known:
+            yield seen.ask(f"the source address that an earlier rule gave the packet is {option.values[0]}")
+            continue
+        truth = _address_is(set(option.values[0].upper().split(",")), address, device, seen)
+        yield negate(truth) if option.negated else truth
+
+
+_UNHANDLED_TYPES = {"BLACKHOLE", "PROHIBIT", "THROW", "NAT", "XRESOLVE", "UNREACHABLE"}
+
+
+def _address_is(kinds: set[str], address: Addr, device: str | None, seen: Seen) -> Truth:
+    if kinds & _UNHANDLED_TYPES:
+        return seen.ask(f"{address} is of type {','.join(sorted(kinds))}")
+    netns = seen.netns
+    if netns.is_local(address) is None:
+        question = netns.is_local_question(address)
+        if kinds == {"LOCAL"}:
+            return Ask(question)
+        if "UNICAST" in kinds and "LOCAL" not in kinds and address.version == 4:
+            return Ask(question, False)
+        return "LOCAL" in kinds or "UNICAST" in kinds
+    kind = "local" if address in netns.own else netns.fib(address.version).address_type(address, device)
+    if address.version == 4:
+        return kind.upper() in kinds
+    if "MULTICAST" in kinds and not address.is_multicast:
+        return False
+    if "UNICAST" in kinds and address.is_multicast:
+        return False
+    if "UNSPEC" in kinds and not address.is_unspecified:
+        return False
+    rest = kinds & {"LOCAL", "ANYCAST"}
+    return not rest or kind.upper() in rest
+
+
+def _iprange(option: Option, seen: Seen) -> Truth:
+    packet = seen.flight.packet
+    low, dash, high = option.values[0].partition("-")
+    try:
+        first = ipaddress.ip_address(low)
+        last = ipaddress.ip_address(high) if dash else first
+    except ValueError:
+        return seen.ask(f"the address is in {option.values[0]}")
+    source = option.name == "--src-range"
+    if source and not seen.flight.src_known:
+        return seen.ask(f"the source address that an earlier rule gave the packet is in {option.values[0]}")
+    address = packet.src if source else packet.dst
+    return first.version == address.version and int(first) <= int(address) <= int(last)
+
+
+def _physdev(match: Match, seen: Seen) -> Iterable[Truth]:
+    flight = seen.flight
+    for option in match.options:
+        truth: Truth
+        if option.name == "--physdev-is-in":
+            truth = flight.has_physin
+        elif option.name in ("--physdev-is-out", "--physdev-is-bridged"):
+            truth = flight.bridged
+        else:
+            inward = option.name == "--physdev-in"
+            there = flight.has_physin if inward else flight.bridged
+            port = flight.physin if inward else flight.physout
+            if not there:
+                truth = False
+            elif port is None:
+                truth = seen.ask(f"the bridge port is {option.values[0]}")
+            else:
+                truth = device_matches(option.values[0], port)
+        yield negate(truth) if option.negated else truth
+
+
+def _rpfilter(match: Match, seen: Seen) -> Iterable[Truth]:
+    names = {o.name for o in match.options}
+    flight, netns = seen.flight, seen.netns
+    invert = "--invert" in names
+    if flight.iif == "lo" or flight.looped:
+        yield not invert
+        return
+    family = flight.packet.family
+    if not netns.routes_known(family) or not flight.iif_known or flight.iif is None:
+        yield seen.ask("the reverse route check passes", default=True)
+        return
+    mark = flight.packet.mark if "--validmark" in names else 0
+    found = netns.fib(family).lookup(flight.packet.src, flight.packet.dst, mark=mark)
+    if found.kind == "unknown":
+        yield seen.ask("the reverse route check passes", default=True)
+        return
+    good = found.kind == "unicast" or (found.kind == "local" and "--accept-local" in names)
+    if good and "--loose" not in names:
+        good = any(hop.dev == flight.iif for _, hop in found.ways)
+    yield good != invert
+
+
+def _pkttype(option: Option, seen: Seen) -> Truth:
+    destination = seen.flight.packet.dst
+    word = option.values[0].lower()
+    kind = "unicast"
+    if destination.is_multicast:
+        kind = "multicast"
+    elif destination.version == 4 and int(destination) == 0xFFFFFFFF:
+        kind = "broadcast"
+    return kind == {"host": "unicast", "any": kind}.get(word, word)
+
+
+# ---------------------------------------------------------------- dice and memory
+
+
+@lru_cache(maxsize=4096)
+def probability(text: str) -> Fraction | None:
+    """The odds of ``--probability``: 1/n where the text is what a balancer writes for 1/n, else the number itself.
+
+    The kernel keeps 31 bits of it and iptables-save prints those, so 1/3 reads 0.33333333349 (xt_statistic.c).
+    """
+    try:
+        exact = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
+    if not 0 <= exact <= 1:
+        return None
+    if exact > 0:
+        near = Fraction(1, round(1 / exact))
+        if abs(near - exact) < Fraction(1, 100000):
+            return near
+    return exact
+
+
+def _statistic(match: Match, seen: Seen) -> Iterable[Truth]:
+    by_name = {o.name: o for o in match.options}
+    mode = by_name.get("--mode")
+    value: Fraction | None = None
+    if mode is not None and mode.values[0] == "random" and "--probability" in by_name:
+        value = probability(by_name["--probability"].values[0])
+    elif mode is not None and mode.values[0] == "nth" and "--every" in by_name:
+        every = by_name["--every"].values[0]
+        value = Fraction(1, int(every)) if every.isdecimal() and int(every) > 0 else None
+    if value is None:
+        yield seen.ask("the statistic match holds")
+        return
+    inverted = any(o.negated for o in match.options)
+    value = 1 - value if inverted else value
+    yield True if value == 1 else False if value == 0 else value
+
+
+def _recent(match: Match, seen: Seen) -> Iterable[Truth]:
+    names = {o.name for o in match.options}
+    listed = next((o.values[0] for o in match.options if o.name == "--name"), "DEFAULT")
+    for option in match.options:
+        if option.name == "--set":
+            yield not option.negated
+            return
+        if option.name in ("--rcheck", "--update", "--remove"):
+            address = seen.flight.packet.dst if "--rdest" in names else seen.flight.packet.src
+            truth: Truth = seen.ask(
+                f"{seen.netns.name} remembers {address} in its list {listed} (-m recent)",
+                f"{address} is not in list {listed} of {seen.netns.name} (-m recent; no dump shows the list)",
+                default=False,
+                key=f"recent:{listed}:{address}",
+                memory=True,
+            )
+            yield negate(truth) if option.negated else truth
+            return
+    yield seen.ask("the recent match holds")
+
+
+def _set(match: Match, seen: Seen) -> Iterable[Truth]:
+    for option in match.options:
+        if option.name != "--match-set":
+            # Counters and return codes of a set do not change whether an element is in it, but for these:
+            if option.name not in ("--update-counters", "--update-subcounters", "--return-nomatch"):
+                yield seen.ask(f"{option.name} {' '.join(option.values)} holds")
+            continue
+        name, directions = option.values
+        known = seen.netns.ipset(name)
+        inside = ipsets.contains(known, directions.split(","), seen.flight) if known is not None else None
+        truth: Truth
+        if inside is None:
+            why = "is not in the dump" if known is None else f"of type {known.kind} is not understood"
+            truth = seen.ask(
+                f"the packet is in ipset {name} ({directions}), which {why}",
+                f"the packet is not in ipset {name} ({directions}), which {why}",
+                key=f"set:{name}:{directions}:{seen.flight.packet}",
+            )
+        else:
+            truth = inside
+        yield negate(truth) if option.negated else truth
+
+
+def _rate(word: str, above: frozenset[str]) -> Test:
+    def run(match: Match, seen: Seen) -> Iterable[Truth]:
+        over = any(o.name in above for o in match.options)
+        truth: Truth = seen.ask(
+            f"traffic is above the {word} of this rule" if over else f"traffic is within the {word} of this rule",
+            f"traffic is within the {word} of this rule" if over else f"traffic is above the {word} of this rule",
+            default=not over,
+        )
+        yield negate(truth) if any(o.negated for o in match.options) else truth
+
+    return run
+
+
+# ---------------------------------------------------------------- sockets and the rest
+
+
+def _sender(what: str) -> Test:
+    """Matches on the sending socket: false for packets that no process of this node sent (owner_mt, cgroup_mt)."""
+
+    def run(match: Match, seen: Seen) -> Iterable[Truth]:
+        for option in match.options:
+            if not seen.flight.local or seen.hook not in ("output", "postrouting"):
+                yield option.negated
+                continue
+            if option.name == "--socket-exists":
+                yield not option.negated
+                continue
+            value = " ".join(option.values)
+            truth: Truth = seen.ask(f"the sending process has {what} {value}", f"the sending process has not {what} {value}")
+            yield negate(truth) if option.negated else truth
+
+    return run
+
+
+def _socket(match: Match, seen: Seen) -> Iterable[Truth]:
+    yield seen.ask(
+        "a socket of the node takes the packet (-m socket)", "no socket of the node takes it (-m socket)", default=False
+    )
+
+
+def _string(match: Match, seen: Seen) -> Iterable[Truth]:
+    inverted = any(o.negated for o in match.options)
+    if seen.flight.packet.protocol == TCP and "SYN" in seen.flight.packet.tcp_flags:
+        yield inverted  # the first packet of a TCP connection carries no data
+        return
+    truth: Truth = seen.ask("the packet's data holds the string of this rule")
+    yield negate(truth) if inverted else truth
+
+
+def _ipsec(match: Match, seen: Seen) -> Iterable[Truth]:
+    for option in match.options:
+        if option.name == "--pol":
+            truth: Truth = seen.ask(
+                "IPsec protects the packet", "IPsec does not protect the packet", default=False, key="ipsec"
+            )
+            yield truth if option.values[0] == "ipsec" else negate(truth)
+            return
+    yield seen.ask("the IPsec policy match holds", default=False)
+
+
+def _open(text: str, default: bool | None = None) -> Test:
+    def run(match: Match, seen: Seen) -> Iterable[Truth]:
+        words = " ".join(w for o in match.options for w in (o.name, *o.values))
+        truth: Truth = seen.ask(f"{text} ({match.module} {words})".replace(" )", ")"), default=default)
+        # A default speaks of the match as written, so an inverted option takes the other default.
+        yield negate(truth) if any(o.negated for o in match.options) else truth
+
+    return run
+
+
+def _always(value: bool) -> Test:
+    return lambda match, seen: (value,)
+
+
+_MODULES: Mapping[str, Test] = {
+    "": _each(_builtin),
+    "tcp": _ports(TCP),
+    "udp": _ports(UDP),
+    "sctp": _ports(SCTP),
+    "dccp": _ports(33),
+    "udplite": _ports(136),
+    "multiport": _each(_multiport),
+    "icmp": _icmp(ICMP, _ICMP_TYPES),
+    "icmp6": _icmp(ICMPV6, _ICMP6_TYPES),
+    "comment": _always(True),
+    "nfacct": _always(True),
+    "mark": _each(_mark),
+    "connmark": _connmark,
+    "conntrack": _conntrack,
+    "state": _conntrack,
+    "addrtype": _addrtype,
+    "iprange": _each(_iprange),
+    "physdev": _physdev,
+    "rpfilter": _rpfilter,
+    "pkttype": _each(_pkttype),
+    "statistic": _statistic,
+    "recent": _recent,
+    "set": _set,
+    "limit": _rate("limit", frozenset()),
+    "hashlimit": _rate("limit", frozenset({"--hashlimit-above"})),
+    "connlimit": _rate("connection limit", frozenset({"--connlimit-above"})),
+    "quota": _open("the quota is not used up", default=True),
+    "owner": _sender("owner"),
+    "cgroup": _sender("cgroup"),
+    "socket": _socket,
+    "string": _string,
+    "policy": _ipsec,
+    "ipvs": _always(False),
+    "u32": _open("the packet's bytes match"),
+    "bpf": _open("the BPF program matches"),
+    "length": _open("the packet's length matches"),
+    "ttl": _open("the packet's TTL matches"),
+    "hl": _open("the packet's hop limit matches"),
+    "mac": _open("the sender's MAC address matches"),
+    "tos": _open("the packet's type of service matches", default=False),
+    "dscp": _open("the packet's DSCP matches", default=False),
+    "connbytes": _open("the connection's byte count matches", default=False),
+    "helper": _open("a conntrack helper owns the connection", default=False),
+    "devgroup": _open("the device group matches"),
+    "cpu": _open("this CPU handles the packet"),
+    "time": _open("it is the time of this rule"),
+}

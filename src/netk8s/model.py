@@ -1,0 +1,747 @@
+"""The nouns of netk8s: frozen values without consequences.
+
+Text is decoded into these values (``decode``), the kernel modules say what they do to a packet
+(``kernel``), and a finished trace is made of them again. Nothing here parses, walks or prints.
+
+Units: odds are exact :class:`fractions.Fraction`, marks are unsigned 32-bit numbers, ports are
+numbers of 0 to 65535, addresses are :mod:`ipaddress` objects, protocols are IP protocol numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Protocol
+
+Addr = IPv4Address | IPv6Address
+Net = IPv4Network | IPv6Network
+
+TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
+PROTOCOL_NAMES: Mapping[int, str] = {
+    1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 33: "dccp", 41: "ipv6", 47: "gre",
+    50: "esp", 51: "ah", 58: "icmpv6", 89: "ospf", 103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite",
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------- where a fact comes from
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class At:
+    """A place in an input: ``origin`` as the user knows it, ``line`` counted from 1 (0: the whole file)."""
+
+    origin: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.origin}:{self.line}" if self.line else self.origin
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something an answer needed and no dump holds."""
+
+    what: str
+    needed_for: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dump:
+    """One input text. ``node`` is the node it was taken on, None for the cluster's objects or when unknown.
+
+    ``data`` is bytes or a read-only :class:`mmap.mmap`; both have find, slicing and a length.
+    """
+
+    origin: str
+    data: bytes
+    node: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """The texts of one moment."""
+
+    dumps: tuple[Dump, ...]
+    missing: tuple[Missing, ...] = ()
+
+
+# ---------------------------------------------------------------- rules
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a match or target as written: ``--dport 80`` is ``Option("--dport", ("80",))``."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One match of a rule. ``module`` is "" for the built-in options (-s -d -i -o -p -f)."""
+
+    module: str
+    options: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a rule does: a standard target, an extension with options, or a user chain."""
+
+    name: str
+    options: tuple[Option, ...] = ()
+    goto: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. ``raw`` is the rule as the dump has it, without counters and line end."""
+
+    chain: str
+    matches: tuple[Match, ...]
+    target: Target | None
+    at: At
+    raw: str
+    comment: str | None = None
+    counters: tuple[int, int] | None = None
+
+
+class Rules(Protocol):
+    """The rules of a chain in order; a rule is decoded when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Rule]: ...
+
+    def relevant(self, daddr: str, protocol: str, dport: int | None) -> Iterable[Rule]:
+        """The rules that a packet to this destination may match, in order.
+
+        A rule is left out only if its own text proves it cannot match: a positive ``-d`` of one
+        host that is not ``daddr``, or a positive ``--dport`` of one port that is not ``dport``.
+        """
+        ...
+
+    def mentioning(self, text: str) -> Iterable[Rule]:
+        """The rules whose text contains ``text``, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """A chain. ``policy`` is None for a user chain. ``at`` is its declaration, or its first rule."""
+
+    name: str
+    policy: str | None
+    rules: Rules
+    at: At
+    declared: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """One table of one family and backend ("legacy", "nft" or "unknown").
+
+    ``headless``: the dump had no ``*table`` line and the table was inferred from its chains.
+    """
+
+    family: int
+    name: str
+    backend: str
+    chains: Mapping[str, Chain]
+    at: At
+    headless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BaseChain:
+    """A native nftables base chain, known to exist; what its rules do is not in this value."""
+
+    family: str
+    table: str
+    chain: str
+    hook: str
+    priority: int
+    at: At
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IpSet:
+    """An ipset with its entries as ``ipset save`` prints them."""
+
+    name: str
+    kind: str
+    options: tuple[str, ...]
+    entries: tuple[str, ...]
+    at: At
+
+
+# ---------------------------------------------------------------- links, addresses, routes
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device as ``ip -d link`` prints it. ``kind`` is "" for a physical device."""
+
+    name: str
+    index: int
+    kind: str = ""
+    mac: str | None = None
+    mtu: int | None = None
+    up: bool = True
+    master: str | None = None
+    parent: str | None = None
+    peer_netns: int | None = None
+    peer_index: int | None = None
+    mode: str | None = None
+    hairpin: bool | None = None
+    isolated: bool | None = None
+    info: Mapping[str, object] = field(default_factory=dict, compare=False)
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address on a device, in the order the kernel keeps them (``position`` within the dump)."""
+
+    dev: str
+    ip: Addr
+    prefixlen: int
+    scope: str
+    secondary: bool = False
+    deprecated: bool = False
+    tentative: bool = False
+    peer: Addr | None = None
+    position: int = 0
+    index: int = 0
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """One way of a route: device, gateway, weight."""
+
+    dev: str | None
+    gateway: Addr | None = None
+    weight: int = 1
+    onlink: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route. ``kind`` is unicast, local, broadcast, multicast, anycast, blackhole, unreachable, prohibit or throw."""
+
+    dst: Net
+    kind: str
+    nexthops: tuple[NextHop, ...]
+    table: str = "main"
+    prefsrc: Addr | None = None
+    metric: int = 0
+    scope: str = "global"
+    protocol: str = "boot"
+    tos: int = 0
+    flags: tuple[str, ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingRule:
+    """A policy routing rule (``ip rule``). ``action`` is lookup, goto, nop, blackhole, unreachable or prohibit."""
+
+    priority: int
+    family: int
+    action: str = "lookup"
+    table: str | None = None
+    src: Net | None = None
+    dst: Net | None = None
+    iif: str | None = None
+    oif: str | None = None
+    fwmark: int | None = None
+    fwmask: int = 0xFFFFFFFF
+    goto: int | None = None
+    ipproto: int | None = None
+    sport: tuple[int, int] | None = None
+    dport: tuple[int, int] | None = None
+    uidrange: tuple[int, int] | None = None
+    tos: int | None = None
+    negated: bool = False
+    suppress_prefixlength: int | None = None
+    unknown: tuple[str, ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An ARP or ND entry. ``states`` as the kernel names them: REACHABLE, STALE, FAILED, …"""
+
+    ip: Addr
+    dev: str
+    mac: str | None
+    states: tuple[str, ...]
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class FdbEntry:
+    """A forwarding entry of a bridge port or vxlan device."""
+
+    mac: str
+    dev: str
+    dst: Addr | None = None
+    master: str | None = None
+    flags: tuple[str, ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """One kernel setting, by its dotted name."""
+
+    name: str
+    value: str
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A listening (TCP, SCTP) or bound (UDP) socket. ``ip`` None: any address of ``families``."""
+
+    protocol: int
+    ip: Addr | None
+    port: int
+    families: tuple[int, ...] = (4, 6)
+    dev: str | None = None
+    process: str | None = None
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """A kind of fact that a dump of this node does cover, even when the dump is empty.
+
+    ``kind`` is one of: rules4, rules6, link, addr, route4, route6, rule4, rule6, neigh, fdb, sysctl, socket, nft.
+    """
+
+    kind: str
+    at: At
+
+
+# ---------------------------------------------------------------- the cluster's objects
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """One port of a Service. ``name`` is "" for an unnamed port. ``node_port`` None: none allocated."""
+
+    namespace: str
+    service: str
+    name: str
+    protocol: int
+    port: int
+    target_port: str
+    node_port: int | None
+    type: str
+    cluster_ips: tuple[Addr, ...]
+    external_ips: tuple[Addr, ...] = ()
+    lb_ips: tuple[Addr, ...] = ()
+    lb_ips_proxy: tuple[Addr, ...] = ()
+    lb_source_ranges: tuple[str, ...] = ()
+    external_policy: str = "Cluster"
+    internal_policy: str = "Cluster"
+    affinity: str = "None"
+    affinity_seconds: int | None = None
+    health_check_node_port: int | None = None
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of an EndpointSlice with one of its ports."""
+
+    namespace: str
+    service: str
+    port_name: str
+    protocol: int
+    ip: Addr
+    port: int
+    node: str | None = None
+    pod: str | None = None
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    zone: str | None = None
+    hints: tuple[str, ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A Pod: ``ips`` are its addresses, those of the node if ``host_network``. ``phase`` as the API has it."""
+
+    namespace: str
+    name: str
+    node: str | None
+    ips: tuple[Addr, ...]
+    host_network: bool = False
+    phase: str = "Running"
+    ports: tuple[tuple[str, int, int, int | None, str], ...] = ()
+    """(name, container port, protocol, host port, host ip)"""
+    labels: tuple[tuple[str, str], ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNode:
+    """A Node object: its addresses by type and its pod networks."""
+
+    name: str
+    addresses: tuple[tuple[str, str], ...]
+    pod_cidrs: tuple[Net, ...] = ()
+    zone: str | None = None
+    kube_proxy_version: str | None = None
+    at: At = At("")
+
+
+Fact = (
+    Table | BaseChain | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | Sysctl | Socket
+    | Coverage | ServicePort | Endpoint | Pod | ClusterNode
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """What is known of one node. A kind of fact that no dump covered is not in ``covered``: absent is not empty."""
+
+    name: str
+    tables: tuple[Table, ...] = ()
+    base_chains: tuple[BaseChain, ...] = ()
+    sets: tuple[IpSet, ...] = ()
+    links: tuple[Link, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    rules: tuple[RoutingRule, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    fdb: tuple[FdbEntry, ...] = ()
+    sysctls: Mapping[str, Sysctl] = field(default_factory=dict)
+    sockets: tuple[Socket, ...] = ()
+    covered: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cluster:
+    """The API's objects. ``covered`` has services, endpoints, pods, nodes for the lists that were given."""
+
+    services: tuple[ServicePort, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    nodes: tuple[ClusterNode, ...] = ()
+    covered: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """Everything decoded: the nodes by name, in name order, and the cluster's objects."""
+
+    nodes: Mapping[str, Node]
+    cluster: Cluster
+    missing: tuple[Missing, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def service_ranges(services: Iterable[ServicePort]) -> tuple[Net, ...]:
+    """The networks that hold the ClusterIPs: per family the smallest one around all of them, no smaller than /16, /112.
+
+    The API keeps no list of its service ranges that dumps would have.
+    """
+    out: list[Net] = []
+    for version, widest in ((4, 16), (6, 112)):
+        ips = [int(ip) for s in services for ip in s.cluster_ips if ip.version == version]
+        if ips:
+            bits = 32 if version == 4 else 128
+            prefix = min(bits - (min(ips) ^ max(ips)).bit_length(), widest)
+            out.append(ip_network((min(ips) >> (bits - prefix) << (bits - prefix), prefix)))
+    return tuple(out)
+
+
+# ---------------------------------------------------------------- the question
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """The headers that rules look at; changed only by :func:`dataclasses.replace`.
+
+    ``sport`` None: any ephemeral port. ``dport`` None: a protocol without ports.
+    """
+
+    protocol: int
+    src: Addr
+    dst: Addr
+    sport: int | None = None
+    dport: int | None = None
+    mark: int = 0
+    tcp_flags: frozenset[str] = frozenset({"SYN"})
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    ttl: int = 64
+
+    @property
+    def family(self) -> int:
+        return self.src.version
+
+    def replace(self, **changes: object) -> Packet:
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The question: which packet, from whom, entering where.
+
+    ``origin`` is "outside", "node" or "pod". ``node`` is where the walk starts. ``iif`` is the device an
+    outside packet comes in by, None when the walk has to find it. ``stand_ins`` are addresses that no
+    dump tells and that stand for something, by address.
+    """
+
+    target: str
+    source: str
+    origin: str
+    node: str
+    packet: Packet
+    pod: str | None = None
+    iif: str | None = None
+    service: str | None = None
+    kind: str = "address"
+    assumptions: tuple[str, ...] = ()
+    stand_ins: tuple[tuple[Addr, str], ...] = ()
+    routed: bool = True
+    """False: an outside packet to an address that only the cluster knows, and nobody said which node it enters at."""
+
+
+# ---------------------------------------------------------------- the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something no dump tells and the packet's way depends on; not dice.
+
+    ``default`` is what is assumed (and then named), None where nothing is likelier than its opposite.
+    ``if_true`` and ``if_false`` complete the sentence "if …". ``memory``: the answer is what the node remembers of
+    earlier connections of the same client (session affinity), so odds hold only for a client it does not remember.
+    """
+
+    key: str
+    if_true: str
+    if_false: str
+    default: bool | None = None
+    memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A question and the answer that a path follows."""
+
+    question: Question
+    answer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rule that matched, or one decision of routing, a device or delivery (``rule`` None).
+
+    ``odds`` are the odds of this step for a packet that came to it; ``assumed`` says that the step rests on
+    a default, ``unknown`` names what is not known of it.
+    """
+
+    hook: str
+    table: str
+    chain: str
+    rule: str | None
+    at: At | None
+    action: str
+    odds: Fraction = Fraction(1)
+    changes: tuple[tuple[str, str], ...] = ()
+    means: str = ""
+    assumed: bool = False
+    unknown: str = ""
+    detail: Rule | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The way of the packet through one node."""
+
+    node: str
+    iif: str | None
+    oif: str | None
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A change of the packet's source address."""
+
+    node: str
+    rule: str | None
+    at: At | None
+    before: Addr
+    after: Addr | None
+    because: str
+    chain: str = ""
+    table: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Where a packet was delivered. ``pod`` is namespace/name; ``node`` None: outside the cluster."""
+
+    ip: Addr
+    port: int | None
+    pod: str | None = None
+    node: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One complete way of the packet. ``verdict``: delivered, refused, dropped, unreachable or unknown.
+
+    ``source`` is what the endpoint sees; None with verdict delivered means an address that no dump tells.
+    ``reply``: "" when the answer comes back translated, else why it does not. ``reply_known`` False: the way
+    back could not be followed.
+    """
+
+    hops: tuple[Hop, ...]
+    odds: Fraction
+    choices: tuple[Choice, ...]
+    verdict: str
+    reason: str
+    packet: Packet
+    reached: Reached | None = None
+    source: Addr | None = None
+    source_known: bool = True
+    rewrites: tuple[Rewrite, ...] = ()
+    reply: str = ""
+    reply_known: bool = True
+    reply_hops: tuple[Hop, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Ways with the same verdict, endpoint and source seen.
+
+    ``odds`` None: not known, for the verdict is unknown, or for the node may remember the client and then always
+    decides the same; ``first_odds`` are then those of a client that it does not remember.
+    """
+
+    verdict: str
+    odds: Fraction | None
+    reached: Reached | None
+    source: Addr | None
+    preserved: bool | None
+    reason: str
+    ways: tuple[int, ...]
+    rewrites: tuple[Rewrite, ...] = ()
+    assumed: bool = False
+    first_odds: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """What the answer would be were an assumption false."""
+
+    condition: str
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The way back. ``symmetric`` None: not known."""
+
+    symmetric: bool | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A finished walk: the ways, folded into outcomes, and all that the answer rests on."""
+
+    flow: Flow
+    ways: tuple[Way, ...]
+    outcomes: tuple[Outcome, ...]
+    alternatives: tuple[Alternative, ...]
+    reply: Reply
+    assumptions: tuple[str, ...]
+    missing: tuple[Missing, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing worth telling. ``severity``: error, warning or info. ``evidence``: "file:line" or "node object"."""
+
+    code: str
+    severity: str
+    summary: str
+    evidence: tuple[str, ...]
+    remedy: str
+    proven: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What ``netk8s trace`` answers."""
+
+    trace: Trace
+    findings: tuple[Finding, ...] = ()
+
+
+# ---------------------------------------------------------------- words of the command line, tables of a node
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The words of ``netk8s trace``, not yet resolved against any snapshot."""
+
+    target: str
+    port: str | None = None
+    protocol: str | None = None
+    source: str | None = None
+    via: str | None = None
+    node: str | None = None
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One endpoint of a programmed service: ``odds`` by the rules, None where no rule says."""
+
+    ip: Addr
+    port: int | None
+    odds: Fraction | None
+    chain: str
+    pod: str | None = None
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class Programmed:
+    """One way to dial a service port as the rules of a node have it.
+
+    ``kind`` is ClusterIP, NodePort, LoadBalancer or ExternalIP; ``ip`` None for a NodePort. ``service`` is
+    namespace/name as comments, hashes or objects tell it, "" when nothing does. ``verdict`` is "" for a
+    balanced port, REJECT or DROP for one without usable endpoints.
+    """
+
+    node: str
+    service: str
+    port_name: str
+    protocol: int
+    kind: str
+    ip: Addr | None
+    port: int
+    chain: str
+    backends: tuple[Backend, ...]
+    verdict: str = ""
+    affinity: bool = False
+    at: At = At("")

@@ -1,0 +1,145 @@
+"""Lines of limited width: what of a hostile dump may reach a terminal, and where a line breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+UNLIMITED = 1_000_000
+
+# What ASCII has to say instead of the few characters that netk8s itself uses.
+_ASCII = str.maketrans(
+    {
+        "→": "->", "←": "<-", "…": "...", "–": "-", "—": "-", "·": "-", "×": "x", "≠": "!=", "≤": "<=", "≥": ">=",
+        "’": "'", "‘": "'", "“": '"', "”": '"', "├": "|", "└": "`", "│": "|", "─": "-",
+    }
+)  # fmt: skip
+
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
+
+
+def printable(text: str, ascii: bool = False) -> str:
+    r"""Text without anything that moves a cursor, hides or reorders: such characters become ``\x1b``.
+
+    Comments of rules are written by whoever may create a Service, so a rule's text is not trusted.
+    A byte that was no UTF-8 is kept in a dump as a lone surrogate and shown as the byte it was.
+    """
+    if ascii:
+        text = text.translate(_ASCII)
+        if text.isascii() and text.isprintable():
+            return text
+        return "".join(c if c.isascii() and c.isprintable() else _escape(c) for c in text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(c: str) -> str:
+    code = ord(c)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def cells(text: str) -> int:
+    """The columns that a terminal needs for the text: two for wide East Asian characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def wrap(text: str, width: int, hang: int = 0) -> list[str]:
+    """The text in lines of at most ``width`` columns, all but the first indented by ``hang``.
+
+    A word that is too long for a line is cut: nothing is left out and nothing sticks out.
+    """
+    if width >= UNLIMITED:
+        return [text]
+    width = max(width, 8)  # a cut always gets on
+    hang = min(hang, max(0, width - 20))
+    lines: list[str] = []
+    line, used = "", 0
+    for word in text.split(" "):
+        size = cells(word)
+        if line and used + 1 + size <= width:
+            line, used = f"{line} {word}", used + 1 + size
+            continue
+        if line:
+            lines.append(line)
+        line = " " * hang + word if lines else word
+        used = cells(line)
+        while used > width:
+            head, line = _cut(line, width)
+            lines.append(head)
+            line = " " * hang + line
+            used = cells(line)
+    lines.append(line)
+    return lines
+
+
+def _cut(text: str, width: int) -> tuple[str, str]:
+    used = 0
+    for at, c in enumerate(text):
+        used += cells(c)
+        if used > width:
+            return text[:at], text[at:]
+    return text, ""
+
+
+class Page:
+    """Lines in the making. ``width`` is a promise, from 60 columns on: no line is longer."""
+
+    def __init__(self, width: int, *, color: bool = False, ascii: bool = False) -> None:
+        self.width = max(width, 60)
+        self.color = color
+        self.ascii = ascii
+        self._lines: list[str] = []
+
+    def clean(self, text: str) -> str:
+        """Text that may be printed here, see :func:`printable`."""
+        return printable(text, self.ascii)
+
+    def paint(self, text: str, style: str) -> str:
+        """The text in a style ("bold red"), or as it is without colour. Styles never carry a meaning alone."""
+        if not self.color or not style or not text:
+            return text
+        codes = ";".join(_STYLES[name] for name in style.split())
+        return f"\x1b[{codes}m{text}\x1b[0m"
+
+    def raw(self, line: str) -> None:
+        """A line that is already clean, short enough and painted."""
+        self._lines.append(line.rstrip(" "))
+
+    def blank(self) -> None:
+        """An empty line, never two of them."""
+        if self._lines and self._lines[-1]:
+            self._lines.append("")
+
+    def put(self, text: str, *, first: str = "", rest: str | None = None, style: str = "", lead: str = "") -> None:
+        """A paragraph: ``first`` stands before its first line, ``rest`` (or as many blanks) before the others.
+
+        ``style`` is for the text, ``lead`` for what stands before it.
+        """
+        first = self.clean(first)
+        rest = " " * cells(first) if rest is None else self.clean(rest)
+        room = self.width - max(cells(first), cells(rest))
+        for number, line in enumerate(wrap(self.clean(text), max(room, 12))):
+            before = rest if number else first
+            self.raw(self.paint(before, lead) + self.paint(line, style))
+
+    def title(self, text: str) -> None:
+        """A heading after an empty line."""
+        self.blank()
+        self.put(text, style="bold")
+
+    def bullets(self, items: Iterable[str], mark: str = "- ", indent: int = 2) -> None:
+        """A list, one paragraph per item."""
+        for item in items:
+            self.put(" ".join(item.split()), first=" " * indent + mark)
+
+    def text(self) -> str:
+        """All lines, each with its line feed."""
+        return "\n".join(self._lines) + "\n"

@@ -1,0 +1,134 @@
+"""The report for a person at a terminal of 100 columns: the answer, then how it comes about, then what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from netk8s.model import Finding, Flow, Outcome, Report
+from netk8s.render._page import Page, cells
+from netk8s.render._ways import put_ways
+from netk8s.render._words import address, chance, listed, protocol, rewritten, seen, sender, sentence
+
+NAME = "text"
+
+_SEVERITY_STYLE = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
+_SEVERITIES = tuple(_SEVERITY_STYLE)
+
+# More endpoints than this that differ in nothing but their address are told in one sentence.
+_MANY = 8
+
+
+def render(report: Report, *, color: bool = False, width: int = 100, ascii: bool = False) -> str:
+    """The report within ``width`` columns. Rules without effect are counted, equal ways are told once."""
+    return prose(report, Page(width, color=color, ascii=ascii), full=False)
+
+
+def prose(report: Report, page: Page, *, full: bool) -> str:
+    """The report on a page. ``full`` leaves nothing out and shows every rule as the dump has it."""
+    trace = report.trace
+    _question(page, trace.flow)
+    page.title("Answer")
+    _outcomes(page, trace.flow, trace.outcomes, full)
+    # Ways of an alternative, where an assumption is false, are for who asks for everything.
+    answer = {index for outcome in trace.outcomes for index in outcome.ways}
+    chosen = [index for index, way in enumerate(trace.ways) if way.hops and (full or index in answer)]
+    if chosen:
+        page.title("Way of the packet, hop by hop")
+        put_ways(page, trace.ways, chosen, full=full)
+    page.title("Reply")
+    verdict = {True: "comes back translated", False: "does NOT come back translated", None: "not known"}
+    why = f": {trace.reply.why}" if trace.reply.why else ""
+    page.put(verdict[trace.reply.symmetric] + why, first="  ", style="" if trace.reply.symmetric else "yellow")
+    if report.findings:
+        page.title("Findings")
+        for finding in sorted(report.findings, key=lambda one: _SEVERITIES.index(one.severity)):
+            _finding(page, finding)
+    if trace.assumptions:
+        page.title("Taken for granted, because no dump says it")
+        page.bullets(trace.assumptions)
+    if trace.missing:
+        page.title("Missing")
+        page.bullets(f"{gap.what}: needed for {gap.needed_for}" for gap in trace.missing)
+    for other in trace.alternatives:
+        page.title(f"If instead {other.condition}")
+        _outcomes(page, trace.flow, other.outcomes, full)
+    return page.text()
+
+
+def _question(page: Page, flow: Flow) -> None:
+    packet = flow.packet
+    target = address(packet.dst, packet.dport)
+    arrow = f"{protocol(packet)} {address(packet.src, packet.sport)} → {target}"
+    page.put(arrow if flow.target == target else f"{flow.target}: {arrow}", style="bold")
+    entry = f", in by {flow.iif}" if flow.iif else ""
+    page.put(f"from {sender(flow)}, starting on {flow.node}{entry}", first="  ")
+    for ip, what in flow.stand_ins:
+        page.put(f"{ip} stands for {what}: no dump tells that address", first="  ")
+
+
+# ---------------------------------------------------------------- the answer
+
+
+def _outcomes(page: Page, flow: Flow, outcomes: Sequence[Outcome], full: bool) -> None:
+    if not outcomes:
+        page.put("none: no way of the packet could be followed", first="  ")
+        return
+    groups = list(_groups(outcomes, full))
+    odds = [page.clean(chance(_sum(group))) for group in groups]
+    if len(groups) == 1 and outcomes[0].odds is None:
+        odds = [""]  # one answer and nothing to compare it with
+    column = max(map(cells, odds))
+    # Where every outcome rests on them, the assumptions that are listed below speak for themselves.
+    doubt = "" if all(outcome.assumed for outcome in outcomes) else " [rests on an assumption]"
+    for text, group in zip(odds, groups, strict=True):
+        lead = f"  {text}{' ' * (column - cells(text))}  " if column else "  "
+        hang = " " * cells(lead)
+        first = group[0]
+        style = {"delivered": "green", "unknown": "yellow"}.get(first.verdict, "red")
+        if len(group) == 1:
+            page.put(sentence(flow, first) + (doubt if first.assumed else ""), first=lead, style=style, lead="bold")
+        else:
+            node = f" on {first.reached.node}" if first.reached and first.reached.node else ""
+            each = f", {chance(first.odds)} each" if first.odds is not None else ""
+            words = f"delivered to one of {len(group)} endpoints{node}{each}; {seen(flow, first, 'they see')}"
+            page.put(words, first=lead, style=style, lead="bold")
+            ends = [address(one.reached.ip, one.reached.port) for one in group if one.reached]
+            page.put(listed(ends, None if full else 24), first=hang)
+    # Endpoints of one node are mostly rewritten by the same rule to the same address: said once.
+    told = {(one.node, one.at, one.rule, one.after): one for outcome in reversed(outcomes) for one in outcome.rewrites}
+    for rewrite in reversed(told.values()):
+        page.put(rewritten(rewrite), first="  ", rest="    ")
+
+
+def _sum(group: Sequence[Outcome]) -> Fraction | None:
+    known = [outcome.odds for outcome in group if outcome.odds is not None]
+    return sum(known, Fraction(0)) if len(known) == len(group) else None
+
+
+def _groups(outcomes: Sequence[Outcome], full: bool) -> Iterator[list[Outcome]]:
+    """Outcomes one by one, but a crowd that differs in nothing except the endpoint's address together."""
+    alike: dict[object, list[Outcome]] = {}
+    for number, outcome in enumerate(outcomes):
+        key: object = number
+        if outcome.verdict == "delivered" and outcome.reached and not full:
+            same = (outcome.odds, outcome.reached.node, outcome.source, outcome.preserved, outcome.assumed)
+            key = (same, tuple((one.node, one.chain, one.after) for one in outcome.rewrites))
+        alike.setdefault(key, []).append(outcome)
+    for group in alike.values():
+        if len(group) > _MANY:
+            yield group
+        else:
+            yield from ([outcome] for outcome in group)
+
+
+def _finding(page: Page, finding: Finding) -> None:
+    lead = f"  {finding.severity} {finding.code}  "
+    unproven = "" if finding.proven else " [not proven: rests on an assumption]"
+    page.put(
+        " ".join(finding.summary.split()) + unproven, first=lead, rest="    ", lead=_SEVERITY_STYLE[finding.severity]
+    )
+    if finding.evidence:
+        page.put(listed(finding.evidence, None), first="    seen at:    ")
+    if finding.remedy:
+        page.put(" ".join(finding.remedy.split()), first="    what to do: ")

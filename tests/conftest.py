@@ -1,0 +1,64 @@
+"""What all tests share: where the recordings are, what the lab needs, how hypothesis looks for examples."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+STRICT = os.environ.get("NETK8S_REQUIRE_LAB") == "1"
+"""Set where everything has to run: what would be skipped on a laptop fails."""
+
+# deadline: one example of a decoder may be slow on a busy machine without anything being wrong.
+settings.register_profile("laptop", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if STRICT or os.environ.get("CI") else "laptop")
+
+
+def skip_or_fail(reason: str) -> None:
+    if STRICT:
+        pytest.fail(f"NETK8S_REQUIRE_LAB=1, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The folder of recorded clusters: NETK8S_CORPUS, or ../shared/corpus beside the project."""
+    path = Path(os.environ.get("NETK8S_CORPUS") or ROOT / "../shared/corpus").resolve()
+    if not path.is_dir():
+        skip_or_fail(f"the recorded clusters are not at {path}; NETK8S_CORPUS names another folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def why_no_lab() -> str:
+    """Why tests marked ``lab`` cannot run here; empty when they can."""
+    if sys.platform != "linux":
+        return "network namespaces are Linux's"
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    absent = [tool for tool in ("ip", "iptables", "iptables-save", "nft", "unshare") if not shutil.which(tool)]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    made = subprocess.run(["unshare", "--net", "true"], capture_output=True, text=True, check=False)
+    return "" if made.returncode == 0 else f"no network namespace can be made: {made.stderr.strip()}"
+
+
+@pytest.fixture(autouse=True)
+def _lab(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("lab"):
+        why = request.getfixturevalue("why_no_lab")
+        if why:
+            skip_or_fail(why)

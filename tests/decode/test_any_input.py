@@ -1,0 +1,214 @@
+"""Whatever comes in: facts or a DecodeError come out, of every decoder for every input."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netk8s import plugins
+from netk8s.errors import DecodeError
+from netk8s.model import Dump
+
+TEXTS = {
+    "ip_link": '[{"ifindex":2,"ifname":"a","flags":["UP"],"mtu":1,"link":"b","link_index":3,"link_netnsid":0,'
+    '"linkinfo":{"info_kind":"veth","info_data":{"mode":"l2"},"info_slave_data":{"hairpin":true,"isolated":false}}}]',
+    "ip_addr": '[{"ifindex":2,"ifname":"a","addr_info":[{"family":"inet","local":"10.0.0.1","address":"10.0.0.2",'
+    '"prefixlen":32,"scope":"global","secondary":true}]}]',
+    "ip_route": '[{"dst":"default","gateway":"10.0.0.1","from":"10.0.0.0/8","dev":"a","flags":["onlink"],"metric":1,'
+    '"tos":"0x10","table":"x","type":"local","prefsrc":"10.0.0.1"},{"dst":"10.0.0.0/8","flags":[],'
+    '"nexthops":[{"via":{"family":"inet6","host":"fd00::1"},"dev":"a","weight":1,"flags":[]}]}]',
+    "ip_rule": '[{"priority":0,"src":"10.0.0.0","srclen":8,"dst":"all","fwmark":"0x1","fwmask":"0x1","ipproto":"tcp",'
+    '"sport_start":1,"sport_end":2,"dport":3,"uid_start":1,"uid_end":2,"tos":"CS1","table":"main","goto":3,'
+    '"action":"prohibit","suppress_prefixlen":0,"not":null}]',
+    "ip_neigh": '[{"dst":"10.0.0.1","dev":"a","lladdr":"02:00:00:00:00:01","state":["STALE"],"proxy":null}]',
+    "bridge_fdb": '[{"mac":"02:00:00:00:00:01","ifname":"a","dst":"10.0.0.1","flags":["self"],"state":"permanent"}]',
+    "nft_json": '{"nftables":[{"chain":{"family":"ip","table":"t","name":"c","hook":"input","prio":-5}}]}',
+    "kubectl": json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": [
+                {
+                    "kind": "Service",
+                    "metadata": {"name": "a", "namespace": "b"},
+                    "spec": {
+                        "type": "LoadBalancer",
+                        "clusterIPs": ["10.0.0.1"],
+                        "externalIPs": ["10.0.0.2"],
+                        "loadBalancerSourceRanges": ["10.0.0.0/8"],
+                        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}},
+                        "healthCheckNodePort": 1,
+                        "ports": [{"name": "p", "port": 1, "targetPort": "x", "nodePort": 3, "protocol": "UDP"}],
+                    },
+                    "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.3", "ipMode": "VIP"}]}},
+                },
+                {
+                    "kind": "EndpointSlice",
+                    "metadata": {"labels": {"kubernetes.io/service-name": "a"}},
+                    "ports": [{"name": "p", "port": 1, "protocol": "TCP"}],
+                    "endpoints": [
+                        {
+                            "addresses": ["10.0.0.1"],
+                            "conditions": {"ready": True, "serving": True, "terminating": False},
+                            "targetRef": {"kind": "Pod", "name": "x"},
+                            "hints": {"forZones": [{"name": "z"}], "forNodes": [{"name": "n"}]},
+                            "topology": {"kubernetes.io/hostname": "n"},
+                        }
+                    ],
+                },
+                {
+                    "kind": "Pod",
+                    "metadata": {"name": "a"},
+                    "spec": {"hostNetwork": True, "containers": [{"ports": [{"containerPort": 1, "hostPort": 2}]}]},
+                    "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]},
+                },
+                {
+                    "kind": "Node",
+                    "metadata": {"name": "a", "labels": {"x": "y"}},
+                    "spec": {"podCIDR": "10.0.0.0/8", "podCIDRs": ["10.0.0.0/8"]},
+                    "status": {"addresses": [{"type": "x", "address": "y"}], "nodeInfo": {"kubeProxyVersion": "v1"}},
+                },
+            ],
+        }
+    ),
+    "sysctl": "net.ipv4.ip_forward = 1\nnet/ipv4/conf/a.b/x: 3\n",
+    "listening": 'Netid State Recv-Q Send-Q Local Address:Port\ntcp LISTEN 0 1 [::1]%a:80 *:* users:(("a",pid=1))\n',
+    "ipset_save": 'create a hash:ip family inet\nadd a 10.0.0.1\ncreate "b c" list:set size 8\nadd "b c" a\n',
+    "nft_text": "table ip t {\n\tchain c {\n\t\ttype nat hook input priority dstnat - 5; policy accept;\n\t}\n}\n",
+}
+YAML = "apiVersion: v1\nkind: Pod\nmetadata: {name: 'a'}\nspec:\n  containers:\n  - ports:\n    - containerPort: 1\n"
+
+DECODERS = {name.__name__.rpartition(".")[2]: name for name in plugins.modules("netk8s.decode")}
+MINE = [pytest.param(DECODERS[name], text, id=name) for name, text in TEXTS.items()]
+MINE.append(pytest.param(DECODERS["kubectl"], YAML, id="kubectl-yaml"))
+
+WORDS = st.sampled_from(
+    ["", "all", "10.0.0.1", "fd00::1%a", "10.0.0.0/8", "0x10", "-1", "None", "\ud800", "٣", "a/b", "on"]
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | WORDS | st.just(10**400)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(max_size=5), inner, max_size=3)
+)
+
+
+def strings(value: object) -> Iterator[str]:
+    """Every text within a fact, the raw details of a device aside."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from strings(inner)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from strings(getattr(value, field.name))
+
+
+def run(decoder: ModuleType, data: bytes) -> None:
+    dump = Dump("x", data, "node")
+    assert decoder.sniff(dump) in (True, False)
+    refused = None
+    try:
+        for fact in decoder.decode(dump):
+            assert hash(fact) is not None
+            for text in strings(fact):
+                text.encode()
+    except DecodeError as error:
+        refused = error
+    if refused is not None:
+        assert refused.origin == "x"
+        # YAML also ends lines at CR, NEL, LS and PS.
+        assert 0 <= refused.line <= len(data.decode("utf-8", "replace").splitlines()) + 1
+        str(refused).encode()
+
+
+def spots(value: object) -> Iterator[tuple[object, object]]:
+    """(holder, key) of every value within a value."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield value, key
+        yield from spots(inner)
+
+
+@pytest.mark.parametrize(("decoder", "text"), MINE)
+def test_the_examples_are_recognised_and_decode(decoder: ModuleType, text: str) -> None:
+    assert decoder.sniff(Dump("x", text.encode()))
+    assert list(decoder.decode(Dump("x", text.encode())))
+
+
+@pytest.mark.parametrize("decoder", [pytest.param(DECODERS[name], id=name) for name in TEXTS])
+@given(data=st.binary(max_size=200))
+def test_any_bytes(decoder: ModuleType, data: bytes) -> None:
+    run(decoder, data)
+
+
+@pytest.mark.parametrize(("decoder", "text"), MINE)
+@given(data=st.data())
+def test_damaged_text(decoder: ModuleType, text: str, data: st.DataObject) -> None:
+    raw = text.encode()
+    start = data.draw(st.integers(0, len(raw)))
+    end = data.draw(st.integers(start, min(len(raw), start + 20)))
+    run(decoder, raw[:start] + data.draw(st.binary(max_size=6)) + raw[end:])
+
+
+@pytest.mark.parametrize(
+    ("decoder", "text"),
+    [case for case in MINE if case.values[1].startswith(("[", "{"))],  # type: ignore[union-attr]
+)
+@given(data=st.data())
+def test_json_of_wrong_shapes(decoder: ModuleType, text: str, data: st.DataObject) -> None:
+    value = json.loads(text)
+    for _ in range(data.draw(st.integers(1, 3))):
+        holder, key = data.draw(st.sampled_from(list(spots(value))))
+        holder[key] = data.draw(VALUES)  # type: ignore[index]
+        if not list(spots(value)):
+            break
+    run(decoder, json.dumps(value).encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize("decoder", [pytest.param(DECODERS[name], id=name) for name in TEXTS])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 100_000,
+        b'{"apiVersion":' * 50_000,
+        b'[{"dst":' + b"9" * 5000 + b',"flags":[]}]',
+        b'[{"metric":NaN,"dst":"10.0.0.0/8","flags":[]}]',
+        b'"' * 100_000,
+        b'["\\' * 20_000,
+        b"\xff\xfe[\x00]\x00",
+        b"\0" * 10_000,
+        b"[]",
+        b"[] []",
+        b"{} {}",
+        b"null",
+        b"\n\n\n",
+    ],
+    ids=lambda data: repr(data[:16]),
+)
+def test_hostile_bytes(decoder: ModuleType, data: bytes) -> None:
+    run(decoder, data)
+    if data.strip() in (b"[]", b"[] []", b"", b"null"):
+        assert not decoder.sniff(Dump("x", data))
+
+
+@pytest.mark.parametrize(("decoder", "text"), MINE)
+def test_mapped_dumps_are_as_good_as_bytes(decoder: ModuleType, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "dump"
+    path.write_text(text)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        dump = Dump("x", mapped)  # type: ignore[arg-type]
+        assert decoder.sniff(dump)
+        assert list(map(repr, decoder.decode(dump))) == list(map(repr, decoder.decode(Dump("x", text.encode()))))
+
+
+def test_no_two_decoders_take_the_same_text() -> None:
+    for text in (*TEXTS.values(), YAML):
+        takers = [name for name, decoder in DECODERS.items() if decoder.sniff(Dump("x", text.encode()))]
+        assert len(takers) == 1, (text[:50], takers)

@@ -1,0 +1,208 @@
+"""Holds netk8s against the kernel, on rules and packets nobody has seen before.
+
+::
+
+    PYTHONPATH=tests python -m lab.differential --pairs 1000 --seed 7 [--backend nft|legacy] [--family 4|6]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from netk8s.model import World
+
+from .agent import LabError, close_all
+from .generate_rules import USUAL, Generator, Layout, RuleSet, Sending
+from .node_under_test import NodeUnderTest
+from .observation import Observation
+from .prediction import Difference, differences, predicted_ways, questions, read_snapshot, world_with_rules
+from .shrink import shrink
+
+PACKETS_PER_RULESET = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One ruleset and packet, what the kernel made of them, and in what netk8s differs. ``saved`` is iptables-save's text."""
+
+    backend: str
+    rules: RuleSet
+    sending: Sending
+    saved: str
+    observation: Observation
+    differences: tuple[Difference, ...]
+    questions: frozenset[str] = frozenset()
+
+
+class Bench:
+    """A node under test, and netk8s' view of it."""
+
+    def __init__(self, backend: str, layout: Layout = USUAL) -> None:
+        self.layout = layout
+        self.node = NodeUnderTest(backend, layout)
+        with tempfile.TemporaryDirectory(prefix="nk-lab-") as folder:
+            # The texts stay readable: a snapshot holds them, mapped or read, behind the folder's end.
+            self.snapshot = read_snapshot(self.node.dump(Path(folder)))
+
+    def close(self) -> None:
+        self.node.close()
+
+    def load(self, rules: RuleSet) -> str:
+        return self.node.load(rules)
+
+    def judge(self, rules: RuleSet, saved: str, sendings: Iterable[Sending]) -> Iterator[Pair]:
+        """Sends packets through the loaded rules and compares."""
+        try:
+            world: World | None = world_with_rules(self.snapshot, rules.family, saved)
+            trouble = ""
+        except Exception as error:
+            world, trouble = None, _told(error)
+        for sending in sendings:
+            seen = self.node.observe(sending)
+            asked: frozenset[str] = frozenset()
+            if world is None:
+                found: tuple[Difference, ...] = (Difference("error", seen.verdict, trouble),)
+            else:
+                try:
+                    ways = predicted_ways(world, sending)
+                    asked, found = frozenset(questions(ways)), differences(seen, ways)
+                except Exception as error:
+                    found = (Difference("error", seen.verdict, _told(error)),)
+            yield Pair(self.node.backend, rules, sending, saved, seen, found, asked)
+
+    def shrunk(self, pair: Pair, rounds: int = 300) -> Pair:
+        """A pair with the smallest ruleset found whose difference is of the same kind."""
+        best = pair
+        kind = pair.differences[0].kind
+
+        def still_wrong(rules: RuleSet) -> bool:
+            nonlocal best
+            try:
+                saved = self.load(rules)
+            except LabError:
+                return False
+            again = next(iter(self.judge(rules, saved, [pair.sending])))
+            if again.differences and again.differences[0].kind == kind:
+                best = again
+                return True
+            return False
+
+        shrink(pair.rules, still_wrong, rounds)
+        return best
+
+
+def _told(error: Exception) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+
+
+def judged(seed: int, pairs: int, backends: tuple[str, ...] = ("nft", "legacy"), families: tuple[int, ...] = (4, 6),
+           refusals: list[str] | None = None) -> Iterator[tuple[Bench, Pair]]:  # fmt: skip
+    """Pairs from a seed, in turn from each backend and family."""
+    generator = Generator(seed)
+    benches = {backend: Bench(backend) for backend in backends}
+    made = 0
+    turn = 0
+    try:
+        while made < pairs:
+            bench = benches[backends[turn % len(backends)]]
+            family = families[turn // len(backends) % len(families)]
+            turn += 1
+            rules = generator.ruleset(family)
+            sendings = [generator.sending(family) for _ in range(PACKETS_PER_RULESET)]
+            try:
+                saved = bench.load(rules)
+            except LabError as error:
+                if refusals is not None:
+                    refusals.append(str(error))
+                continue
+            for pair in bench.judge(rules, saved, sendings):
+                yield bench, pair
+                made += 1
+    finally:
+        for bench in benches.values():
+            bench.close()
+
+
+def describe(pair: Pair) -> str:
+    """A pair as a person reads it: rules, packet, the kernel's way, the differences."""
+    seen, probe = pair.observation, pair.sending.probe
+    rules = [line for line in pair.saved.splitlines() if line[:1] in "*:-" and not line.endswith("ACCEPT [0:0]")]
+    lines = [f"--- {pair.backend} ipv{probe.family} in={pair.sending.iif or 'node'} proto={probe.protocol} "
+             f"{probe.src}:{probe.sport} > {probe.dst}:{probe.dport} mark={probe.mark:#x} flags={','.join(probe.tcp_flags)} "
+             f"icmp={probe.icmp_type} ttl={probe.ttl}"]  # fmt: skip
+    lines += ["  " + line for line in rules]
+    lines.append(f"  kernel: {seen.verdict} {seen.answer} {seen.reason} {seen.headers} out={seen.oif}")
+    lines += [f"  {difference}" for difference in pair.differences]
+    return "\n".join(lines)
+
+
+def signature(pair: Pair) -> str:
+    """What two mismatches of one cause have in common, once they are shrunk: the words of the rules without values."""
+    words = sorted({word for chain in pair.rules.chains for rule in chain.rules
+                    for word in " ".join((*rule.matches, rule.target)).split() if word[:1] in "-!"})  # fmt: skip
+    hooks = sorted({f"{chain.table}/{chain.name}" for chain in pair.rules.chains if chain.rules and chain.policy})
+    return f"{pair.differences[0].kind} {' '.join(words)} {' '.join(hooks)}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--backend", choices=("nft", "legacy"))
+    parser.add_argument("--family", type=int, choices=(4, 6))
+    parser.add_argument("--show", type=int, default=5, help="how many different mismatches to shrink and print")
+    options = parser.parse_args()
+    backends = (options.backend,) if options.backend else ("nft", "legacy")
+    families = (options.family,) if options.family else (4, 6)
+    refusals: list[str] = []
+    verdicts: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
+    lengths: Counter[int] = Counter()
+    asked: Counter[str] = Counter()
+    shown: Counter[str] = Counter()
+    start = time.monotonic()
+    shrinking = 0.0
+    for bench, pair in judged(options.seed, options.pairs, backends, families, refusals):
+        seen = pair.observation
+        verdicts[f"{seen.verdict} {seen.answer}".strip()] += 1
+        lengths[min(len(seen.path), 12)] += 1
+        for question in pair.questions:
+            asked[question.split(" (")[0]] += 1
+        if pair.differences:
+            first = pair.differences[0]
+            wrong[first.kind] += 1
+            if len(shown) < options.show:
+                before = time.monotonic()
+                small = bench.shrunk(pair)
+                bench.load(pair.rules)
+                shrinking += time.monotonic() - before
+                if shown[signature(small)] == 0:
+                    print(describe(small), flush=True)
+                shown[signature(small)] += 1
+    took = time.monotonic() - start - shrinking
+    print(f"{options.pairs} pairs in {took:.1f} s: {options.pairs / took:.0f} a second; {len(refusals)} rulesets refused")
+    print("kernel:", dict(verdicts.most_common()))
+    print("rules matched per packet:", dict(sorted(lengths.items())))
+    print("asked, for no dump tells:", dict(asked.most_common(12)))
+    print("mismatches:", sum(wrong.values()), dict(wrong.most_common()))
+    for name, count in shown.most_common():
+        print(f"  {count} x {name}")
+    for why, count in Counter(r.split("Error occurred")[0][:300] for r in refusals).most_common(8):
+        print(count, why)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    finally:
+        close_all()

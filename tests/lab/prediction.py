@@ -1,0 +1,119 @@
+"""netk8s' side of the differential test: its ways for a packet, and how they differ from what the kernel did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from pathlib import Path
+
+from netk8s.decode import decode
+from netk8s.model import Flow, Packet, Snapshot, Way, World
+from netk8s.snapshot import read
+from netk8s.trace import trace
+
+from .frames import ICMP, ICMPV6, TCP
+from .generate_rules import Sending
+from .observation import Observation
+
+# What a verdict of the kernel may be called. "local" is delivered or refused by what listens there, which is nobody's rule.
+VERDICTS = {
+    "local": ("delivered", "refused"),
+    "forwarded": ("delivered", "unreachable", "unknown"),
+    "sent": ("delivered", "unreachable", "unknown"),
+    "rejected": ("refused", "unreachable", "dropped"),
+    "dropped": ("dropped",),
+    "unroutable": ("unreachable", "dropped"),
+}
+
+UNDECIDED = ("length", "dscp", "tos", "ttl", "hl", "pkttype", "statistic", "limit")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which a way is not what the kernel did. ``kind``: error, none, verdict, path, headers or device."""
+
+    kind: str
+    kernel: str
+    predicted: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: kernel {self.kernel}; predicted {self.predicted}"
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    return read([str(folder)])
+
+
+def world_with_rules(snapshot: Snapshot, family: int, saved: str) -> World:
+    """The snapshot decoded with another iptables-save text in place of its own of that family."""
+    name = "ip6tables-save.txt" if family == 6 else "iptables-save.txt"
+    dumps = tuple(replace(dump, data=saved.encode()) if dump.origin.endswith("/" + name) else dump
+                  for dump in snapshot.dumps if not dump.origin.endswith("counters.txt"))  # fmt: skip
+    return decode(replace(snapshot, dumps=dumps))
+
+
+def flow_of(sending: Sending, node: str = "node") -> Flow:
+    """The question that stands for a packet."""
+    probe = sending.probe
+    ports = probe.protocol not in (ICMP, ICMPV6)
+    packet = Packet(
+        protocol=probe.protocol, src=ip_address(probe.src), dst=ip_address(probe.dst), sport=probe.sport if ports else None,
+        dport=probe.dport if ports else None, mark=probe.mark,
+        tcp_flags=frozenset(probe.tcp_flags) if probe.protocol == TCP else frozenset(),
+        icmp_type=None if ports else probe.icmp_type, icmp_code=None if ports else probe.icmp_code, ttl=probe.ttl,
+    )  # fmt: skip
+    return Flow(target=f"{probe.dst}:{probe.dport}", source=probe.src, origin="outside" if sending.iif else "node",
+                node=node, packet=packet, iif=sending.iif or None)  # fmt: skip
+
+
+def predicted_ways(world: World, sending: Sending) -> tuple[Way, ...]:
+    return tuple(trace(world, flow_of(sending)).ways)
+
+
+def differences(seen: Observation, ways: tuple[Way, ...]) -> tuple[Difference, ...]:
+    """Empty if some way is what the kernel did; else what the nearest way has wrong. Dice make several ways."""
+    if not ways:
+        return (Difference("none", seen.verdict, "no way at all"),)
+    return min((_against(seen, way) for way in ways), key=len)
+
+
+def rule_path(way: Way) -> list[tuple[str, str, str]]:
+    """(table, chain, rule) of every rule on a way."""
+    return [(step.table, step.chain, step.rule) for hop in way.hops for step in hop.steps if step.rule is not None]
+
+
+def questions(ways: tuple[Way, ...]) -> set[str]:
+    """What the ways could not know, but for who listens where: nobody does in the lab."""
+    asked = {choice.question for way in ways for choice in way.choices}
+    return {question.if_true for question in asked if " listens on " not in question.if_true}
+
+
+def _idle(rule: str) -> bool:
+    """A rule that does nothing, with a match that no dump decides: it makes no difference, so netk8s leaves it out."""
+    return " -j " not in rule and " -g " not in rule and any(f"-m {name} " in rule for name in UNDECIDED)
+
+
+def _against(seen: Observation, way: Way) -> tuple[Difference, ...]:
+    found: list[Difference] = []
+    path = [step for step in rule_path(way) if not _idle(step[2])]
+    kernel_path = [(step.table, step.chain, step.rule) for step in seen.path if not _idle(step.rule)]
+    if path != kernel_path:
+        same = next((i for i, (a, b) in enumerate(zip(path, kernel_path, strict=False)) if a != b), min(len(path), len(kernel_path)))
+        found.append(Difference("path", f"after {same} rules: {kernel_path[same : same + 2]}", f"{path[same : same + 2]}"))
+    last_rule = path[-1][2] if path else ""
+    rejects = " -j REJECT" in last_rule and way.verdict in VERDICTS["rejected"]
+    # Nobody listens and nobody answers in the lab. That the packet got there is what counts, not the way back.
+    arrived = way.reason.startswith(("nobody listens", "the packet reaches")) and seen.verdict in ("local", "forwarded", "sent")
+    if not arrived and (way.verdict not in VERDICTS[seen.verdict] or (seen.verdict == "rejected") != rejects):
+        found.append(Difference("verdict", f"{seen.verdict} {seen.answer} {seen.reason}", f"{way.verdict}: {way.reason}"))
+    elif seen.verdict in ("local", "forwarded", "sent"):
+        packet = way.packet
+        got = (str(packet.src), str(packet.dst), packet.sport, packet.dport, packet.mark)
+        want = (seen.headers.src, seen.headers.dst, seen.headers.sport, seen.headers.dport, seen.headers.mark)
+        for name, a, b in zip(("src", "dst", "sport", "dport", "mark"), want, got, strict=True):
+            if a != b and not (name == "sport" and b is None):
+                found.append(Difference("headers", f"{name} {a}", f"{name} {b}"))
+        hop = way.hops[0] if way.hops else None
+        if seen.verdict != "local" and (hop is None or hop.oif != seen.oif):
+            found.append(Difference("device", seen.oif, str(hop and hop.oif)))
+    return tuple(found)
