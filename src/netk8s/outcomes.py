@@ -25,7 +25,7 @@ from netk8s.model import (
 MOST_DOUBTS = 6
 """With more open questions than this (64 combinations) the part of the odds that depends on them is just unknown."""
 
-Key = tuple[str, Reached | None, Addr | None, bool, str]
+Key = tuple[str, Reached | None, Addr | None, bool]
 
 
 def fold(flow: Flow, ways: tuple[Way, ...], world: World) -> Trace:
@@ -67,8 +67,9 @@ def _follows(way: Way, answers: dict[str, bool]) -> bool:
 
 
 def _key(way: Way) -> Key:
-    reason = way.reason if way.verdict != "delivered" else ""
-    return (way.verdict, way.reached, way.source, way.source_known, reason)
+    if way.verdict != "delivered":
+        return (way.verdict, None, None, False)
+    return (way.verdict, way.reached, way.source, way.source_known)
 
 
 def _under(ways: tuple[Way, ...], answers: dict[str, bool]) -> tuple[Outcome, ...]:
@@ -132,7 +133,8 @@ def _remembered(ways: tuple[Way, ...], outcomes: tuple[Outcome, ...]) -> tuple[O
 
 
 def _outcome_key(outcome: Outcome) -> Key:
-    return (outcome.verdict, outcome.reached, outcome.source, outcome.preserved is not None, outcome.reason)
+    known = outcome.verdict == "delivered" and outcome.source is not None
+    return (outcome.verdict, outcome.reached, outcome.source, known)
 
 
 def _doubts(way: Way, open_: dict[str, Question]) -> bool:
@@ -144,13 +146,12 @@ def _agrees(way: Way, given: dict[str, bool]) -> bool:
 
 
 def _outcome(ways: tuple[Way, ...], key: Key, indexes: list[int], odds: Fraction) -> Outcome:
-    verdict, reached, source, source_known, reason = key
+    verdict, reached, source, source_known = key
     first = ways[indexes[0]]
+    reason = "; ".join(dict.fromkeys(ways[i].reason for i in indexes if ways[i].reason))
     preserved: bool | None = None
     if verdict == "delivered":
-        preserved = source_known and not any(r.after != r.before for r in first.rewrites)
-        if first.rewrites and source_known:
-            preserved = first.rewrites[0].before == source
+        preserved = source_known and (not first.rewrites or first.rewrites[0].before == source)
     assumed = any(ways[i].assumptions or any(c.question.default is not None for c in ways[i].choices) for i in indexes)
     return Outcome(
         verdict,

@@ -80,8 +80,8 @@ class _End:
 
 
 class _Walk:
-    def __init__(self, world: World, flow: Flow) -> None:
-        self.world, self.flow = world, flow
+    def __init__(self, world: World, flow: Flow, *, back: bool = False) -> None:
+        self.world, self.flow, self.back = world, flow, back
         self.cluster: Cluster = world.cluster
         self.stand_ins = dict(flow.stand_ins)
         self.netns = {name: Netns(node, *self._known_addresses(name)) for name, node in world.nodes.items()}
@@ -185,7 +185,9 @@ class _Walk:
         if nf is None:
             branch = branch.assume(f"bridge-nf-call-iptables of {netns.name} is not in a dump and taken as 1")
             nf = True
-        inward = flight.with_(iif=hung.dev, iif_known=True, physin=hung.port if nf else None, has_physin=nf)
+        inward = flight.with_(
+            iif=hung.dev, iif_known=True, physin=hung.port if nf else None, has_physin=nf, from_pod=packet.src
+        )
         if not links.same_subnet(netns, hung.dev, packet.dst):
             yield from self._receive(branch.fly(inward), netns, past)
         elif nf:
@@ -193,7 +195,7 @@ class _Walk:
         else:
             step = _decision("bridge", f"frame crosses {hung.dev} and passes no hook of the node")
             there = branch.fly(flight.with_(iif=hung.dev, oif=hung.dev, bridged=True)).step(step)
-            yield from self._on_link(there, netns, self._hop_done(there, netns, past), hung.dev, packet.dst, packet.src)
+            yield from self._on_link(there, netns, self._hop_done(there, netns, past), hung.dev, packet.dst)
 
     # ------------------------------------------------------------ PREROUTING to the routing decision
 
@@ -232,17 +234,31 @@ class _Walk:
     def _tracked(self, flight: Flight, netns: Netns, past: _Past) -> Flight:
         """The packet with the conntrack entry of this node: found, or new (nf_conntrack_in at priority -200)."""
         packet = flight.packet
-        for name, entry in past.entries:
+        for name, entry in past.entries if self.back else ():
             if name == netns.name and _same(tuple_of(packet), entry.reply):
                 return flight.with_(conn=replace(entry, state="ESTABLISHED", direction="REPLY"))
         return flight.with_(conn=_new_conn(packet))
 
     def _bridge(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
-        """A frame that stays on its bridge: FORWARD and POSTROUTING by br_netfilter, no routing."""
+        """A frame that stays on its bridge: FORWARD and POSTROUTING by br_netfilter, no routing.
+
+        br_forward.c should_deliver asks for hairpin mode before br_netfilter runs FORWARD.
+        """
         flight = branch.flight
-        yield from self._forward(
-            branch.fly(flight.with_(bridged=True)), netns, past, NextHop(flight.iif), f"bridged on {flight.iif}", None
-        )
+        bridge = flight.iif or ""
+        onward = [branch]
+        if flight.from_pod == flight.packet.dst:
+            mode = links.hairpin(netns, bridge, flight.physin)
+            answers = [(mode, branch)] if isinstance(mode, bool) else list(branch.ask(mode))
+            onward = [other for answer, other in answers if answer]
+            reason = f"{bridge} of {netns.name} does not send a frame back by the port it came in by (hairpin mode is off)"
+            for answer, other in answers:
+                if not answer:
+                    done = other.step(_decision("bridge", reason))
+                    yield _End(done, self._hop_done(done, netns, past), DROPPED, reason)
+        for each in onward:
+            there = each.fly(flight.with_(bridged=True))
+            yield from self._forward(there, netns, past, NextHop(bridge), f"bridged on {bridge}", None)
 
     def _route_in(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
         """ip_route_input: local, forwarded, or refused."""
@@ -268,18 +284,15 @@ class _Walk:
         if forwards is None:
             branch = branch.assume(f"{netns.name} is taken to forward packets (ip_forward is not in a dump)")
             forwards = True
-        if found.kind == "unicast" and (forwards or bridge_dnat):
+        if found.kind == "unicast" and forwards:
             for odds, hop in found.ways:
                 onward = branch.dice(odds) if odds != 1 else branch
                 via = f" via {hop.gateway}" if hop.gateway else ""
                 if bridge_dnat and hop.dev == iif and hop.gateway is None:
                     # br_nf_pre_routing_finish: the new destination is on the same bridge, so the frame is bridged.
                     yield from self._bridge(onward, netns, past)
-                elif forwards:
-                    text = f"forward by {hop.dev}{via}"
-                    yield from self._forward(onward, netns, past, hop, text, found)
                 else:
-                    yield self._no_forwarding(onward, netns, past, iif)
+                    yield from self._forward(onward, netns, past, hop, f"forward by {hop.dev}{via}", found)
             return
         if not forwards:
             yield self._no_forwarding(branch, netns, past, iif)
@@ -566,17 +579,7 @@ class _Walk:
             yield from self._loop(branch, netns, past)
             return
         past = self._hop_done(branch, netns, past)
-        if flight.bridged or (flight.oif and flight.oif == flight.iif and flight.has_physin):
-            yield from self._on_link(branch, netns, past, flight.oif or "", flight.packet.dst, self._sender_on(netns, past))
-        else:
-            yield from self._on_link(branch, netns, past, flight.oif, flight.nexthop or flight.packet.dst, None)
-
-    def _sender_on(self, netns: Netns, past: _Past) -> Addr | None:
-        """The pod address a bridged frame came from: conntrack's original source on this node."""
-        for name, entry in reversed(past.entries):
-            if name == netns.name:
-                return entry.original.src if entry.direction == "ORIGINAL" else entry.reply.src
-        return None
+        yield from self._on_link(branch, netns, past, flight.oif, flight.nexthop or flight.packet.dst)
 
     def _loop(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
         """Over lo the packet enters again with its conntrack entry and route: PREROUTING without nat, then INPUT."""
@@ -588,18 +591,13 @@ class _Walk:
                 step = _decision("routing", "local delivery over lo")
                 yield from self._input(verdict.branch.step(step), netns, past)
 
-    def _on_link(
-        self, branch: Branch, netns: Netns, past: _Past, dev: str | None, target: Addr, sender: Addr | None
-    ) -> Iterator[_End]:
-        """Who is at the other end. ``sender`` is the pod a bridged frame came from, for hairpin."""
+    def _on_link(self, branch: Branch, netns: Netns, past: _Past, dev: str | None, target: Addr) -> Iterator[_End]:
+        """Who is at the other end of a device."""
         if dev is None:
             yield from self._no_device(branch, netns, past)
             return
         pod = self.pod_by_ip.get(target)
         neighbour = netns.neighbour(target, dev)
-        if sender is not None and target == sender:
-            yield from self._hairpin(branch, netns, past, dev, target)
-            return
         if pod is not None and not pod.host_network and pod.node == netns.name:
             hung = links.attachment(netns, target)
             if hung.dev is None:
@@ -618,17 +616,6 @@ class _Walk:
             yield _End(branch, past, UNREACHABLE, reason)
             return
         yield from self._beyond(branch, netns, past, dev, target, pod)
-
-    def _hairpin(self, branch: Branch, netns: Netns, past: _Past, dev: str, target: Addr) -> Iterator[_End]:
-        port = branch.flight.physin
-        mode = links.hairpin(netns, dev, port)
-        reason = f"{dev} of {netns.name} does not send a frame back by the port it came in by (hairpin mode is off)"
-        pod = self.pod_by_ip.get(target)
-        if isinstance(mode, bool):
-            yield self._pod_end(branch, past, target, pod) if mode else _End(branch, past, DROPPED, reason)
-            return
-        for answer, other in branch.ask(mode):
-            yield self._pod_end(other, past, target, pod) if answer else _End(other, past, DROPPED, reason)
 
     def _enters(self, other: Netns, target: Addr, dev: str) -> str | None:
         """The device of another node that takes packets for ``target``, "?" when it is not known which, None if none.
@@ -689,6 +676,9 @@ class _Walk:
             )
             yield _End(branch, past, UNKNOWN, reason)
             return
+        if gateway and packet.dst in self.pod_by_ip:
+            yield from self._by_gateway(branch, netns, past, target)
+            return
         local_pod = on_bridge or (link is not None and link.kind == "veth") or (link is None and not gateway)
         there = branch.assume(
             f"{packet.dst} is taken to answer; what is behind {dev} of {netns.name} is in no dump"
@@ -697,6 +687,40 @@ class _Walk:
         )
         place, node = ("pod", netns.name) if local_pod else ("outside", None)
         yield _End(there, past, DELIVERED, "", place, Reached(packet.dst, packet.dport, None, node), node, check_reply=local_pod)
+
+    def _by_gateway(self, branch: Branch, netns: Netns, past: _Past, gateway: Addr) -> Iterator[_End]:
+        """A packet for a pod goes to a router that is no node: some networks route pods, most leave it to the nodes."""
+        dst = branch.flight.packet.dst
+        pod = self.pod_by_ip[dst]
+        question = Question(
+            f"{netns.name}:gateway:{gateway}:{dst}",
+            f"gateway {gateway} routes {dst} to {pod.node}",
+            f"{netns.name} has no route of its own to pod {dst}, and gateway {gateway} does not know where it is",
+            default=not self._nodes_route_pods(dst.version),
+        )
+        other_node = self.netns.get(pod.node or "")
+        for answer, other in branch.ask(question):
+            if not answer:
+                yield _End(other, past, UNREACHABLE, question.if_false)
+            elif other_node is None:
+                yield self._pod_end(other, past, dst, pod)
+            else:
+                found = other_node.fib(dst.version).lookup(other.flight.packet.src, None, iif="lo")
+                iif = found.ways[0][1].dev if found.ways else None
+                yield from self._receive(_on_wire(other, iif), other_node, past)
+
+    def _nodes_route_pods(self, family: int) -> bool:
+        """Whether some node has a route to another node's pods, so that one without it has lost it."""
+        for name, netns in self.netns.items():
+            for pod in self.cluster.pods:
+                if pod.node in (None, name) or pod.host_network:
+                    continue
+                for ip in pod.ips:
+                    if ip.version == family and any(
+                        r.dst.prefixlen > 0 and ip in r.dst for r in netns.node.routes if r.dst.version == family
+                    ):
+                        return True
+        return False
 
     def _no_device(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
         """No dump has the routes: the packet is taken to come to where it is addressed."""
@@ -747,6 +771,10 @@ class _Walk:
         name = f"{pod.namespace}/{pod.name}" if pod is not None else None
         where = pod.node if pod is not None and pod.node else node
         reached = Reached(ip, packet.dport, name, where)
+        # The pod's own namespace routes too: ip_route_input_slow drops what claims to come from itself.
+        if branch.flight.src_known and (packet.src == ip or packet.src.is_loopback):
+            martian = f"the pod drops a packet from {packet.src}, {'its own address' if packet.src == ip else 'a loopback address'}"
+            return _End(branch, past, DROPPED, martian)
         return _End(branch, past, DELIVERED, "", "pod", reached, where, check_reply=where in self.netns)
 
     # ------------------------------------------------------------ ends
@@ -805,7 +833,7 @@ class _Walk:
             tcp_flags=frozenset({"RST", "ACK"} if end.verdict == REFUSED else {"SYN", "ACK"}),
             icmp_type=_ECHO.get(packet.icmp_type or -1), icmp_code=0 if packet.icmp_type is not None else None,
         )  # fmt: skip
-        back = _Walk(self.world, self.flow)
+        back = _Walk(self.world, self.flow, back=True)
         back.netns = self.netns
         netns = self.netns.get(end.node or "")
         if netns is None or end.reached is None:

@@ -22,11 +22,11 @@ def command(streams: Streams, code: str | None) -> int:
         for name, module in sorted(manuals.items()):
             streams.print(f"{name}  {module.SEVERITY:<7}  {module.SUMMARY}\n")
         return 0
-    module = manuals.get(code.upper())
-    if module is None:
+    if code.upper() not in manuals:
         from netk8s.errors import NotFound
 
         raise NotFound(code, nearest(code.upper(), sorted(manuals)), f"there is no finding {code}")
+    module = manuals[code.upper()]
     text = inspect.cleandoc(module.__doc__ or "").rstrip()
     streams.print(f"{module.CODE} ({module.SEVERITY}): {module.SUMMARY}\n\n{text}\n")
     return 0

@@ -51,28 +51,31 @@ def cells(text: str) -> int:
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def wrap(text: str, width: int, hang: int = 0) -> list[str]:
+def wrap(text: str, width: int, hang: int = 0, first: int | None = None) -> list[str]:
     """The text in lines of at most ``width`` columns, all but the first indented by ``hang``.
+
+    ``first`` is the width of the first line, where it has less room than the others.
 
     A word that is too long for a line is cut: nothing is left out and nothing sticks out.
     """
     if width >= UNLIMITED:
         return [text]
     width = max(width, 8)  # a cut always gets on
+    first = width if first is None else max(first, 8)
     hang = min(hang, max(0, width - 20))
     lines: list[str] = []
     line, used = "", 0
     for word in text.split(" "):
         size = cells(word)
-        if line and used + 1 + size <= width:
+        if line and used + 1 + size <= (width if lines else first):
             line, used = f"{line} {word}", used + 1 + size
             continue
         if line:
             lines.append(line)
         line = " " * hang + word if lines else word
         used = cells(line)
-        while used > width:
-            head, line = _cut(line, width)
+        while used > (room := width if lines else first):
+            head, line = _cut(line, room)
             lines.append(head)
             line = " " * hang + line
             used = cells(line)
@@ -125,8 +128,8 @@ class Page:
         """
         first = self.clean(first)
         rest = " " * cells(first) if rest is None else self.clean(rest)
-        room = self.width - max(cells(first), cells(rest))
-        for number, line in enumerate(wrap(self.clean(text), max(room, 12))):
+        lines = wrap(self.clean(text), self.width - cells(rest), 0, self.width - cells(first))
+        for number, line in enumerate(lines):
             before = rest if number else first
             self.raw(self.paint(before, lead) + self.paint(line, style))
 

@@ -46,7 +46,6 @@ class Branch:
 
 @dataclass(slots=True, eq=False)
 class _Node:
-    event: Event | None
     ways: list[int] = field(default_factory=list)
     matters: bool = False
     children: dict[Event, _Node] = field(default_factory=dict)
@@ -90,14 +89,14 @@ def matters(steps: Sequence[Step]) -> list[bool]:
 
 def tree(ways: Sequence[Way], chosen: Iterable[int]) -> Branch:
     """The ways with the indexes ``chosen`` as a tree of stretches."""
-    root = _Node(None, matters=True)
+    root = _Node()
     for index in chosen:
         at = root
         at.ways.append(index)
         for event, kept in _events(ways[index].hops, index):
             following = at.children.get(event)
             if following is None:
-                following = at.children[event] = _Node(event)
+                following = at.children[event] = _Node()
             following.ways.append(index)
             following.matters |= kept
             at = following
@@ -106,12 +105,10 @@ def tree(ways: Sequence[Way], chosen: Iterable[int]) -> Branch:
     while todo:
         node, branch = todo.pop()
         while len(node.children) == 1:
-            (node,) = node.children.values()
-            assert node.event is not None
-            branch.events.append((node.event, node.matters))
-        for child in node.children.values():
-            assert child.event is not None
-            below = Branch(child.ways, [(child.event, child.matters)])
+            ((event, node),) = node.children.items()
+            branch.events.append((event, node.matters))
+        for event, child in node.children.items():
+            below = Branch(child.ways, [(event, child.matters)])
             branch.children.append(below)
             todo.append((child, below))
     return top

@@ -40,8 +40,8 @@ def put_ways(page: Page, ways: Sequence[Way], chosen: Sequence[int], *, full: bo
         if item.heading:
             page.put(item.heading, first=item.first, rest=item.before, style="bold")
         if item.branch is not None:
-            view.stretch(item)
-            todo.extend(reversed(view.fork(item)))
+            view.stretch(item, item.branch)
+            todo.extend(reversed(view.fork(item, item.branch)))
 
 
 class _View:
@@ -72,25 +72,27 @@ class _View:
         folder = self.folders.get(node)
         return str(at)[len(folder) + 1 :] if folder and not self.full else str(at)
 
-    def stretch(self, item: _Item) -> None:
+    def stretch(self, item: _Item, branch: Branch) -> None:
         """The events of a stretch, up to the next fork."""
-        assert item.branch is not None
         page, before = self.page, item.before
-        folded = 0
-        for event, matters in item.branch.events:
+        folded, heading = 0, ""
+        for event, matters in branch.events:
             if isinstance(event, Step):
                 if event.hook != item.hook:
-                    self.folds(before, folded)
+                    self.folds(before, folded, heading)
                     folded, item.hook = 0, event.hook
-                    if event.rule is not None or event.chain:
-                        page.put(event.hook, first=f"{before}  ", style="cyan")
-                if matters or self.full:
-                    self.step(before, item.node, event)
-                else:
+                    # A decision without a chain names its hook itself.
+                    heading = event.hook if event.rule is not None or event.chain else ""
+                if not matters and not self.full:
                     folded += 1
+                    continue
+                if heading:
+                    page.put(heading, first=f"{before}  ", style="cyan")
+                    heading = ""
+                self.step(before, item.node, event)
                 continue
-            self.folds(before, folded)
-            folded, item.hook = 0, ""
+            self.folds(before, folded, heading)
+            folded, item.hook, heading = 0, "", ""
             if isinstance(event, Enter):
                 item.node = event.node
                 folder = self.folders.get(event.node)
@@ -103,13 +105,14 @@ class _View:
                 way = self.ways[event.way]
                 style = {"delivered": "green", "unknown": "yellow"}.get(way.verdict, "red")
                 page.put(ending(way), first=f"{before}  ", rest=f"{before}    ", style=style)
-        self.folds(before, folded)
+        self.folds(before, folded, heading)
 
-    def folds(self, before: str, count: int) -> None:
-        """How many rules are not shown."""
+    def folds(self, before: str, count: int, heading: str) -> None:
+        """How many rules are not shown; with the hook's name where none of it was."""
         if count:
-            rules = "1 more rule" if count == 1 else f"{count} more rules"
-            self.page.put(f"{rules} matched without effect", first=f"{before}    ", style="dim")
+            rules = f"{count}{'' if heading else ' more'} rule{'' if count == 1 else 's'} matched without effect"
+            lead = f"{before}  {heading:<13}" if heading else f"{before}    "
+            self.page.put(rules, first=lead, rest=before + " " * 15, style="dim")
 
     def step(self, before: str, node: str, step: Step) -> None:
         """One rule that matched, or one decision: chain, rule, place, and below what it changed and means."""
@@ -133,10 +136,27 @@ class _View:
             left, indent, at = "", 8, ""
             beside = page.width - cells(before) - indent
         left += " " * (indent - cells(left))
-        for number, text in enumerate(line.replace("\0", " ") for line in wrap(whole, beside, 2)):
-            self.line(before, " " * indent + text if number else left + text, "" if number else at)
-        for text, style in _details(step):
+        room = page.width - cells(before) - indent
+        details = self.details(step, room)
+        if step.means and not step.changes:
+            # A meaning may follow the rule, but is not torn apart.
+            meaning = page.clean(details.pop(0)[0])
+            whole += " " + (meaning.replace(" ", "\0") if cells(meaning) + 2 <= room else meaning)
+        for number, text in enumerate(line.replace("\0", " ").rstrip() for line in wrap(whole, room, 2, beside)):
+            self.line(before, (" " * indent if number else left) + text, "" if number else at)
+        for text, style in details:
             page.put(text, first=before + " " * indent, rest=before + " " * (indent + 2), style=style)
+
+    def details(self, step: Step, room: int) -> list[tuple[str, str]]:
+        """What stands beside or below a rule, with styles: what it means, changed, and leaves open."""
+        details = [(changed(name, change), "bold") for name, change in step.changes]
+        if step.means:
+            meaning = f"({step.means})"
+            if len(details) == 1 and cells(details[0][0]) + cells(meaning) + 2 <= room:
+                details = [(f"{details[0][0]}  {meaning}", "bold")]
+            else:
+                details.append((meaning, "dim"))
+        return details + [(f"[{remark}]", "yellow") for remark in remarks(step)]
 
     def line(self, before: str, text: str, at: str) -> None:
         """A line with its place at the right edge, or below where there is no room."""
@@ -159,19 +179,18 @@ class _View:
                 page.raw(before + text)
             page.put(at, first=f"{before}        ", style="dim")
 
-    def fork(self, item: _Item) -> list[_Item]:
+    def fork(self, item: _Item, parent: Branch) -> list[_Item]:
         """What follows a stretch: its branches, those that differ only in the endpoint told once."""
-        assert item.branch is not None
         groups: dict[object, list[Branch]] = {}
-        for number, child in enumerate(item.branch.children):
+        for number, child in enumerate(parent.children):
             key = None if self.full else shape(child, self.ways)
             groups.setdefault(number if key is None else key, []).append(child)
         items: list[_Item] = []
         for group in groups.values():
             first, *others = group
-            items.append(_Item("", "", self.heading(first, item.branch), first, item.node, item.hook))
+            items.append(_Item("", "", self.heading(first, parent), first, item.node, item.hook))
             if len(others) <= 3:
-                items += [_Item("", "", self.heading(one, item.branch, likewise=True), None) for one in others]
+                items += [_Item("", "", self.heading(one, parent, likewise=True), None) for one in others]
             else:
                 items.append(_Item("", "", self.crowd(others), None))
         for item_below in items:
@@ -217,13 +236,3 @@ class _View:
 
 def _chain(step: Step) -> str:
     return f"{step.table} {step.chain}".strip()
-
-
-def _details(step: Step) -> list[tuple[str, str]]:
-    """What stands below a rule, with styles. A meaning joins the change it explains."""
-    details = [(changed(name, change), "bold") for name, change in step.changes]
-    if step.means and len(details) == 1:
-        details = [(f"{details[0][0]}  ({step.means})", "bold")]
-    elif step.means:
-        details.append((f"({step.means})", "dim"))
-    return details + [(f"[{remark}]", "yellow") for remark in remarks(step)]

@@ -76,7 +76,7 @@ def _outcomes(page: Page, flow: Flow, outcomes: Sequence[Outcome], full: bool) -
         return
     groups = list(_groups(outcomes, full))
     odds = [page.clean(chance(_sum(group))) for group in groups]
-    if len(groups) == 1 and outcomes[0].odds is None:
+    if len(groups) == 1 and (outcomes[0].odds is None or outcomes[0].verdict == "unknown"):
         odds = [""]  # one answer and nothing to compare it with
     column = max(map(cells, odds))
     # Where every outcome rests on them, the assumptions that are listed below speak for themselves.

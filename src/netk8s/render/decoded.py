@@ -13,7 +13,7 @@ from netk8s.render._page import printable
 from netk8s.render._words import address, percent
 from netk8s.render.document import FileLine, Missing, Odds, OddsExact, Port, missing, odds, protocol_name, utf8
 
-SCHEMA = "netk8s.dev/decode/v1"
+SCHEMA: Literal["netk8s.dev/decode/v1"] = "netk8s.dev/decode/v1"
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from netk8s import model
 
-SCHEMA = "netk8s.dev/trace/v1"
+SCHEMA: Literal["netk8s.dev/trace/v1"] = "netk8s.dev/trace/v1"
 
 Verdict = Literal["delivered", "refused", "dropped", "unreachable", "unknown"]
 Severity = Literal["error", "warning", "info"]
@@ -226,7 +226,10 @@ def utf8(text: str) -> str:
     r"""Text that UTF-8 can hold: bytes of a dump that were not UTF-8 (kept as lone surrogates) become ``\xff``."""
     if text.isascii():
         return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte, from a JSON string's \\ud800
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def protocol_name(number: int) -> str:
