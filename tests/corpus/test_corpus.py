@@ -39,6 +39,17 @@ RIGHT = [
     "iptables-nft-nodeport-addresses",
 ]
 
+# Flows whose recording cannot be right, and why. They are asked all the same and must not come out right:
+# when the recording is mended, this table has to lose its line.
+RECORDING_AT_FAULT = {
+    ("iptables-nft-nodeport-addresses", "nginx--clusterip--client-routed-via-k8s-node1"): (
+        "the client has no route to the service range in this case (client_and_router_routes of its case.json has none,"
+        " that of every other case with this flow has one), so no packet came to k8s-node1: its rule for what is not a"
+        " pod counts 60 connections, 60 less than in iptables-nft-detect-local-bridge, and some attempts were"
+        " answered by the router"
+    ),
+}
+
 # The others must not get worse. `NETK8S_RATCHET=update` writes the table again.
 RATCHET = Path(__file__).with_name("ratchet.json")
 UPDATE = os.environ.get("NETK8S_RATCHET") == "update"
@@ -123,6 +134,10 @@ def scored(corpus: Path, name: str) -> Score:
             score.misses.append(f"{flow['id']}: error: {type(error).__name__}: {error}")
             continue
         verdict, why = judging.compare_outcomes(flow, got)
+        if (name, flow["id"]) in RECORDING_AT_FAULT:
+            assert verdict == "wrong", f"{flow['id']} is {verdict}: take it out of RECORDING_AT_FAULT"
+            score.flows -= 1
+            continue
         setattr(score, verdict, getattr(score, verdict) + 1)
         if verdict != "right":
             score.misses.append(f"{flow['id']}: {verdict}: {why[:600]}")

@@ -74,11 +74,13 @@ class Bench:
                 try:
                     ways = predicted_ways(world, sending)
                     asked, found = frozenset(questions(ways)), differences(seen, ways)
+                except TimeoutError as error:
+                    found = (Difference("slow", seen.verdict, str(error)),)
                 except Exception as error:
                     found = (Difference("error", seen.verdict, _told(error)),)
             yield Pair(self.node.backend, rules, sending, saved, seen, found, asked)
 
-    def shrunk(self, pair: Pair, rounds: int = 300) -> Pair:
+    def shrunk(self, pair: Pair, rounds: int = 120) -> Pair:
         """A pair with the smallest ruleset found whose difference is of the same kind."""
         best = pair
         kind = pair.differences[0].kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -66,8 +67,19 @@ def flow_of(sending: Sending, node: str = "node") -> Flow:
                 node=node, packet=packet, iif=sending.iif or None)  # fmt: skip
 
 
-def predicted_ways(world: World, sending: Sending) -> tuple[Way, ...]:
-    return tuple(trace(world, flow_of(sending)).ways)
+def predicted_ways(world: World, sending: Sending, patience: float = 3.0) -> tuple[Way, ...]:
+    """netk8s' answer; TimeoutError when it takes longer than ``patience`` seconds."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError(f"no answer within {patience} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, patience)
+    try:
+        return tuple(trace(world, flow_of(sending)).ways)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def differences(seen: Observation, ways: tuple[Way, ...]) -> tuple[Difference, ...]:

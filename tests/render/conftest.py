@@ -44,13 +44,22 @@ def nodeport(ips: tuple[str, ...], client: str, node: str, gateway: str) -> Repo
     count = len(ips)
     src, dst, seen = ip_address(client), ip_address(node), ip_address(gateway)
     host = 32 if src.version == 4 else 128
+    nginx = "-m comment --comment default/nginx"
+    service, external, jump = "KUBE-SVC-2CMXP7HKUVJN7L6M", "KUBE-EXT-2CMXP7HKUVJN7L6M", "jump KUBE-MARK-MASQ"
+    nodeports = '-m comment --comment "nodeports; NOTE: this must be the last rule" -m addrtype --dst-type LOCAL'
     entry = (
-        rule(71, "nat", '-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES', "jump KUBE-SERVICES"),
-        rule(84, "nat", '-A KUBE-SERVICES -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS', "jump KUBE-NODEPORTS", means="NodePort lookup"),
-        rule(88, "nat", '-A KUBE-NODEPORTS -p tcp -m comment --comment "default/nginx" -m tcp --dport 30000 -j KUBE-EXT-2CMXP7HKUVJN7L6M', "jump KUBE-EXT-2CMXP7HKUVJN7L6M", means="default/nginx, external traffic"),
-        rule(85, "nat", '-A KUBE-EXT-2CMXP7HKUVJN7L6M -m comment --comment "masquerade traffic for default/nginx external destinations" -j KUBE-MARK-MASQ', "jump KUBE-MARK-MASQ"),
-        rule(87, "nat", "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000", "mark", changes=(("mark", "0x0 → 0x4000"),), means="asks for masquerade"),
-        rule(86, "nat", "-A KUBE-EXT-2CMXP7HKUVJN7L6M -j KUBE-SVC-2CMXP7HKUVJN7L6M", "jump KUBE-SVC-2CMXP7HKUVJN7L6M"),
+        rule(71, "nat", '-A PREROUTING -m comment --comment "service portals" -j KUBE-SERVICES', "jump KUBE-SERVICES"),
+        rule(
+            84, "nat", f"-A KUBE-SERVICES {nodeports} -j KUBE-NODEPORTS", "jump KUBE-NODEPORTS",
+            means="NodePort lookup",
+        ),
+        rule(88, "nat", f"-A KUBE-NODEPORTS -p tcp {nginx} -m tcp --dport 30000 -j {external}", f"jump {external}"),
+        rule(85, "nat", f'-A {external} -m comment --comment "masquerade traffic" -j KUBE-MARK-MASQ', jump),
+        rule(
+            87, "nat", "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000", "MARK",
+            changes=(("mark", "0x0 → 0x4000"),), means="asks for masquerade",
+        ),
+        rule(86, "nat", f"-A {external} -j {service}", f"jump {service}"),
     )  # fmt: skip
     ways, outcomes = [], []
     for number, text in enumerate(ips):
@@ -60,17 +69,32 @@ def nodeport(ips: tuple[str, ...], client: str, node: str, gateway: str) -> Repo
         last = number + 1 == count
         dice = "" if last else f"-m statistic --mode random --probability {float(Fraction(1, count - number)):.11f} "
         dnat = f"{f'[{dst}]' if dst.version == 6 else dst}:30000 → {to}"
+        one = f'-m comment --comment "default/nginx -> {to}"'
+        new = '-m conntrack --ctstate NEW -m comment --comment "load balancer firewall"'
+        snat = '-m comment --comment "service traffic requiring SNAT" -j MASQUERADE --random-fully'
         steps = (
             *entry,
-            rule(100 + number, "nat", f'-A KUBE-SVC-2CMXP7HKUVJN7L6M -m comment --comment "default/nginx -> {to}" {dice}-j {sep}', f"jump {sep}", odds=Fraction(1, count - number)),
-            rule(200 + number, "nat", f'-A {sep} -p tcp -m comment --comment "default/nginx" -m tcp -j DNAT --to-destination {to}', "dnat", changes=(("dst", dnat),)),
+            rule(
+                100 + number, "nat", f"-A {service} {one} {dice}-j {sep}", f"jump {sep}",
+                odds=Fraction(1, count - number),
+            ),
+            rule(
+                200 + number, "nat", f"-A {sep} -p tcp {nginx} -m tcp -j DNAT --to-destination {to}", "DNAT",
+                changes=(("dst", dnat),),
+            ),
             Step("routing", "", "", None, At("nodes/n1/ip-route.json", 3), f"{ip} is on cni0"),
-            rule(30, "filter", '-A FORWARD -m conntrack --ctstate NEW -m comment --comment "kubernetes load balancer firewall" -j KUBE-PROXY-FIREWALL', "jump KUBE-PROXY-FIREWALL", "forward"),
-            rule(31, "filter", '-A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD', "jump KUBE-FORWARD", "forward"),
-            rule(43, "filter", '-A KUBE-FORWARD -m comment --comment "kubernetes forwarding rules" -m mark --mark 0x4000/0x4000 -j ACCEPT', "accept", "forward"),
-            rule(73, "nat", '-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING', "jump KUBE-POSTROUTING", "postrouting"),
-            rule(97, "nat", "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0", "mark", "postrouting", changes=(("mark", "0x4000 → 0x0"),)),
-            rule(98, "nat", '-A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully', "masquerade", "postrouting", changes=(("src", f"{src} → {seen}"),)),
+            rule(30, "filter", f"-A FORWARD {new} -j KUBE-PROXY-FIREWALL", "jump KUBE-PROXY-FIREWALL", "forward"),
+            rule(31, "filter", "-A FORWARD -j KUBE-FORWARD", "jump KUBE-FORWARD", "forward"),
+            rule(43, "filter", "-A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT", "ACCEPT", "forward"),
+            rule(73, "nat", "-A POSTROUTING -j KUBE-POSTROUTING", "jump KUBE-POSTROUTING", "postrouting"),
+            rule(
+                97, "nat", "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0", "MARK", "postrouting",
+                changes=(("mark", "0x4000 → 0x0"),),
+            ),
+            rule(
+                98, "nat", f"-A KUBE-POSTROUTING {snat}", "MASQUERADE", "postrouting",
+                changes=(("src", f"{src} → {seen}"),),
+            ),
         )  # fmt: skip
         reached = Reached(ip, 80, f"default/nginx-7c5ddbdf54-4xk2{number % 10}", "n1")
         rewrite = Rewrite(
@@ -80,7 +104,9 @@ def nodeport(ips: tuple[str, ...], client: str, node: str, gateway: str) -> Repo
         odds = Fraction(1, count)
         packet = Packet(6, seen, ip, None, 80)
         ways.append(
-            Way((Hop("n1", "ens33", "cni0", steps),), odds, (), "delivered", "", packet, reached, seen, True, (rewrite,))
+            Way(
+                (Hop("n1", "ens33", "cni0", steps),), odds, (), "delivered", "", packet, reached, seen, True, (rewrite,)
+            )
         )
         outcomes.append(Outcome("delivered", odds, reached, seen, False, "", (number,), (rewrite,)))
     flow = Flow("svc/default/nginx", "client", "outside", "n1", Packet(6, src, dst, None, 30000), iif="ens33")
@@ -95,7 +121,8 @@ def nodeport(ips: tuple[str, ...], client: str, node: str, gateway: str) -> Repo
 def failing(verdict: str, reason: str) -> Report:
     """One way that does not arrive."""
     packet = Packet(17, ip_address("10.244.1.7"), ip_address("10.96.0.10"), 40000, 53)
-    step = rule(50, "filter", "-A KUBE-SERVICES -d 10.96.0.10/32 -p udp -m udp --dport 53 -j REJECT --reject-with icmp-port-unreachable", "reject", "forward")  # fmt: skip
+    text = "-A KUBE-SERVICES -d 10.96.0.10/32 -p udp -m udp --dport 53 -j REJECT --reject-with icmp-port-unreachable"
+    step = rule(50, "filter", text, "REJECT", "forward")
     way = Way((Hop("n1", "cni0", None, (step,)),), Fraction(1), (), verdict, reason, packet, reply_known=False)
     outcome = Outcome(verdict, None if verdict == "unknown" else Fraction(1), None, None, None, reason, (0,))
     flow = Flow("svc/kube-system/kube-dns", "pod/default/web", "pod", "n1", packet, pod="default/web")
@@ -109,7 +136,8 @@ def forked() -> Report:
     base = nodeport(("10.244.1.5",), "192.0.2.9", "10.0.0.1", "10.244.1.1").trace
     (way,) = base.ways
     (hop,) = way.hops
-    mystery = rule(20, "mangle", "-A PREROUTING -m recent --rcheck --name seen -j DROP", "drop", unknown="the recent list seen")  # fmt: skip
+    recent = "-A PREROUTING -m recent --rcheck --name seen -j DROP"
+    mystery = rule(20, "mangle", recent, "DROP", unknown="the recent list seen")
     dropped = replace(
         way, hops=(replace(hop, steps=(mystery,)),), choices=(Choice(question, True),), verdict="dropped",
         reason="dropped by mangle PREROUTING", reached=None, source=None, rewrites=(),

@@ -134,7 +134,7 @@ def test_questions_assumptions_and_alternatives(build: Build) -> None:
     assert "192.0.2.9 stands for the client: no dump tells that address" in text
     assert "- the nft nat chains were registered last" in text
     assert "If instead the legacy nat chains were registered last always delivered" in text
-    assert "does NOT come back translated: the endpoint answers the client directly" in text
+    assert "does NOT come back as it has to: the endpoint answers the client directly" in text
 
 
 def test_findings_are_sorted_by_severity(build: Build) -> None:

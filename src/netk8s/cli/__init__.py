@@ -101,10 +101,14 @@ def run(
     """Run one command line and return its exit status. Nothing is printed elsewhere, no exception gets out."""
     streams = Streams(stdin, stdout or sys.stdout, stderr or sys.stderr)
     try:
-        # click prints its help and version to sys.stdout.
+        # click prints its help and version to sys.stdout. Its own main() would deal with a closed pipe and with
+        # Ctrl-C in ways of its own, so the context is made and invoked here.
         with redirect_stdout(streams.stdout), redirect_stderr(streams.stderr):
-            status = cli.main(list(argv), prog_name="netk8s", standalone_mode=False, obj=streams)
-        streams.stdout.flush()
+            with cli.make_context("netk8s", list(argv), obj=streams) as context:
+                status = cli.invoke(context)
+            streams.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.ClickException as error:
         return _usage(streams, error)
     except Netk8sError as error:
@@ -122,6 +126,8 @@ def run(
 
 def main() -> None:
     """The entry point ``netk8s``."""
+    if "_NETK8S_COMPLETE" in os.environ:
+        cli.main(prog_name="netk8s")  # click's shell completion, which prints and exits
     try:
         status = run(sys.argv[1:], stdin=getattr(sys.stdin, "buffer", None))
         sys.stdout.flush()
@@ -147,7 +153,8 @@ def _usage(streams: Streams, error: click.ClickException) -> int:
 
 def _lower(text: str) -> str:
     """click begins its messages with a capital and ends them with a full stop; ours are one form."""
-    return text[:1].lower() + text[1:].rstrip().removesuffix(".")
+    text = " ".join(text.split())
+    return text[:1].lower() + text[1:].removesuffix(".")
 
 
 def _said(streams: Streams, error: Netk8sError) -> int:

@@ -25,6 +25,7 @@ def dump_options(function: F) -> F:
 
 def world_of(paths: Sequence[str], streams: Streams, *, node: str | None, unwrap: bool) -> World:
     """What the dumps say. Raises DecodeError."""
-    from netk8s import decode, snapshot
+    from netk8s import decode, dialects, snapshot
 
-    return decode.decode(snapshot.read(paths, node=node, stdin=streams.stdin), unwrap=unwrap)
+    world = decode.decode(snapshot.read(paths, node=node, stdin=streams.stdin), unwrap=unwrap)
+    return dialects.complete(world)

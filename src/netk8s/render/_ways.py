@@ -154,7 +154,7 @@ class _View:
             meaning = f"({step.means})"
             if len(details) == 1 and cells(details[0][0]) + cells(meaning) + 2 <= room:
                 details = [(f"{details[0][0]}  {meaning}", "bold")]
-            else:
+            elif self.full or not details:  # a change mostly speaks for itself
                 details.append((meaning, "dim"))
         return details + [(f"[{remark}]", "yellow") for remark in remarks(step)]
 

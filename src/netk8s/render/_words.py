@@ -115,42 +115,34 @@ _HOST = re.compile(r"(?<=[0-9a-fA-F:.])/(?:32|128)$")
 def short(step: Step) -> str:
     """The rule of a step without its chain, comments, module names and host masks; the action where no rule is.
 
-    What is left is still the rule's own words in its own order.
+    What is left is still the rule's own words in its own order. Odds of the step that the words do not tell
+    stand behind them.
     """
-    if step.rule is None:
-        return step.action
+    share = f" ({percent(step.odds)})" if step.odds < 1 else ""
     rule = step.rule
+    if rule is None:
+        return step.action + share
     if not rule.startswith("-A "):
-        return _NFT_NOISE.sub("", rule).strip() or step.action
+        return (_NFT_NOISE.sub("", rule).strip() or step.action) + share
     try:
         words = shlex.split(rule)
     except ValueError:
         words = rule.split()
     kept: list[str] = []
-    at, probability = 2, False
+    at = 2
     while at < len(words):
         word = words[at]
-        if word in ("-m", "--match", "--comment") and at + 1 < len(words):
-            at += 2
-            continue
-        if word == "--mode" and words[at + 1 : at + 2] == ["random"]:
-            at += 2
-            continue
-        if word == "--probability" and at + 1 < len(words):
-            probability = True
-            kept += [word, percent(step.odds) if step.odds < 1 else words[at + 1]]
-            at += 2
-            continue
-        word = _HOST.sub("", word)
-        kept.append(word if word and " " not in word else f'"{word}"')
         at += 1
-    text = " ".join(kept) or step.action
-    return text if probability else text + uncertain(step)
-
-
-def uncertain(step: Step) -> str:
-    """The odds of a step whose text does not tell them."""
-    return f" ({percent(step.odds)})" if step.odds < 1 else ""
+        if word in ("-m", "--match", "--comment") or (word == "--mode" and words[at : at + 1] == ["random"]):
+            at += 1
+        elif word == "--probability" and share and at < len(words):
+            kept += [word, percent(step.odds)]
+            share = ""
+            at += 1
+        else:
+            word = _HOST.sub("", word)
+            kept.append(word if word and " " not in word else f'"{word}"')
+    return (" ".join(kept) or step.action) + share
 
 
 def remarks(step: Step) -> list[str]:

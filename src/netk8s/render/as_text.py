@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from netk8s.model import Finding, Flow, Outcome, Report
+from netk8s.model import Finding, Flow, Outcome, Report, Trace
 from netk8s.render._page import Page, cells
 from netk8s.render._ways import put_ways
 from netk8s.render._words import address, chance, listed, protocol, rewritten, seen, sender, sentence
@@ -37,9 +37,7 @@ def prose(report: Report, page: Page, *, full: bool) -> str:
         page.title("Way of the packet, hop by hop")
         put_ways(page, trace.ways, chosen, full=full)
     page.title("Reply")
-    verdict = {True: "comes back translated", False: "does NOT come back translated", None: "not known"}
-    why = f": {trace.reply.why}" if trace.reply.why else ""
-    page.put(verdict[trace.reply.symmetric] + why, first="  ", style="" if trace.reply.symmetric else "yellow")
+    _reply(page, trace)
     if report.findings:
         page.title("Findings")
         for finding in sorted(report.findings, key=lambda one: _SEVERITIES.index(one.severity)):
@@ -54,6 +52,15 @@ def prose(report: Report, page: Page, *, full: bool) -> str:
         page.title(f"If instead {other.condition}")
         _outcomes(page, trace.flow, other.outcomes, full)
     return page.text()
+
+
+def _reply(page: Page, trace: Trace) -> None:
+    reply = trace.reply
+    if reply.symmetric is None and reply.why and not any(one.verdict == "delivered" for one in trace.outcomes):
+        page.put(reply.why, first="  ")  # nothing arrives, so that nothing comes back is no news
+        return
+    verdict = {True: "comes back", False: "does NOT come back as it has to", None: "not known"}[reply.symmetric]
+    page.put(f"{verdict}: {reply.why}" if reply.why else verdict, first="  ", style="" if reply.symmetric else "yellow")
 
 
 def _question(page: Page, flow: Flow) -> None:
