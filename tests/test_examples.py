@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from netk8s.cli import main
+from netk8s.cli import run
 
 
 @pytest.fixture
@@ -22,19 +22,22 @@ def words(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["trace", *shlex.split(found[1])]
 
 
-def ask(words: list[str]) -> Result:
-    return CliRunner().invoke(main, words)
+def ask(words: list[str]) -> str:
+    """What is printed; the demo's cluster is healthy, so everything has to be delivered."""
+    out, err = io.StringIO(), io.StringIO()
+    status = run(words, out, err)
+    assert (status, err.getvalue()) == (0, "")
+    return out.getvalue()
 
 
 def test_the_demo_answers(words: list[str]) -> None:
-    result = ask(words)
-    assert result.exit_code in {0, 1}, result.output
+    text = ask(words)
     for seen in ("10.244.1.5", "10.244.1.6", "10.244.2.5", "10.244.1.1", "192.168.52.201", "33"):
-        assert seen in result.stdout
+        assert seen in text
 
 
 def test_the_demo_tells_three_endpoints_and_the_source_each_of_them_sees(words: list[str]) -> None:
-    answer = json.loads(ask([*words, "-o", "json"]).stdout)
+    answer = json.loads(ask([*words, "-o", "json"]))
     got = {
         (outcome["verdict"], outcome["odds_exact"], outcome["endpoint"]["ip"], outcome["source_seen"]["ip"])
         for outcome in answer["outcomes"]

@@ -448,6 +448,8 @@ class World:
     cluster: Cluster
     missing: tuple[Missing, ...] = ()
     notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    """Origins of dumps that are of no known format."""
 
 
 def service_ranges(services: Iterable[ServicePort]) -> tuple[Net, ...]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -138,7 +137,7 @@ def test_schema(netk8s: Callable, kind: str) -> None:
     assert f"netk8s.dev/{kind}/v1" in schema["title"]
 
 
-def test_documents_are_utf8_whatever_the_terminal(root: Path) -> None:
+def test_documents_are_utf8_whatever_the_terminal() -> None:
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding="ascii", write_through=True) as out:
         assert run(["schema", "trace"], out, io.StringIO()) == 0

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 import time
@@ -147,6 +148,14 @@ def describe(pair: Pair) -> str:
     return "\n".join(lines)
 
 
+def rough_signature(pair: Pair) -> str:
+    """The same before shrinking, which takes seconds: the first difference without its values."""
+    probe = pair.sending.probe
+    text = str(pair.differences[0])
+    words = sorted(set(re.findall(r"(?:! )?--?[a-z][a-z-]+|-j [A-Z]+|'[a-z]+'", text)))
+    return f"{pair.differences[0].kind} {probe.icmp_type if probe.protocol in (1, 58) else probe.tcp_flags} {' '.join(words)}"
+
+
 def signature(pair: Pair) -> str:
     """What two mismatches of one cause have in common, once they are shrunk: the words of the rules without values."""
     words = sorted({word for chain in pair.rules.chains for rule in chain.rules
@@ -171,6 +180,7 @@ def main() -> int:
     lengths: Counter[int] = Counter()
     asked: Counter[str] = Counter()
     shown: Counter[str] = Counter()
+    rough: Counter[str] = Counter()
     start = time.monotonic()
     shrinking = 0.0
     for bench, pair in judged(options.seed, options.pairs, backends, families, refusals):
@@ -182,7 +192,8 @@ def main() -> int:
         if pair.differences:
             first = pair.differences[0]
             wrong[first.kind] += 1
-            if len(shown) < options.show:
+            rough[rough_signature(pair)] += 1
+            if len(shown) < options.show and rough[rough_signature(pair)] == 1:
                 before = time.monotonic()
                 small = bench.shrunk(pair)
                 bench.load(pair.rules)

@@ -6,6 +6,7 @@ click is imported here, and a subcommand imports what it needs when it runs: ``n
 
 from __future__ import annotations
 
+import gc
 import os
 import pkgutil
 import sys
@@ -126,6 +127,8 @@ def run(
 
 def main() -> None:
     """The entry point ``netk8s``."""
+    # One question and the process is over: collecting cycles among a cluster's objects takes longer than reading them.
+    gc.disable()
     if "_NETK8S_COMPLETE" in os.environ:
         cli.main(prog_name="netk8s")  # click's shell completion, which prints and exits
     try:

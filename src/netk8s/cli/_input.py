@@ -28,4 +28,7 @@ def world_of(paths: Sequence[str], streams: Streams, *, node: str | None, unwrap
     from netk8s import decode, dialects, snapshot
 
     world = decode.decode(snapshot.read(paths, node=node, stdin=streams.stdin), unwrap=unwrap)
+    if world.unread:
+        more = f" and {len(world.unread) - 1} more" if len(world.unread) > 1 else ""
+        streams.message(f"netk8s: not read, being of no format that it knows: {world.unread[0]}{more}")
     return dialects.complete(world)

@@ -80,7 +80,7 @@ def recognise(dump: Dump) -> Decoder | None:
 def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
     """All facts of a snapshot by node, and the cluster's objects.
 
-    A dump that no decoder knows is an error when it is the only one, and else a note. ``unwrap`` joins lines that a
+    A dump that no decoder knows is an error when it is the only one, and else in ``unread``. ``unwrap`` joins lines that a
     terminal or a document wrapped. Raises DecodeError.
     """
     facts: dict[str, list[Fact]] = {}
@@ -119,14 +119,12 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
             "not a format netk8s knows; expected the output of iptables-save, ip -j (link, addr, route, rule, neigh), "
             "bridge -j fdb, sysctl, ss, nft, ipset save or kubectl get -o json",
         )
-    if unknown:
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        notes.append(f"not read, being of no format that netk8s knows: {unknown[0].origin}{more}")
     if not facts and not cluster:
         where = snapshot.dumps[0].origin if snapshot.dumps else "the input"
         raise DecodeError(where, 0, "holds nothing; expected at least one dump")
     nodes = {name: _node(name, facts[name], notes) for name in sorted(facts)}
-    return World(nodes, _cluster(cluster), tuple(missing), tuple(notes))
+    unread = tuple(dump.origin for dump in unknown)
+    return World(nodes, _cluster(cluster), tuple(missing), tuple(notes), unread)
 
 
 def _node(name: str, facts: list[Fact], notes: list[str]) -> Node:

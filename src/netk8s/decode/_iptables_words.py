@@ -12,6 +12,9 @@ from netk8s.model import Match, Option, Target
 
 MANY = -1
 
+MOST_DIGITS = 20
+"""Counters are numbers of 64 bits."""
+
 BUILTIN: Mapping[str, str] = {
     "-s": "-s", "--source": "-s", "--src": "-s",
     "-d": "-d", "--destination": "-d", "--dst": "-d",
@@ -214,7 +217,9 @@ class _Open:
 
 def _owner(option: str, opened: list[_Open], current: _Open | None) -> _Open:
     """The match or target an option belongs to: iptables lets options stand in any order behind their module."""
-    if current is not None and (current.owns(option) or not current.known):
+    # A module whose options are not listed may own any; the standard targets own none, and of a user chain or an
+    # unlisted target that is the last guess.
+    if current is not None and (current.owns(option) or (not current.target and not current.known)):
         return current
     for candidate in reversed(opened):
         if candidate.owns(option):
@@ -268,6 +273,8 @@ def parse(text: str) -> tuple[str, tuple[Match, ...], Target | None, str | None,
                 raise Malformed(f"{word} needs a value")
             value = stream[at][0]
             at += 1
+            if not value:
+                raise Malformed(f"{word} needs a name, got an empty word")
             if name in ("-m", "--match"):
                 current = _Open("icmp6" if value == "icmpv6" else value, target=False)
                 opened.append(current)
@@ -278,7 +285,7 @@ def parse(text: str) -> tuple[str, tuple[Match, ...], Target | None, str | None,
                         raise Malformed("-c needs two numbers")
                     size = stream[at][0]
                     at += 1
-                if not (packets.isdecimal() and size.isdecimal()):
+                if not (packets.isdecimal() and size.isdecimal() and max(len(packets), len(size)) <= MOST_DIGITS):
                     raise Malformed("-c needs two numbers")
                 counters = (int(packets), int(size))
             elif name in ("-j", "--jump", "-g", "--goto"):

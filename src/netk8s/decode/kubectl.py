@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address
 
-from netk8s.decode._json import JsonObject, clean, head, kind, outer_keys, values
+from netk8s.decode._json import JsonObject, address, clean, head, kind, outer_keys, values
 from netk8s.decode._text import first_lines
 from netk8s.decode._yaml import YamlObject, documents
 from netk8s.errors import DecodeError
@@ -55,7 +54,7 @@ def decode(dump: Dump) -> Iterator[Fact]:
     for at, value in found:
         if not isinstance(value, dict):
             raise DecodeError(at.origin, at.line, f"expected an API object, found {kind(value)}; use `{COMMAND}`")
-        outer = JsonObject(value, at, "")
+        outer = JsonObject(value, at)
         name = outer.text("kind") or ""
         if "items" not in value and not name.endswith("List"):
             yield from _object(outer, name)
@@ -71,7 +70,7 @@ def decode(dump: Dump) -> Iterator[Fact]:
 
 def _with_line(item: JsonObject) -> JsonObject:
     if isinstance(item.members, YamlObject):
-        return JsonObject(item.members, At(item.at.origin, item.members.line), item.path)
+        return item.moved(At(item.at.origin, item.members.line))
     return item
 
 
@@ -102,7 +101,7 @@ def _metadata(item: JsonObject) -> JsonObject:
 
 def _part(item: JsonObject, key: str) -> JsonObject:
     """spec or status: an object that has none is as one whose is empty."""
-    return item.child(key) or JsonObject({}, item.at, f"{item.path}.{key}" if item.path else key)
+    return item.child(key) or item.empty(key)
 
 
 def _labels(metadata: JsonObject) -> dict[str, str]:
@@ -164,7 +163,7 @@ def _cluster_ips(spec: JsonObject) -> tuple[Addr, ...]:
     """The cluster IPs, () for a headless Service; before dual stack (1.20) there was ``clusterIP`` alone."""
     words = spec.texts("clusterIPs") or tuple(word for word in (spec.text("clusterIP"),) if word is not None)
     try:
-        return tuple(ip_address(word) for word in words if word not in ("None", ""))
+        return tuple(address(word) for word in words if word not in ("None", ""))
     except ValueError:
         key = "clusterIPs" if spec.texts("clusterIPs") else "clusterIP"
         raise spec.wrong(key, 'IP addresses or "None"') from None
@@ -262,7 +261,7 @@ def _node(item: JsonObject) -> ClusterNode:
     metadata, spec, status = _metadata(item), _part(item, "spec"), _part(item, "status")
     labels = _labels(metadata)
     cidr = spec.text("podCIDR")
-    single = JsonObject({"podCIDR": [cidr]}, spec.at, spec.path).nets("podCIDR") if cidr else ()
+    single = JsonObject({"podCIDR": [cidr]}, spec.at, spec).nets("podCIDR") if cidr else ()
     return ClusterNode(
         name=metadata.need("name"),
         addresses=tuple((each.need("type"), each.need("address")) for each in status.children("addresses")),

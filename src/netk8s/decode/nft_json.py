@@ -27,7 +27,7 @@ def decode(dump: Dump) -> Iterator[Fact]:
             why = f"expected an object with the array `nftables`, as `{COMMAND}` prints it, found {kind(value)}"
             raise DecodeError(at.origin, at.line, why)
         yield Coverage("nft", at)
-        for item in JsonObject(value, at, "").children("nftables"):
+        for item in JsonObject(value, at).children("nftables"):
             # `nft -j monitor` and the echo of commands wrap each object in {"add": …}.
             chain = item.child("chain") if "chain" in item.members else None
             if chain is not None and chain.members.get("hook") is not None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from netk8s.errors import DecodeError
 from netk8s.kernel import targets
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.matches import Ask, Seen, conditions
@@ -213,7 +212,7 @@ def _jump(table: Table, rule: Rule, hook: str, hit: _Hit, target: Target, here: 
         return _Task(logged, target.name, 0, here.caller)
     depth = here.caller.depth + 1 if here.caller else 1
     if depth > MOST_FRAMES:
-        raise DecodeError(rule.at.origin, rule.at.line, f"chains jump in a circle: {rule.chain} to {target.name}")
+        return Verdict(logged, targets.UNKNOWN, f"chains jump in a circle: {rule.chain} to {target.name} ({rule.at})", rule=rule)
     return _Task(logged, target.name, 0, _Frame(here.chain, here.index, here.caller, depth))
 
 

@@ -174,6 +174,7 @@ def shape(branch: Branch, ways: Sequence[Way]) -> tuple[object, ...] | None:
             node = way.reached.node if way.reached else None
             port = way.reached.port if way.reached else None
             parts.append((way.verdict, _same(way.reason), way.source, node, port, _same(way.reply)))
+            parts.append(frozenset(way.choices))
         elif isinstance(event, Leave):
             parts.append(("leave", _same(event.oif or "")))
         else:

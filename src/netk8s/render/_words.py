@@ -52,7 +52,8 @@ def sender(flow: Flow) -> str:
 
 def stand_in(flow: Flow, ip: Addr | None) -> str:
     """What an address that no dump tells stands for; "" for a real address."""
-    return next((what for one, what in flow.stand_ins if one == ip), "")
+    what = next((what for one, what in flow.stand_ins if one == ip), "")
+    return f"the {what}" if what and " " not in what else what
 
 
 def where(reached: Reached) -> str:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from netk8s.model import Finding, Flow, Outcome, Report, Trace
 from netk8s.render._page import Page, cells
 from netk8s.render._ways import put_ways
-from netk8s.render._words import address, chance, listed, protocol, rewritten, seen, sender, sentence
+from netk8s.render._words import address, chance, listed, protocol, rewritten, seen, sender, sentence, stand_in
 
 NAME = "text"
 
@@ -70,8 +70,8 @@ def _question(page: Page, flow: Flow) -> None:
     page.put(arrow if flow.target == target else f"{flow.target}: {arrow}", style="bold")
     entry = f", in by {flow.iif}" if flow.iif else ""
     page.put(f"from {sender(flow)}, starting on {flow.node}{entry}", first="  ")
-    for ip, what in flow.stand_ins:
-        page.put(f"{ip} stands for {what}: no dump tells that address", first="  ")
+    for ip, _ in flow.stand_ins:
+        page.put(f"{ip} stands for {stand_in(flow, ip)}: no dump tells that address", first="  ")
 
 
 # ---------------------------------------------------------------- the answer

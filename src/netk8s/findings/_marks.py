@@ -1,0 +1,73 @@
+"""Who had a packet marked for masquerade, and why: read off the rule that sent it to the marking chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netk8s.findings._reading import option, target
+from netk8s.model import Hop, ServicePort, Step, Trace
+
+MARKING = frozenset({"KUBE-MARK-MASQ", "CNI-HOSTPORT-SETMARK"})
+"""Chains that mark a packet for a MASQUERADE rule further on: kube-proxy's, and the CNI portmap plugin's."""
+MASQUERADING = frozenset({"KUBE-POSTROUTING", "CNI-HOSTPORT-MASQ"})
+"""The chains that masquerade what is marked."""
+
+POLICY, ALL, STRANGER, HAIRPIN, NODE, HOSTPORT, OTHER = (
+    "policy", "masquerade-all", "stranger", "hairpin", "node", "hostport", "other",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A jump to a marking chain. ``done``: the mark was really set there."""
+
+    step: Step
+    reason: str
+    done: bool
+
+
+def marked(trace: Trace, port: ServicePort | None, hop: Hop, chain: str = "") -> Marked | None:
+    """Why a hop marked the packet, by the first jump to a marking chain; None when none was taken."""
+    for i, step in enumerate(hop.steps):
+        name = target(step.detail)
+        if name in MARKING and (not chain or _pair(name) == chain):
+            done = any(s.detail is not None and s.detail.chain == name and target(s.detail) == "MARK" for s in hop.steps[i:])
+            return Marked(step, _reason(trace, port, step), done)
+    return None
+
+
+def _pair(marking: str) -> str:
+    return "KUBE-POSTROUTING" if marking == "KUBE-MARK-MASQ" else "CNI-HOSTPORT-MASQ"
+
+
+def _reason(trace: Trace, port: ServicePort | None, step: Step) -> str:
+    """Chain and options of the jump tell the layouts of kube-proxy 1.9 to 1.36 apart."""
+    rule = step.detail
+    chain = rule.chain if rule is not None else step.chain
+    if target(rule) == "CNI-HOSTPORT-SETMARK":
+        return HOSTPORT
+    if chain.startswith("KUBE-SEP-"):
+        return HAIRPIN
+    source, device, kind = option(rule, "-s"), option(rule, "-i"), option(rule, "--src-type")
+    if kind is not None or (source is not None and not source.negated and source.values[0].startswith("127.")):
+        return NODE
+    if trace.flow.origin == "node":
+        return NODE
+    if (source is not None and source.negated) or (device is not None and device.negated):
+        return STRANGER
+    if chain.startswith(("KUBE-SVC-", "KUBE-SVL-", "KUBE-SERVICES")):
+        return ALL if _is_cluster_ip(trace, port, step) else POLICY
+    if chain.startswith(("KUBE-EXT-", "KUBE-FW-", "KUBE-XLB-", "KUBE-NODEPORTS")):
+        return POLICY
+    return OTHER
+
+
+def _is_cluster_ip(trace: Trace, port: ServicePort | None, step: Step) -> bool:
+    """Whether a mark rule of a Service's own chain is the one for its ClusterIP (up to 1.23 others stand beside it)."""
+    rule = step.detail
+    where = option(rule, "-d")
+    if where is None:
+        return False
+    if rule is not None and rule.comment:
+        return rule.comment.endswith("cluster IP")
+    return port is None or trace.flow.packet.dst in port.cluster_ips
