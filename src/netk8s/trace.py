@@ -692,6 +692,9 @@ class _Walk:
         """A packet for a pod goes to a router that is no node: some networks route pods, most leave it to the nodes."""
         dst = branch.flight.packet.dst
         pod = self.pod_by_ip[dst]
+        if pod.node == netns.name:
+            yield _End(branch, past, UNKNOWN, links.attachment(netns, dst).why)
+            return
         question = Question(
             f"{netns.name}:gateway:{gateway}:{dst}",
             f"gateway {gateway} routes {dst} to {pod.node}",
@@ -737,6 +740,10 @@ class _Walk:
         endpoint = next((e for e in self.cluster.endpoints if e.ip == packet.dst and e.port == packet.dport), None)
         node = owner or (endpoint.node if endpoint else None)
         name = f"{pod.namespace}/{pod.name}" if pod else endpoint.pod if endpoint else None
+        if node is not None and node != netns.name and node in self.netns:
+            there = branch.assume(f"{packet.dst} is reached by {node}, whose pod networks or objects have it")
+            yield from self._receive(_on_wire(there, None), self.netns[node], past)
+            return
         yield _End(branch, past, DELIVERED, "", "pod", Reached(packet.dst, packet.dport, name, node), node)
 
     def _object_owner(self, target: Addr) -> str | None:
@@ -858,6 +865,10 @@ class _Walk:
         problems: list[tuple[_End, str]] = []
         for end in likely:
             packet = end.branch.flight.packet
+            if end.verdict == UNKNOWN and not self._returns_to_translator(way):
+                # The client may get its answer from another address than it asked: that would be no answer.
+                reason = f"the packet reaches {way.packet.dst}, but whether the answer comes back translated is not known: {end.reason}"
+                return replace(way, verdict=UNKNOWN, reason=reason, reached=None, source=None, reply_known=False)
             if end.verdict == UNKNOWN:
                 return replace(way, reply_known=False, reply_hops=end.past.hops, assumptions=_more(way, f"the answer: {end.reason}"))
             if end.verdict != DELIVERED:
@@ -877,6 +888,13 @@ class _Walk:
             way, verdict=DROPPED, reason=failed, reply=why, reply_hops=end.past.hops,
             assumptions=_more(way, *end.branch.assumptions), reached=way.reached, source=way.source,
         )  # fmt: skip
+
+    def _returns_to_translator(self, way: Way) -> bool:
+        """Whether the answer is addressed to the node that translated the packet last, or nobody translated it."""
+        asked, packet = self.flow.packet, way.packet
+        if (packet.dst, packet.dport) == (asked.dst, asked.dport):
+            return True
+        return any(netns.is_local(packet.src) for netns in self.netns.values())
 
     def _wrong_address(self, packet: Packet) -> str:
         got = targets.endpoint_text(packet.src, packet.sport)

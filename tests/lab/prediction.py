@@ -26,7 +26,9 @@ VERDICTS = {
     "unroutable": ("unreachable", "dropped"),
 }
 
-UNDECIDED = ("length", "dscp", "tos", "ttl", "hl", "pkttype", "statistic", "limit")
+# Matches that netk8s asks about instead of deciding them, as long as it does; and targets that change nothing it follows.
+UNDECIDED = ("-m length ", "-m dscp ", "-m tos ", "-m ttl ", "-m hl ", "-m statistic ", " UNREACHABLE", " list4 ", " list6 ")
+IDLE_TARGETS = ("DSCP", "TTL", "HL", "LOG", "NFLOG")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ def questions(ways: tuple[Way, ...]) -> set[str]:
 
 def _idle(rule: str) -> bool:
     """A rule that does nothing, with a match that no dump decides: it makes no difference, so netk8s leaves it out."""
-    return " -j " not in rule and " -g " not in rule and any(f"-m {name} " in rule for name in UNDECIDED)
+    words = rule.split()
+    acts = next((words[i + 1] for i, word in enumerate(words[:-1]) if word in ("-j", "-g")), "")
+    return (not acts or acts in IDLE_TARGETS) and any(name in rule for name in UNDECIDED)
 
 
 def _against(seen: Observation, way: Way) -> tuple[Difference, ...]:

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address, ip_network
 from socket import AF_INET, inet_pton
-from typing import NoReturn, cast
+from typing import NoReturn
+
+import msgspec
 
 from netk8s.errors import DecodeError
 from netk8s.model import Addr, At, Dump, Net
@@ -55,6 +57,9 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON number")
 
 
+_LARGE = 256 << 10
+"""From this size on it pays to load the faster reader."""
+
 # strict=False: device aliases and annotations may hold raw control characters, which do not make a dump unreadable.
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, strict=False)
 
@@ -65,7 +70,17 @@ def values(dump: Dump, command: str) -> Iterator[tuple[At, object]]:
     The place has a line where a value stands on one line, else line 0. ``command`` is what prints such a
     dump, for the message. Raises DecodeError for anything but JSON.
     """
-    text = dump.data[:].decode("utf-8", "replace")
+    raw = dump.data[:]
+    if len(raw) > _LARGE:
+        try:
+            value = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # several values, raw control characters, or no JSON: the slower reader below knows which and where
+        else:
+            line = 0 if b"\n" in raw.strip() else 1
+            yield At(dump.origin, line), value
+            return
+    text = raw.decode("utf-8", "replace")
     start, end = 0, len(text)
     again = f"take the dump again with `{command}`"
     while True:
@@ -173,11 +188,11 @@ class JsonObject:
     def text(self, key: str) -> str | None:
         """A string, cleaned of lone surrogates."""
         value = self.members.get(key)
+        if isinstance(value, str):
+            return value if value.isascii() else clean(value)
         if value is None:
             return None
-        if not isinstance(value, str):
-            raise self.wrong(key, "a string")
-        return clean(value)
+        raise self.wrong(key, "a string")
 
     def need(self, key: str) -> str:
         """A string that must be there and not be empty."""
@@ -225,11 +240,11 @@ class JsonObject:
     def child(self, key: str) -> JsonObject | None:
         """An object."""
         value = self.members.get(key)
+        if isinstance(value, dict):
+            return JsonObject(value, self.at, self, (key,))
         if value is None:
             return None
-        if not isinstance(value, dict):
-            raise self.wrong(key, "an object")
-        return JsonObject(cast("Mapping[str, object]", value), self.at, self, (key,))
+        raise self.wrong(key, "an object")
 
     def children(self, key: str) -> Iterator[JsonObject]:
         """An array of objects; nothing when absent."""

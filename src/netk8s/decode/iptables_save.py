@@ -52,7 +52,7 @@ _DECLARATION = re.compile(rb":(\S+) (\S+)(?: \[(\d+):(\d+)\])?[ \t\r]*")
 _S_POLICY = re.compile(rb"-P (\S+) (\S+)[ \t\r]*(?:-c \d+ \d+[ \t\r]*)?")
 _S_NEW = re.compile(rb"-N (\S+)[ \t\r]*")
 _COUNTERS = re.compile(r"\[(\d+):(\d+)\] ")
-_STARTS = re.compile(rb"-[APNI] |\*\w+\s*$|:\S+ \S+|#|\[\d+:\d+\] -A |\s*$|COMMIT\s*$")
+_STARTS = re.compile(rb"-[APNI] |\*\w+\s*$|:\S+ (?:-|[A-Z]+)(?: \[|\s*$)|#|\[\d+:\d+\] -A |\s*$|COMMIT\s*$")
 """How a line begins that is no rest of a wrapped one: an address cut in front of its ":80" is one."""
 
 

@@ -186,12 +186,18 @@ def _slice(item: JsonObject) -> Iterator[Endpoint]:
         addresses = endpoint.addrs("addresses")
         if not addresses:
             continue
-        conditions = _part(endpoint, "conditions")
+        conditions = endpoint.child("conditions")
         # Not set means: ready as far as anybody knows, and serving as long as ready (discovery/v1, EndpointConditions).
-        ready = conditions.flag("ready") is not False
-        serving = conditions.flag("serving")
-        target = endpoint.child("targetRef")
-        topology = _part(endpoint, "deprecatedTopology" if "deprecatedTopology" in endpoint.members else "topology")
+        ready = conditions is None or conditions.flag("ready") is not False
+        serving = conditions.flag("serving") if conditions else None
+        pod = _pod_name(endpoint.child("targetRef"), namespace)
+        node, zone = endpoint.text("nodeName"), endpoint.text("zone")
+        if node is None or zone is None:
+            old = endpoint.child("deprecatedTopology") or endpoint.child("topology")
+            node = node or (old.text("kubernetes.io/hostname") if old else None)
+            zone = zone or (old.text("topology.kubernetes.io/zone") if old else None)
+        terminating = conditions is not None and conditions.flag("terminating") is True
+        hints = _hints(endpoint) if "hints" in endpoint.members else ()
         for name, protocol, number in ports:
             yield Endpoint(
                 namespace=namespace,
@@ -201,13 +207,13 @@ def _slice(item: JsonObject) -> Iterator[Endpoint]:
                 # The addresses of one endpoint are fungible, and kube-proxy takes the first.
                 ip=addresses[0],
                 port=number,
-                node=endpoint.text("nodeName") or topology.text("kubernetes.io/hostname"),
-                pod=_pod_name(target, namespace),
+                node=node,
+                pod=pod,
                 ready=ready,
                 serving=ready if serving is None else serving,
-                terminating=conditions.flag("terminating") is True,
-                zone=endpoint.text("zone") or topology.text("topology.kubernetes.io/zone"),
-                hints=_hints(endpoint),
+                terminating=terminating,
+                zone=zone,
+                hints=hints,
                 at=item.at,
             )
 

@@ -38,8 +38,15 @@ def complete(world: World) -> World:
 
 
 def programmed(world: World) -> tuple[Programmed, ...]:
-    """Every Service port that the rules of every node have."""
-    return tuple(p for node in world.nodes.values() for p in _programmed(node, world.cluster))
+    """Every Service port that the rules of every node have: node after node, by Service, port and kind."""
+    kinds = {"ClusterIP": 0, "NodePort": 1, "LoadBalancer": 2, "ExternalIP": 3}
+
+    def order(p: Programmed) -> tuple[object, ...]:
+        return (p.service, p.port_name, p.protocol, kinds.get(p.kind, 9), p.port, str(p.ip), p.at)
+
+    return tuple(
+        p for node in world.nodes.values() for p in sorted(_programmed(node, world.cluster), key=order)
+    )
 
 
 def _programmed(node: Node, cluster: Cluster) -> Iterator[Programmed]:

@@ -173,10 +173,15 @@ def _hashes(cluster: Cluster) -> dict[str, Named]:
 
 
 def _balance(table: Table, name: str, depth: int = 0) -> Iterator[tuple[Rule, Fraction]]:
-    """Rules of a service chain that jump to an endpoint chain, with the odds of each for a new client."""
+    """Rules that jump to an endpoint chain, with the odds of each for a new client from outside the node.
+
+    KUBE-EXT and KUBE-XLB branch off pods and the node itself first, by source; KUBE-FW lets its source ranges pass.
+    """
     chain = table.chains.get(name)
     if chain is None or depth > 4:
         return
+    found = HASHED.fullmatch(name)
+    firewall = found is not None and found[1] == "FW"
     left = Fraction(1)
     for rule in chain.rules:
         target = rule.target.name if rule.target else ""
@@ -186,7 +191,7 @@ def _balance(table: Table, name: str, depth: int = 0) -> Iterator[tuple[Rule, Fr
             share = _odds(rule)
             yield rule, left * share
             left *= 1 - share
-        elif HASHED.fullmatch(target) and not _conditional(rule) and left == 1:
+        elif HASHED.fullmatch(target) and (firewall or not _conditional(rule)) and left == 1:
             yield from _balance(table, target, depth + 1)
             return
 

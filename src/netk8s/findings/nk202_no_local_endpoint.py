@@ -1,0 +1,102 @@
+"""A traffic policy is Local and the node has no endpoint of its own.
+
+What it sees
+------------
+A packet dropped because its Service may use endpoints of the same node only and there are none: a DROP in the
+filter table commented "has no local endpoints" (kube-proxy 1.25 and later), or a jump to KUBE-MARK-DROP from
+KUBE-XLB or KUBE-SVL and the DROP of KUBE-FIREWALL (up to 1.24). With internalTrafficPolicy: Local, kube-proxy up
+to 1.23 refused instead of dropping.
+
+Why it matters
+--------------
+The client gets no answer at all, not even a refusal, and times out. From pods and from nodes the same address
+works, for externalTrafficPolicy: Local does not hold for traffic from inside; so tests from inside mislead.
+
+Example
+-------
+  NK202 error  worker-2 drops 10.0.0.12:30080 from 203.0.113.7, because externalTrafficPolicy of default/shop is
+               Local and worker-2 has no endpoint of it; worker-1 has
+     worker-2.iptables-save:33
+
+What to do
+----------
+Send clients to nodes that have an endpoint: a load balancer that watches the Service's healthCheckNodePort
+does. Or give every node an endpoint (a DaemonSet, or topology spread), which costs pods. Or set the policy to
+Cluster, which reaches endpoints everywhere and, for outside clients, costs the client's address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netk8s.findings import _verdicts
+from netk8s.findings._reading import (
+    Stop,
+    dialled,
+    endpoints,
+    named,
+    places,
+    proven,
+    service_name,
+    service_port,
+    stops,
+    usable,
+)
+from netk8s.model import Finding, Rule, ServicePort, Trace, World
+
+CODE = "NK202"
+SEVERITY = "error"
+SUMMARY = "The traffic policy is Local and the node has no endpoint of its own."
+
+
+def check(world: World, trace: Trace) -> Iterator[Finding]:
+    port = service_port(world, trace)
+    have = _nodes(world, trace, port)
+    for stop in stops(trace):
+        kind = _verdicts.kind(stop)
+        internal = _internal(trace, port)
+        refused = kind == _verdicts.NO_ENDPOINTS and internal and port is not None and port.internal_policy == "Local" and have
+        if kind != _verdicts.NO_LOCAL and not refused:
+            continue
+        marker = _verdicts.asked_to_drop(stop)
+        policy = "internalTrafficPolicy" if internal else "externalTrafficPolicy"
+        service = service_name(trace, marker.detail if marker is not None else None, _rule(stop)) or "the Service"
+        verb = "refuses" if refused else "drops"
+        yield Finding(
+            CODE,
+            SEVERITY,
+            f"{stop.node} {verb} {dialled(trace)} from {trace.flow.packet.src}, because {policy} of {service} is Local and "
+            f"{stop.node} has no endpoint of it{_elsewhere(have)}",
+            places(marker, stop.step, f"service {service} ({port.at})" if port is not None and port.at.origin else None),
+            _remedy(internal),
+            proven([stop.way]),
+        )
+
+
+def _rule(stop: Stop) -> Rule | None:
+    return stop.step.detail if stop.step is not None else None
+
+
+def _internal(trace: Trace, port: ServicePort | None) -> bool:
+    return trace.flow.packet.dst in port.cluster_ips if port is not None else trace.flow.kind == "clusterip"
+
+
+def _nodes(world: World, trace: Trace, port: ServicePort | None) -> list[str]:
+    found = usable(endpoints(world, port, trace.flow.packet.family)) if port is not None else []
+    return sorted({e.node for e in found if e.node is not None})
+
+
+def _elsewhere(have: list[str]) -> str:
+    return f"; {named(have, 'nodes')} {'has' if len(have) == 1 else 'have'}" if have else ""
+
+
+def _remedy(internal: bool) -> str:
+    if internal:
+        return (
+            "Give every node that uses the Service an endpoint (a DaemonSet), or set internalTrafficPolicy: Cluster, which "
+            "reaches endpoints of other nodes. The source address of pods is kept either way."
+        )
+    return (
+        "Send clients to nodes that have an endpoint: a load balancer that watches healthCheckNodePort does. Or give every "
+        "node one (DaemonSet, topology spread). Or set externalTrafficPolicy: Cluster, and lose the client's address."
+    )

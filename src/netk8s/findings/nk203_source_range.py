@@ -1,0 +1,79 @@
+"""The LoadBalancer admits only some source addresses, and the sender's is none of them.
+
+What it sees
+------------
+A packet to a LoadBalancer address dropped because no range of loadBalancerSourceRanges holds its source: it falls
+through KUBE-FW-… and meets the DROP in KUBE-PROXY-FIREWALL (kube-proxy 1.25 and later) or is sent to
+KUBE-MARK-DROP (up to 1.24).
+
+Why it matters
+--------------
+The packet is dropped without a word. The ranges hold for the LoadBalancer address only: the NodePort and the
+ClusterIP of the same Service stay open to everyone. And they hold for pods too: a pod's address has to be in a
+range, even for the Service's own pods.
+
+Example
+-------
+  NK203 warning  worker-1 drops 203.0.113.7 at 198.51.100.20:80, for no loadBalancerSourceRanges of default/shop hold it
+     worker-1.iptables-save:36, :88
+
+What to do
+----------
+If the sender should be admitted, add its network to spec.loadBalancerSourceRanges; if a device in front replaces
+addresses, it is that device's address that counts. Pods should dial the ClusterIP. If the ranges are meant to
+protect the Service, close its NodePort as well: allocateLoadBalancerNodePorts: false, where the load balancer
+does not need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netk8s.findings import _verdicts
+from netk8s.findings._reading import Stop, dialled, option, places, proven, service_name, service_port, stops, tables
+from netk8s.model import At, Finding, Trace, World
+
+CODE = "NK203"
+SEVERITY = "warning"
+SUMMARY = "The sender is in none of the LoadBalancer's source ranges."
+
+
+def check(world: World, trace: Trace) -> Iterator[Finding]:
+    port = service_port(world, trace)
+    for stop in stops(trace):
+        if _verdicts.kind(stop) != _verdicts.RANGES or stop.step is None:
+            continue
+        marker = _verdicts.asked_to_drop(stop)
+        admitted = dict(_ranges(world, stop))
+        service = service_name(trace, marker.detail if marker is not None else None, stop.step.detail) or "the Service"
+        holds = f"; they are {', '.join(admitted)}" if 0 < len(admitted) <= 6 else ""
+        yield Finding(
+            CODE,
+            SEVERITY,
+            f"{stop.node} drops {trace.flow.packet.src} at {dialled(trace)}: no range of loadBalancerSourceRanges of {service} "
+            f"holds it{holds}",
+            places(
+                marker,
+                stop.step,
+                *admitted.values(),
+                f"service {service} ({port.at})" if port is not None and port.at.origin else None,
+            ),
+            "Add the sender's network to spec.loadBalancerSourceRanges if it should be admitted; pods should dial the "
+            "ClusterIP. The NodePort is not protected by the ranges: close it with allocateLoadBalancerNodePorts: false where "
+            "the load balancer does not need it.",
+            proven([stop.way]),
+        )
+
+
+def _ranges(world: World, stop: Stop) -> Iterator[tuple[str, At]]:
+    """The sources that the Service's KUBE-FW chain lets in, with their rules."""
+    for hop in stop.way.hops:
+        for step in hop.steps:
+            name = step.detail.target.name if step.detail is not None and step.detail.target is not None else ""
+            if not name.startswith("KUBE-FW-"):
+                continue
+            for table in tables(world.nodes.get(hop.node), stop.way.packet.family, "nat"):
+                for rule in table.chains[name].rules if name in table.chains else ():
+                    source = option(rule, "-s")
+                    if source is not None and not source.negated:
+                        yield source.values[0], rule.at

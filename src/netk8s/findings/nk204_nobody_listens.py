@@ -1,0 +1,83 @@
+"""The packet ends on a node where nobody listens on the port.
+
+What it sees
+------------
+A packet that no rule translated, or that was translated to an address of a node, and that is refused because no
+process listens there. If some Service has the port as its NodePort, it says why the rules did not take it: the
+address is none that kube-proxy serves NodePorts on.
+
+Why it matters
+--------------
+The refusal comes from the node's own kernel. Either the port is wrong, or the Service is not served on that
+address, or the hostNetwork process that should listen does not.
+
+Example
+-------
+  NK204 error  nobody listens on 10.0.0.11:30001 of worker-1, and no rule translates the packet
+     worker-1.listening
+
+What to do
+----------
+Check the port: `kubectl get svc -A` shows NodePorts. If the NodePort is right, look at --nodeport-addresses of
+kube-proxy (nodePortAddresses): it limits NodePorts to some of the node's addresses; widening it exposes every
+NodePort on the added ones. If a hostNetwork pod should listen, see whether it runs and binds that address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netk8s.findings._reading import SOCKET, Stop, address, dialled, places, proven, stops
+from netk8s.model import At, Finding, ServicePort, Trace, World
+
+CODE = "NK204"
+SEVERITY = "error"
+SUMMARY = "Nobody listens on the port, and no rule takes the packet elsewhere."
+
+
+def check(world: World, trace: Trace) -> Iterator[Finding]:
+    packet = trace.flow.packet
+    for stop in stops(trace):
+        if stop.kind != SOCKET or stop.back:
+            continue
+        port = _node_port(world, trace)
+        if port is not None and packet.dst.is_loopback:
+            continue  # NK408 says why
+        end = stop.way.packet
+        where = f"{address(end.dst, end.dport)} of {stop.node}"
+        translated = (end.dst, end.dport) != (packet.dst, packet.dport)
+        if translated:
+            summary = f"nobody listens on {where}, where {dialled(trace)} is translated to"
+            remedy = "See whether the hostNetwork process that should listen runs, and which address and port it binds."
+        elif port is not None:
+            summary = (
+                f"no rule of {stop.node} takes NodePort {packet.dport} of {port.namespace}/{port.service} on {packet.dst}, and "
+                "nobody listens there"
+            )
+            remedy = (
+                f"Dial another address of {stop.node}, or let kube-proxy serve this one: --nodeport-addresses "
+                "(nodePortAddresses) has to cover it, which exposes every NodePort on it."
+            )
+        else:
+            summary = f"nobody listens on {where}, and no rule translates the packet"
+            remedy = "Check the port: no Service has it as a NodePort on this node, and no process of the node listens on it."
+        yield Finding(
+            CODE, SEVERITY, summary, places(*_evidence(world, stop, translated)), remedy, proven([stop.way])
+        )  # fmt: skip
+
+
+def _node_port(world: World, trace: Trace) -> ServicePort | None:
+    packet = trace.flow.packet
+    for port in world.cluster.services:
+        if (port.node_port, port.protocol) == (packet.dport, packet.protocol):
+            return port
+    return None
+
+
+def _evidence(world: World, stop: Stop, translated: bool) -> Iterator[At | None]:
+    if translated:
+        for hop in stop.way.hops:
+            yield from (s.at for s in hop.steps if any(name == "dst" for name, _ in s.changes))
+    node = world.nodes.get(stop.node)
+    listed = {s.at.origin for s in node.sockets if s.at.origin} if node is not None else set()
+    yield from (At(origin) for origin in sorted(listed))

@@ -1,0 +1,109 @@
+"""A Service's address was dialled and no rule translates it.
+
+What it sees
+------------
+A packet to an address that only kube-proxy gives a meaning to (a ClusterIP, a LoadBalancer or external address)
+that leaves the node as it is, or that the network outside has no route for. Where the cluster's objects are in the
+dump it says why: the Service has no such port, an ipMode Proxy address is left to the load balancer, the
+address is of a Service that is gone, or it means nothing outside the cluster.
+
+Why it matters
+--------------
+A ClusterIP is on no device: without a rule nobody has it. The packet follows the default route out of the node, and
+somewhere a router drops or refuses it, which looks like a firewall.
+
+Example
+-------
+  NK205 error  no rule of worker-1 translates 10.96.0.30:81: default/shop has port 80/tcp, not 81
+     worker-1.iptables-save:77
+
+What to do
+----------
+Dial a port that the Service has. From outside use its NodePort or LoadBalancer address; a route for the Service
+range to a node works as well (say --via NODE to trace that), but then that node is a single point of failure and
+masquerades every client. If the rules lack a Service that exists, kube-proxy on that node is not up to date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netk8s.findings._reading import OUTSIDE, UNTRANSLATED, dialled, endpoints, places, proven, service_port, stops, tables, usable
+from netk8s.model import PROTOCOL_NAMES, Finding, Rule, ServicePort, Trace, World
+
+CODE = "NK205"
+SEVERITY = "error"
+SUMMARY = "A Service's address was dialled and no rule translates it."
+
+
+def check(world: World, trace: Trace) -> Iterator[Finding]:
+    packet = trace.flow.packet
+    for stop in stops(trace):
+        if stop.back:
+            continue
+        if stop.kind == OUTSIDE:
+            yield Finding(
+                CODE,
+                SEVERITY,
+                f"{packet.dst} means something inside the cluster only, and {packet.src} is outside: no node sees the packet",
+                places(*_objects(world, trace)),
+                "Dial a NodePort, a LoadBalancer address or an ingress from outside. If your network does route the address to a "
+                "node, say which with --via NODE.",
+                proven([stop.way]),
+            )
+        elif stop.kind == UNTRANSLATED:
+            why, remedy = _why(world, trace, stop.node)
+            yield Finding(
+                CODE,
+                SEVERITY,
+                f"no rule of {stop.node} translates {dialled(trace)}, and the packet leaves the node untranslated{why}",
+                places(*(r.at for r in _rules(world, trace, stop.node)), *_objects(world, trace)),
+                remedy,
+                proven([stop.way]),
+            )
+
+
+def _ports(world: World, trace: Trace) -> list[ServicePort]:
+    dst = trace.flow.packet.dst
+    return [s for s in world.cluster.services if dst in (*s.cluster_ips, *s.external_ips, *s.lb_ips, *s.lb_ips_proxy)]
+
+
+def _objects(world: World, trace: Trace) -> Iterator[str]:
+    for port in _ports(world, trace):
+        if port.at.origin:
+            yield f"service {port.namespace}/{port.service} ({port.at})"
+
+
+def _rules(world: World, trace: Trace, node: str) -> list[Rule]:
+    """The rules for this address on other ports."""
+    dst = trace.flow.packet.dst
+    out: list[Rule] = []
+    for table in tables(world.nodes.get(node), dst.version, "nat"):
+        chain = table.chains.get("KUBE-SERVICES")
+        out.extend(chain.rules.mentioning(f"-d {dst}/") if chain is not None else ())
+    return out[:4]
+
+
+def _why(world: World, trace: Trace, node: str) -> tuple[str, str]:
+    """(why no rule takes the packet, what to do)."""
+    packet = trace.flow.packet
+    ports = _ports(world, trace)
+    port = service_port(world, trace)
+    if not ports and "services" in world.cluster.covered:
+        return ": no Service has that address", "The Service may be gone, or re-created with another address; dial its name."
+    if not ports:
+        return "", f"See whether the Service exists, has that port, and whether kube-proxy on {node} is up to date."
+    name = f"{ports[0].namespace}/{ports[0].service}"
+    if port is None:
+        have = sorted({f"{p.port}/{PROTOCOL_NAMES[p.protocol]}" for p in ports})
+        protocol = PROTOCOL_NAMES.get(packet.protocol, str(packet.protocol))
+        return f": {name} has {', '.join(have)}, not {packet.dport}/{protocol}", "Dial a port that the Service has."
+    if packet.dst in port.lb_ips_proxy:
+        return (
+            f": {packet.dst} of {name} is of ipMode Proxy, which kube-proxy leaves to the load balancer",
+            "The packet has to reach the load balancer: see where the node's route leads. Inside the cluster the ClusterIP is "
+            "shorter.",
+        )
+    if "endpoints" in world.cluster.covered and not usable(endpoints(world, port, packet.family)):
+        return f": {name} has no usable endpoints", "See NK201: the Service needs a ready endpoint."
+    return f", though {name} has it", f"kube-proxy on {node} has not written the rules: see whether it runs and what it logs."

@@ -1,0 +1,121 @@
+"""A node's rules and the cluster's EndpointSlices do not say the same.
+
+What it sees
+------------
+A rule on the packet's way that translates to an address that no EndpointSlice of the Service has, or ready
+endpoints that the node's rules do not know. Only where the Services and EndpointSlices are in the dump, and only
+where no traffic policy or topology hint leaves endpoints out on purpose.
+
+Why it matters
+--------------
+kube-proxy writes the rules from the EndpointSlices. If they differ, it is stopped, cannot reach the API, or fails to
+write; or rules of another backend or an older kube-proxy are in its way. Packets go to addresses that nobody has, or
+that by now belong to someone else.
+
+Example
+-------
+  NK206 error  worker-2 translates 10.0.0.12:30000 to 10.244.1.9:80, which is no endpoint of default/shop
+     worker-2.iptables-save:91
+
+What to do
+----------
+See whether kube-proxy runs on that node and what it logs; restarting it writes all rules anew and does not break
+established connections. If rules are left over from another mode or from the other iptables backend, remove them
+with `kube-proxy --cleanup` of that mode or by a reboot, in a maintenance window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netk8s.findings._reading import (
+    address,
+    arrived,
+    dialled,
+    endpoints,
+    live,
+    named,
+    places,
+    proven,
+    service_port,
+    steps,
+    target,
+    usable,
+)
+from netk8s.model import Addr, Finding, Step, Trace, Way, World
+
+CODE = "NK206"
+SEVERITY = "warning"
+SUMMARY = "The rules on the way and the EndpointSlices name different endpoints."
+
+_REMEDY = (
+    "See whether kube-proxy runs on {node} and what it logs; a restart writes the rules anew and keeps established "
+    "connections. If the rules are another backend's or mode's, remove those with its kube-proxy --cleanup or a reboot."
+)
+
+
+def check(world: World, trace: Trace) -> Iterator[Finding]:
+    port = service_port(world, trace)
+    if port is None or "endpoints" not in world.cluster.covered:
+        return
+    family = trace.flow.packet.family
+    all_ = endpoints(world, port, family)
+    exist = {(e.ip, e.port) for e in all_}
+    used: dict[str, set[tuple[Addr, int | None]]] = {}
+    whole: dict[str, list[Way]] = {}
+    for way in live(trace):
+        found = _translation(way)
+        if found is None:
+            continue
+        node, step, all_endpoints = found
+        where = _destination(way, node)
+        if where is None:
+            continue
+        used.setdefault(node, set()).add(where)
+        if all_endpoints:
+            whole.setdefault(node, []).append(way)
+        if where not in exist:
+            yield Finding(
+                CODE,
+                SEVERITY if arrived(way) else "error",
+                f"{node} translates {dialled(trace)} to {address(*where)}, which is no endpoint of {port.namespace}/{port.service}",
+                places(step, f"service {port.namespace}/{port.service} ({port.at})" if port.at.origin else None),
+                _REMEDY.format(node=node),
+                proven([way]),
+            )
+    ready = [e for e in usable(all_) if not e.terminating]
+    for node, ways in whole.items():
+        absent = [e for e in ready if (e.ip, e.port) not in used[node]]
+        if absent and not any(e.hints for e in ready):
+            yield Finding(
+                CODE,
+                SEVERITY,
+                f"the rules of {node} do not know {named((address(e.ip, e.port) for e in absent), 'endpoints')} of "
+                f"{port.namespace}/{port.service}",
+                places(_balancing(ways[0], node), *(e.at for e in absent)),
+                _REMEDY.format(node=node),
+                proven(ways),
+            )
+
+
+def _translation(way: Way) -> tuple[str, Step, bool] | None:
+    """(node, DNAT step, whether a chain with all endpoints chose it) of the first translation by kube-proxy."""
+    everyone = False
+    for hop, step in steps(way):
+        everyone = everyone or target(step.detail).startswith("KUBE-SVC-")
+        if step.detail is not None and step.detail.chain.startswith("KUBE-SEP-") and target(step.detail) == "DNAT":
+            return hop.node, step, everyone
+    return None
+
+
+def _balancing(way: Way, node: str) -> Step | None:
+    for hop, step in steps(way):
+        if hop.node == node and target(step.detail).startswith("KUBE-SEP-"):
+            return step
+    return None
+
+
+def _destination(way: Way, node: str) -> tuple[Addr, int | None] | None:
+    """Where the packet goes after that node's translation: later ones do not happen to a pod's or node's address."""
+    del node
+    return way.packet.dst, way.packet.dport
