@@ -39,7 +39,12 @@ def fold(flow: Flow, ways: tuple[Way, ...], world: World) -> Trace:
         for c in way.choices
         if _follows(way, {}) and c.question.default is not None and c.answer == c.question.default
     ]
-    texts = [*world.notes, *flow.assumptions, *(a for way in ways if _follows(way, {}) for a in way.assumptions), *assumed]
+    texts = [
+        *world.notes,
+        *flow.assumptions,
+        *(a for way in ways if _follows(way, {}) for a in way.assumptions),
+        *assumed,
+    ]
     missing: list[Missing] = list(world.missing)
     for way in ways:
         missing.extend(m for m in way.missing if m not in missing)
@@ -126,10 +131,13 @@ def _remembered(ways: tuple[Way, ...], outcomes: tuple[Outcome, ...]) -> tuple[O
         other = {_outcome_key(o): o.odds for o in _under(ways, {key: True})}
         if other:
             varied.update(k for k in {*usual, *other} if usual.get(k) != other.get(k))
-    return tuple(
-        replace(o, odds=None, first_odds=o.odds) if _outcome_key(o) in varied and o.verdict != "unknown" else o
-        for o in outcomes
-    )
+    return tuple(_forgotten(o) if _outcome_key(o) in varied and o.verdict != "unknown" else o for o in outcomes)
+
+
+def _forgotten(outcome: Outcome) -> Outcome:
+    share = f"{outcome.odds} for a client that the node does not remember; one that it remembers stays where it is"
+    reason = f"{outcome.reason}; {share}" if outcome.reason else share
+    return replace(outcome, odds=None, first_odds=outcome.odds, reason=reason)
 
 
 def _outcome_key(outcome: Outcome) -> Key:

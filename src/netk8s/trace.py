@@ -121,7 +121,9 @@ class _Walk:
         if start is None:
             branch = Branch(_flight(packet))
             missing = Missing(f"every dump of {flow.node}", "where the packet starts")
-            yield _End(branch, replace(past, missing=(missing,)), UNKNOWN, f"no dump of {flow.node}, where the packet starts")
+            yield _End(
+                branch, replace(past, missing=(missing,)), UNKNOWN, f"no dump of {flow.node}, where the packet starts"
+            )
             return
         if flow.origin == "node":
             yield from self._send(packet, start, past)
@@ -164,7 +166,9 @@ class _Walk:
                 if len(found.ways) > 1:
                     branch = branch.assume(f"the packet comes in by {iif}, one of several ways back to {packet.src}")
             else:
-                branch = branch.assume(f"{netns.name} has no route back to {packet.src}; the device it comes in by is not known")
+                branch = branch.assume(
+                    f"{netns.name} has no route back to {packet.src}; the device it comes in by is not known"
+                )
         yield from self._receive(branch.fly(branch.flight.with_(iif=iif, iif_known=known)), netns, past)
 
     def _leave_pod(self, packet: Packet, netns: Netns, past: _Past, branch: Branch) -> Iterator[_End]:
@@ -225,10 +229,14 @@ class _Walk:
         if not netns.rules_known(family):
             words = "iptables" if family == 4 else "ip6tables"
             missing = Missing(f"{words}-save of {netns.name}", "the rules the packet meets there")
-            return _End(branch, replace(past, missing=(*past.missing, missing)), UNKNOWN, f"no {words} dump of {netns.name}")
+            return _End(
+                branch, replace(past, missing=(*past.missing, missing)), UNKNOWN, f"no {words} dump of {netns.name}"
+            )
         for link in netns.node.links:
             if link.name in ("kube-ipvs0", "kube-dummy-if"):
-                return _End(branch, past, UNKNOWN, f"{netns.name} balances with IPVS ({link.name}), which is not followed yet")
+                return _End(
+                    branch, past, UNKNOWN, f"{netns.name} balances with IPVS ({link.name}), which is not followed yet"
+                )
         return None
 
     def _tracked(self, flight: Flight, netns: Netns, past: _Past) -> Flight:
@@ -251,7 +259,9 @@ class _Walk:
             mode = links.hairpin(netns, bridge, flight.physin)
             answers = [(mode, branch)] if isinstance(mode, bool) else list(branch.ask(mode))
             onward = [other for answer, other in answers if answer]
-            reason = f"{bridge} of {netns.name} does not send a frame back by the port it came in by (hairpin mode is off)"
+            reason = (
+                f"{bridge} of {netns.name} does not send a frame back by the port it came in by (hairpin mode is off)"
+            )
             for answer, other in answers:
                 if not answer:
                     done = other.step(_decision("bridge", reason))
@@ -271,7 +281,9 @@ class _Walk:
         martian = self._martian(flight, netns)
         if martian:
             step = _decision("routing", f"dropped: {martian}")
-            yield _End(branch.step(step), self._hop_done(branch.step(step), netns, past), DROPPED, f"{netns.name}: {martian}")
+            yield _End(
+                branch.step(step), self._hop_done(branch.step(step), netns, past), DROPPED, f"{netns.name}: {martian}"
+            )
             return
         found = netns.fib(packet.family).lookup(
             packet.dst, packet.src, iif=iif, mark=packet.mark, protocol=packet.protocol, dport=packet.dport
@@ -303,7 +315,9 @@ class _Walk:
         setting = "net.ipv6.conf.all.forwarding" if self.family == 6 else f"net.ipv4.conf.{iif}.forwarding"
         at = netns.node.sysctls[setting].at if setting in netns.node.sysctls else None
         done = branch.step(_decision("routing", f"dropped: forwarding is off ({setting} = 0)", at))
-        return _End(done, self._hop_done(done, netns, past), DROPPED, f"{netns.name} does not forward packets ({setting} = 0)")
+        return _End(
+            done, self._hop_done(done, netns, past), DROPPED, f"{netns.name} does not forward packets ({setting} = 0)"
+        )
 
     def _no_route(self, branch: Branch, netns: Netns, past: _Past, found: Lookup) -> _End:
         packet = branch.flight.packet
@@ -339,20 +353,29 @@ class _Walk:
         strict = netns.dev_setting("rp_filter", iif)
         if not strict:
             return ""
-        back = fib.lookup(packet.src, packet.dst, iif="lo", mark=packet.mark if netns.dev_setting("src_valid_mark", iif) else 0)
+        back = fib.lookup(
+            packet.src, packet.dst, iif="lo", mark=packet.mark if netns.dev_setting("src_valid_mark", iif) else 0
+        )
         if back.kind == "unknown":
             return ""
         if back.kind == "unicast" and any(hop.dev == iif for _, hop in back.ways):
             return ""
         if strict == 1:
-            way = f"the route back to {packet.src} leaves by {back.ways[0][1].dev}" if back.ways else f"no route back to {packet.src}"
+            way = (
+                f"the route back to {packet.src} leaves by {back.ways[0][1].dev}"
+                if back.ways
+                else f"no route back to {packet.src}"
+            )
             return f"rp_filter=1 on {iif}: {way}"
         return "" if back.kind == "unicast" else f"rp_filter=2 on {iif}: no route back to {packet.src}"
 
     def _route_by_objects(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
         """The routing decision where no dump has the routes: by what is known of addresses."""
         packet = branch.flight.packet
-        missing = Missing(f"IPv{packet.family} routes and addresses of {netns.name}", "where the packet leaves, and which address MASQUERADE takes")
+        missing = Missing(
+            f"IPv{packet.family} routes and addresses of {netns.name}",
+            "where the packet leaves, and which address MASQUERADE takes",
+        )
         past = past if missing in past.missing else replace(past, missing=(*past.missing, missing))
         local = netns.is_local(packet.dst)
         if local is None:
@@ -370,7 +393,9 @@ class _Walk:
             yield from self._forward_blindly(branch, netns, past)
 
     def _forward_blindly(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
-        branch = branch.assume(f"no dump has the routes of {netns.name}: it is taken to forward the packet to where it is addressed")
+        branch = branch.assume(
+            f"no dump has the routes of {netns.name}: it is taken to forward the packet to where it is addressed"
+        )
         yield from self._forward(branch, netns, past, NextHop(None), "forward (no dump has the routes)", None)
 
     # ------------------------------------------------------------ FORWARD, POSTROUTING, INPUT
@@ -415,7 +440,12 @@ class _Walk:
             yield _End(branch, past, DELIVERED, "", "node", reached, netns.name, check_reply=True)
             return
         if packet.dport is None:
-            yield _End(branch, past, UNKNOWN, f"what takes {PROTOCOL_NAMES.get(packet.protocol, packet.protocol)} on {netns.name}")
+            yield _End(
+                branch,
+                past,
+                UNKNOWN,
+                f"what takes {PROTOCOL_NAMES.get(packet.protocol, packet.protocol)} on {netns.name}",
+            )
             return
         nobody = f"nobody listens on {targets.endpoint_text(packet.dst, packet.dport)} of {netns.name}"
         if netns.sockets_known:
@@ -425,7 +455,8 @@ class _Walk:
                 yield _End(branch, past, REFUSED, nobody, "node", reached, netns.name, check_reply=True)
             return
         listening = pod is not None or any(
-            e.ip == packet.dst and e.port == packet.dport and e.protocol == packet.protocol for e in self.cluster.endpoints
+            e.ip == packet.dst and e.port == packet.dport and e.protocol == packet.protocol
+            for e in self.cluster.endpoints
         )
         dnat = branch.flight.conn.dnat
         question = Question(
@@ -489,11 +520,16 @@ class _Walk:
             sent = packet.replace(src=source)
             if not chosen and past == _Past():
                 self.flow = replace(self.flow, packet=sent)
-            way = "lo (the address is local)" if found.kind == "local" else f"{dev}{f' via {nexthop}' if nexthop else ''}"
+            way = (
+                "lo (the address is local)" if found.kind == "local" else f"{dev}{f' via {nexthop}' if nexthop else ''}"
+            )
             note = "" if chosen else f", source {source}: {because}"
             step = _decision("routing", f"sends by {way}{note}", found.at)
             flight = _flight(sent).with_(
-                oif=dev, nexthop=nexthop, local=True, conn=replace(conn, state="ESTABLISHED") if conn else _new_conn(sent)
+                oif=dev,
+                nexthop=nexthop,
+                local=True,
+                conn=replace(conn, state="ESTABLISHED") if conn else _new_conn(sent),
             )
             onward = Branch(flight, odds).step(step)
             yield from self._output(onward, netns, past)
@@ -509,17 +545,23 @@ class _Walk:
         return (address.ip if address is not None else None), because
 
     def _send_blindly(self, packet: Packet, netns: Netns, past: _Past, conn: Conn | None) -> Iterator[_End]:
-        missing = Missing(f"IPv{packet.family} routes and addresses of {netns.name}", "the source address and the way out")
+        missing = Missing(
+            f"IPv{packet.family} routes and addresses of {netns.name}", "the source address and the way out"
+        )
         past = replace(past, missing=(*past.missing, missing))
         if packet.src.is_unspecified:
-            yield _End(Branch(_flight(packet)), past, UNKNOWN, f"no dump tells which source address {netns.name} sends from")
+            yield _End(
+                Branch(_flight(packet)), past, UNKNOWN, f"no dump tells which source address {netns.name} sends from"
+            )
             return
         local = netns.is_local(packet.dst)
         flight = _flight(packet).with_(
             oif="lo" if local else None, oif_known=bool(local), local=True,
             conn=replace(conn, state="ESTABLISHED") if conn else _new_conn(packet),
         )  # fmt: skip
-        branch = Branch(flight).assume(f"no dump has the routes of {netns.name}: a route to {packet.dst} is taken to be there")
+        branch = Branch(flight).assume(
+            f"no dump has the routes of {netns.name}: a route to {packet.dst} is taken to be there"
+        )
         yield from self._output(branch.step(_decision("routing", "sends (no dump has the routes)")), netns, past)
 
     def _output(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
@@ -612,7 +654,8 @@ class _Walk:
                 yield from self._receive(onward, other, past)
                 return
         if neighbour is not None and neighbour.mac is None and {"FAILED", "INCOMPLETE"} & set(neighbour.states):
-            reason = f"nobody answers for {target} on {dev} of {netns.name} (neighbour {neighbour.states[0]}, {neighbour.at})"
+            state = f"neighbour {neighbour.states[0]}, {neighbour.at}"
+            reason = f"nobody answers for {target} on {dev} of {netns.name} ({state})"
             yield _End(branch, past, UNREACHABLE, reason)
             return
         yield from self._beyond(branch, netns, past, dev, target, pod)
@@ -663,8 +706,8 @@ class _Walk:
             return
         if self._only_inside(packet.dst):
             reason = (
-                f"no rule of {netns.name} translates {packet.dst}, an address of the Service range, and the packet leaves "
-                f"by {dev}{f' to gateway {target}' if gateway else ''}, where nobody has it"
+                f"no rule of {netns.name} translates {packet.dst}, an address of the Service range, and the packet "
+                f"leaves by {dev}{f' to gateway {target}' if gateway else ''}, where nobody has it"
             )
             there = branch.assume(f"the network outside the cluster has no route to {packet.dst}")
             yield _End(there, past, UNREACHABLE, reason)
@@ -679,14 +722,23 @@ class _Walk:
         if gateway and packet.dst in self.pod_by_ip:
             yield from self._by_gateway(branch, netns, past, target)
             return
-        local_pod = on_bridge or (link is not None and link.kind == "veth") or (link is None and not gateway)
+        local_pod = not gateway and (on_bridge or link is None or link.kind == "veth")
         there = branch.assume(
             f"{packet.dst} is taken to answer; what is behind {dev} of {netns.name} is in no dump"
             if not local_pod
             else f"{packet.dst} on {dev} of {netns.name} is taken to be there and to answer"
         )
         place, node = ("pod", netns.name) if local_pod else ("outside", None)
-        yield _End(there, past, DELIVERED, "", place, Reached(packet.dst, packet.dport, None, node), node, check_reply=local_pod)
+        yield _End(
+            there,
+            past,
+            DELIVERED,
+            "",
+            place,
+            Reached(packet.dst, packet.dport, None, node),
+            node,
+            check_reply=local_pod,
+        )
 
     def _by_gateway(self, branch: Branch, netns: Netns, past: _Past, gateway: Addr) -> Iterator[_End]:
         """A packet for a pod goes to a router that is no node: some networks route pods, most leave it to the nodes."""
@@ -771,7 +823,9 @@ class _Walk:
         if self.flow.packet.dst == ip and self.flow.kind == "clusterip":
             return True
         inside_pods = any(ip in cidr for node in self.cluster.nodes for cidr in node.pod_cidrs)
-        return not inside_pods and any(ip in net for net in service_ranges(self.cluster.services) if net.version == ip.version)
+        return not inside_pods and any(
+            ip in net for net in service_ranges(self.cluster.services) if net.version == ip.version
+        )
 
     def _pod_end(self, branch: Branch, past: _Past, ip: Addr, pod: Pod | None, node: str | None = None) -> _End:
         packet = branch.flight.packet
@@ -780,7 +834,8 @@ class _Walk:
         reached = Reached(ip, packet.dport, name, where)
         # The pod's own namespace routes too: ip_route_input_slow drops what claims to come from itself.
         if branch.flight.src_known and (packet.src == ip or packet.src.is_loopback):
-            martian = f"the pod drops a packet from {packet.src}, {'its own address' if packet.src == ip else 'a loopback address'}"
+            whose = "its own address" if packet.src == ip else "a loopback address"
+            martian = f"the pod drops a packet from {packet.src}, {whose}"
             return _End(branch, past, DROPPED, martian)
         return _End(branch, past, DELIVERED, "", "pod", reached, where, check_reply=where in self.netns)
 
@@ -867,10 +922,16 @@ class _Walk:
             packet = end.branch.flight.packet
             if end.verdict == UNKNOWN and not self._returns_to_translator(way):
                 # The client may get its answer from another address than it asked: that would be no answer.
-                reason = f"the packet reaches {way.packet.dst}, but whether the answer comes back translated is not known: {end.reason}"
+                known = "whether the answer comes back translated is not known"
+                reason = f"the packet reaches {way.packet.dst}, but {known}: {end.reason}"
                 return replace(way, verdict=UNKNOWN, reason=reason, reached=None, source=None, reply_known=False)
             if end.verdict == UNKNOWN:
-                return replace(way, reply_known=False, reply_hops=end.past.hops, assumptions=_more(way, f"the answer: {end.reason}"))
+                return replace(
+                    way,
+                    reply_known=False,
+                    reply_hops=end.past.hops,
+                    assumptions=_more(way, f"the answer: {end.reason}"),
+                )
             if end.verdict != DELIVERED:
                 problems.append((end, end.reason))
             elif not (_port(packet.sport, asked.dport) and packet.src == asked.dst and packet.dst == asked.src):
@@ -942,7 +1003,12 @@ def _on_wire(branch: Branch, iif: str | None) -> Branch:
     flight = branch.flight
     packet = flight.packet.replace(mark=0)
     fresh = Flight(
-        packet, _new_conn(packet), iif=iif, iif_known=iif is not None, src_known=flight.src_known, rewrites=flight.rewrites
+        packet,
+        _new_conn(packet),
+        iif=iif,
+        iif_known=iif is not None,
+        src_known=flight.src_known,
+        rewrites=flight.rewrites,
     )
     return Branch(fresh, branch.odds, branch.choices, None, branch.assumptions)
 
@@ -960,4 +1026,3 @@ def _pods_by_ip(cluster: Cluster) -> dict[Addr, Pod]:
                 if not pod.host_network or ip not in out:
                     out[ip] = pod
     return out
-

@@ -28,6 +28,8 @@ _FIRST = "type filter hook {hook} priority -350; policy accept; meta nftrace set
 _LAST = "type filter hook {hook} priority {priority}; policy accept;"
 # The observer marks every packet for tracing before any rule, and shows it after the last one of a hook, when NAT is
 # done. A table of its own: the rules under test keep their numbers, and no restore touches it. 320 is behind nat (100).
+# The ct match in it keeps conntrack on: a namespace where no rule needs conntrack has none, and there the nat tables are
+# never asked (nf_ct_netns_get). Every node of a cluster has such rules; a shrunk ruleset may not.
 OBSERVER_RULES = f"""table inet {OBSERVER} {{
  chain in_first {{ {_FIRST.format(hook="prerouting")} }}
  chain out_first {{ {_FIRST.format(hook="output")} }}
@@ -36,6 +38,7 @@ OBSERVER_RULES = f"""table inet {OBSERVER} {{
  chain forward {{ {_LAST.format(hook="forward", priority=320)} }}
  chain out_last {{ {_LAST.format(hook="output", priority=320)} }}
  chain left {{ {_LAST.format(hook="postrouting", priority=320)} }}
+ chain unused {{ ct state new accept; }}
 }}
 """
 

@@ -57,9 +57,7 @@ class Decoder(Protocol):
 
 def decoders() -> tuple[Decoder, ...]:
     """Every format there is a module for."""
-    return tuple(
-        cast(Decoder, m) for m in plugins.modules(__name__) if hasattr(m, "sniff") and hasattr(m, "decode")
-    )
+    return tuple(cast(Decoder, m) for m in plugins.modules(__name__) if hasattr(m, "sniff") and hasattr(m, "decode"))
 
 
 def recognise(dump: Dump) -> Decoder | None:
@@ -73,15 +71,17 @@ def recognise(dump: Dump) -> Decoder | None:
     found = [d for d in decoders() if d.sniff(dump)]
     if len(found) > 1:
         names = ", ".join(d.NAME for d in found)
-        raise DecodeError(dump.origin, 0, f"looks like more than one format ({names}); give one command's output a file")
+        raise DecodeError(
+            dump.origin, 0, f"looks like more than one format ({names}); give one command's output a file"
+        )
     return found[0] if found else None
 
 
 def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
     """All facts of a snapshot by node, and the cluster's objects.
 
-    A dump that no decoder knows is an error when it is the only one, and else in ``unread``. ``unwrap`` joins lines that a
-    terminal or a document wrapped. Raises DecodeError.
+    A dump that no decoder knows is an error when it is the only one, and else in ``unread``. ``unwrap`` joins lines
+    that a terminal or a document wrapped. Raises DecodeError.
     """
     facts: dict[str, list[Fact]] = {}
     cluster: list[Fact] = []
@@ -105,9 +105,8 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
         if unwrap and hasattr(decoder, "unwrap"):
             dump = decoder.unwrap(dump)
         for fact in decoder.decode(dump):
-            if isinstance(fact, ServicePort | Endpoint | Pod | ClusterNode):
-                cluster.append(fact)
-            elif isinstance(fact, Coverage) and fact.kind in ("services", "endpoints", "pods", "nodes"):
+            covers = isinstance(fact, Coverage) and fact.kind in ("services", "endpoints", "pods", "nodes")
+            if covers or isinstance(fact, ServicePort | Endpoint | Pod | ClusterNode):
                 cluster.append(fact)
             else:
                 facts.setdefault(dump.node or default, []).append(fact)

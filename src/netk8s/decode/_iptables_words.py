@@ -94,7 +94,8 @@ MATCHES: Mapping[str, Mapping[str, int]] = {
         "--from": 1, "--to": 1, "--algo": 1, "--string": 1, "--hex-string": 1, "--icase": 0,
     },
     "connlimit": {
-        "--connlimit-upto": 1, "--connlimit-above": 1, "--connlimit-mask": 1, "--connlimit-saddr": 0, "--connlimit-daddr": 0,
+        "--connlimit-upto": 1, "--connlimit-above": 1, "--connlimit-mask": 1, "--connlimit-saddr": 0,
+        "--connlimit-daddr": 0,
     },
     "connbytes": {"--connbytes": 1, "--connbytes-dir": 1, "--connbytes-mode": 1},
     "policy": {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address, ip_network
 from socket import AF_INET, inet_pton
 from typing import NoReturn

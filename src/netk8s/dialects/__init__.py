@@ -44,9 +44,7 @@ def programmed(world: World) -> tuple[Programmed, ...]:
     def order(p: Programmed) -> tuple[object, ...]:
         return (p.service, p.port_name, p.protocol, kinds.get(p.kind, 9), p.port, str(p.ip), p.at)
 
-    return tuple(
-        p for node in world.nodes.values() for p in sorted(_programmed(node, world.cluster), key=order)
-    )
+    return tuple(p for node in world.nodes.values() for p in sorted(_programmed(node, world.cluster), key=order))
 
 
 def _programmed(node: Node, cluster: Cluster) -> Iterator[Programmed]:

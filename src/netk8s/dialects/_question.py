@@ -16,7 +16,6 @@ from netk8s.model import (
     Ask,
     ClusterNode,
     Flow,
-    Node,
     Packet,
     Pod,
     Programmed,
@@ -126,11 +125,13 @@ def _address(world: World, ask: Ask, protocol: int | None) -> _Dialled:
         ip = ip_address(host)
     except ValueError:
         raise UsageError(
-            f"{text} is no target; expected svc/NAME, svc/NAMESPACE/NAME, pod/NAMESPACE/NAME, node/NAME, IP:PORT or [IPv6]:PORT"
+            f"{text} is no target; expected svc/NAME, svc/NAMESPACE/NAME, pod/NAMESPACE/NAME, node/NAME, IP:PORT or "
+            "[IPv6]:PORT"
         ) from None
     number = _number(port)
     if number is None:
-        raise UsageError(f"{text} needs a port: {host}:PORT or --port PORT")
+        shown = f"[{ip}]:PORT" if ip.version == 6 else f"{ip}:PORT"
+        raise UsageError(f"{text} needs a port: {shown} or --port PORT")
     kind, service = _kind_of(world, ip, number)
     return _Dialled(ip, number, protocol or TCP, kind, service)
 
@@ -233,7 +234,8 @@ def _dialled_by_rules(rows: list[Programmed]) -> list[_Choice]:
 def _choose(ask: Ask, full: str, choices: list[_Choice], protocol: int | None) -> _Dialled:
     """The one thing of a Service that --port and --protocol mean."""
     if not choices:
-        raise NotFound(f"service {full} has no address to dial (it is headless), so --port means nothing", ())
+        why = f"service {full} is headless: it has no address to dial; trace to one of its pods (pod/NAMESPACE/NAME)"
+        raise NotFound(f"service {full}", (), why)
     fitting = [c for c in choices if protocol in (None, c.dialled.protocol)]
     listed = [_offer(c) for c in choices]
     if ask.port is None:
@@ -268,7 +270,11 @@ def _pod(world: World, words: str, namespace: str | None) -> Pod:
         if (pod.namespace, pod.name) == (space, name):
             return pod
     names = [f"{p.namespace}/{p.name}" for p in world.cluster.pods]
-    why = "" if "pods" in world.cluster.covered else f"pod {space}/{name}: the dumps have no list of pods (kubectl get pods -A -o json)"
+    why = (
+        ""
+        if "pods" in world.cluster.covered
+        else f"pod {space}/{name}: the dumps have no list of pods (kubectl get pods -A -o json)"
+    )
     raise NotFound(f"pod {space}/{name}", [f"pod/{n}" for n in _near(f"{space}/{name}", names)], why)
 
 
@@ -344,7 +350,7 @@ def _node_address(world: World, name: str, family: int | None, notes: list[str])
 
 
 def _client_address(world: World, name: str, family: int, notes: list[str]) -> Addr:
-    """An outside address: a documentation address, or a free one of the node's own network when it has no default route."""
+    """An outside address: a documentation address; for a node without default route a free one of its own network."""
     node = world.nodes.get(name)
     routes = [r for r in node.routes if r.dst.version == family and r.table == "main"] if node else []
     if routes and not any(r.dst.prefixlen == 0 for r in routes) and node is not None:
@@ -368,7 +374,9 @@ def _client_address(world: World, name: str, family: int, notes: list[str]) -> A
 def _flow(world: World, ask: Ask, dialled: _Dialled, notes: list[str]) -> Flow:
     source = ask.source or _default_source(world, ask, dialled, notes)
     origin, start, src, pod = _sender(world, ask, source)
-    family = dialled.ip.version if dialled.ip is not None else src.version if src is not None else _family_of_nodes(world)
+    family = (
+        dialled.ip.version if dialled.ip is not None else src.version if src is not None else _family_of_nodes(world)
+    )
     stand_ins: list[tuple[Addr, str]] = []
     entry = ask.via or ask.node
     if origin == "outside":
@@ -430,11 +438,20 @@ def _default_source(world: World, ask: Ask, dialled: _Dialled, notes: list[str])
         return "client"
     start = ask.node or ask.via
     endpoints = {e.ip for e in world.cluster.endpoints if f"{e.namespace}/{e.service}" == dialled.service}
-    for pod in world.cluster.pods:
-        if pod.host_network or pod.phase in ("Succeeded", "Failed") or not pod.ips or endpoints & set(pod.ips):
-            continue
-        if dialled.ip in pod.ips or pod.node not in world.nodes or (start is not None and pod.node != start):
-            continue
+    serving = {e.ip for e in world.cluster.endpoints}
+    fitting = [
+        pod
+        for pod in world.cluster.pods
+        if not pod.host_network
+        and pod.phase not in ("Succeeded", "Failed")
+        and pod.ips
+        and not endpoints & set(pod.ips)
+        and dialled.ip not in pod.ips
+        and pod.node in world.nodes
+        and start in (None, pod.node)
+    ]
+    # A pod that serves nothing is the likelier client.
+    for pod in sorted(fitting, key=lambda p: bool(serving & set(p.ips))):
         notes.append(f"pod/{pod.namespace}/{pod.name} is taken as the sender; choose with --from")
         return f"pod/{pod.namespace}/{pod.name}"
     node = start or next(iter(world.nodes), None)
@@ -459,7 +476,9 @@ def _sender(world: World, ask: Ask, source: str) -> tuple[str, str | None, Addr 
         if rest not in world.nodes:
             names = [f"node/{n}" for n in _near(rest, world.nodes)]
             known = rest in _node_names(world)
-            raise NotFound(f"node {rest}", names, f"no dump of node {rest}, where the packet would start" if known else "")
+            raise NotFound(
+                f"node {rest}", names, f"no dump of node {rest}, where the packet would start" if known else ""
+            )
         return "node", rest, None, None
     try:
         ip = ip_address(source)

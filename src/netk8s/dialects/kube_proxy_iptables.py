@@ -124,7 +124,11 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
                 for rule in _some(table.chains[chain].rules, mention, port, chain):
                     found = _row(node, table, rule, hashes)
                     if found is not None and found.chain not in ("KUBE-NODEPORTS", "KUBE-MARK-MASQ"):
-                        yield replace(found, backends=tuple(_backends(table, found.chain, pods)), affinity=_sticky(table, found.chain))
+                        yield replace(
+                            found,
+                            backends=tuple(_backends(table, found.chain, pods)),
+                            affinity=_sticky(table, found.chain),
+                        )
     for table in node.tables:
         if table.name != "filter":
             continue
@@ -197,7 +201,10 @@ def _balance(table: Table, name: str, depth: int = 0) -> Iterator[tuple[Rule, Fr
 
 
 def _conditional(rule: Rule) -> bool:
-    return any(m.module not in ("comment", "tcp", "udp", "sctp") and (m.module or m.options[0].name != "-p") for m in rule.matches)
+    return any(
+        m.module not in ("comment", "tcp", "udp", "sctp") and (m.module or m.options[0].name != "-p")
+        for m in rule.matches
+    )
 
 
 def _odds(rule: Rule) -> Fraction:
@@ -239,7 +246,7 @@ def _sticky(table: Table, chain: str) -> bool:
 
 
 def host_port(text: str) -> tuple[Addr, int | None] | None:
-    """"10.0.0.1:80", "[fd00::1]:80" as address and port; None for anything else."""
+    """ "10.0.0.1:80", "[fd00::1]:80" as address and port; None for anything else."""
     host, _, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     try:
         return ip_address(host.strip("[]") if host else text), int(port) if port else None

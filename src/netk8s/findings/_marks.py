@@ -31,7 +31,9 @@ def marked(trace: Trace, port: ServicePort | None, hop: Hop, chain: str = "") ->
     for i, step in enumerate(hop.steps):
         name = target(step.detail)
         if name in MARKING and (not chain or _pair(name) == chain):
-            done = any(s.detail is not None and s.detail.chain == name and target(s.detail) == "MARK" for s in hop.steps[i:])
+            done = any(
+                s.detail is not None and s.detail.chain == name and target(s.detail) == "MARK" for s in hop.steps[i:]
+            )
             return Marked(step, _reason(trace, port, step), done)
     return None
 

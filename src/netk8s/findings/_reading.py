@@ -41,7 +41,9 @@ def live(trace: Trace) -> list[Way]:
 def proven(ways: Iterable[Way]) -> bool:
     """Whether one of the ways rests on nothing but the dumps. What a node remembers of clients does not count."""
     return any(
-        not way.assumptions and all(c.question.memory for c in way.choices) and not any(_supposed(s) for _, s in steps(way))
+        not way.assumptions
+        and all(c.question.memory for c in way.choices)
+        and not any(_supposed(s) for _, s in steps(way))
         for way in ways
     )
 
@@ -234,7 +236,7 @@ _NAMED = re.compile(r"(?:^|for )([a-z0-9.-]+/[a-z0-9.-]+(?::[a-zA-Z0-9-]+)?)(?= 
 
 
 def service_name(trace: Trace, *rules: Rule | None) -> str:
-    """"namespace/name" of the Service that was dialled, by the question or else by comments; "" if nothing tells."""
+    """ "namespace/name" of the Service that was dialled, by the question or else by comments; "" if nothing tells."""
     if trace.flow.service:
         return trace.flow.service
     for rule in rules:

@@ -2,10 +2,10 @@
 
 What it sees
 ------------
-A delivered packet whose source is no longer the sender's, the rule that replaced it, the address it was
-replaced by, and the rule that asked for it. kube-proxy does not masquerade in the rule that translates: it
-marks the packet early (KUBE-MARK-MASQ) and KUBE-POSTROUTING masquerades what is marked when it leaves. So the
-place that matters is the one that marks:
+A delivered packet whose source is no longer the sender's, the rule that replaced it, the
+address it was replaced by, and the rule that asked for it. kube-proxy does not masquerade in
+the rule that translates: it marks the packet early (KUBE-MARK-MASQ) and KUBE-POSTROUTING
+masquerades what is marked when it leaves. So the place that matters is the one that marks:
 
   marked in               because
   KUBE-EXT-, KUBE-FW-,    the Service's externalTrafficPolicy is Cluster
@@ -15,20 +15,21 @@ place that matters is the one that marks:
   KUBE-SEP-               the packet goes back to the pod that sent it (hairpin)
   no mark                 a rule of the CNI plugin, or of someone else, replaces sources by itself
 
-It is a warning when an outside client's address is lost, or a pod's by a setting that can be changed. It is
-only information for a node's own packets, for hairpin, and for what a CNI plugin does to packets that leave
-the pod network.
+It is a warning when an outside client's address is lost, or a pod's by a setting that can be
+changed. It is only information for a node's own packets, for hairpin, and for what a CNI plugin
+does to packets that leave the pod network.
 
 Why it matters
 --------------
-Access logs, rate limits, allow lists and geography all work on an address that is not the client's.
-NetworkPolicies on the endpoint's node see the replaced address too. And the new address is not "the node's
-IP": MASQUERADE takes an address of the device towards the endpoint, so one Service shows several.
+Access logs, rate limits, allow lists and geography all work on an address that is not the
+client's. NetworkPolicies on the endpoint's node see the replaced address too. And the new
+address is not "the node's IP": MASQUERADE takes an address of the device towards the endpoint,
+so one Service shows several.
 
 Example
 -------
-  NK101 warning  worker-1 replaces the source 203.0.113.7 of the client by 10.244.1.1 (seen by 10.244.1.5:80),
-                 because externalTrafficPolicy of default/shop is Cluster
+  NK101 warning  worker-1 replaces the source 203.0.113.7 of the client by 10.244.1.1 (seen by
+                 10.244.1.5:80), because externalTrafficPolicy of default/shop is Cluster
      worker-1.iptables-save:83, :57
   Rule 83 sends everything from outside to KUBE-MARK-MASQ, rule 57 masquerades it.
 
@@ -36,23 +37,29 @@ What to do
 ----------
 By who asked for it; each has its price.
 
-  externalTrafficPolicy: Local keeps the address. Nodes without an endpoint of the Service then drop the packets,
-  so the load balancer must use the healthCheckNodePort, or every node must have an endpoint; load is spread by
-  node and not by endpoint; during a roll-out connections may be lost until the load balancer notices.
+externalTrafficPolicy: Local keeps the address. Nodes without an endpoint of the Service then
+drop the packets, so the load balancer must use the healthCheckNodePort, or every node must have
+an endpoint; load is spread by node and not by endpoint; during a roll-out connections may be
+lost until the load balancer notices.
 
-  PROXY protocol or X-Forwarded-For carry the address in the payload. Spreading stays even, but whatever
-  terminates the connection must write it and the application must read it and trust only that sender.
+PROXY protocol or X-Forwarded-For carry the address in the payload. Spreading stays even, but
+whatever terminates the connection must write it and the application must read it and trust only
+that sender.
 
-  A hostNetwork endpoint on the node that the client addresses sees the client, for nothing of the kind is
-  masqueraded on its way to a local process. Ports may clash and the pod is exposed on the host.
+A hostNetwork endpoint on the node that the client addresses sees the client, for nothing of the
+kind is masqueraded on its way to a local process. Ports may clash and the pod is exposed on the
+host.
 
-  --masquerade-all can usually be turned off: it is needed only where answers would not find the way back.
+--masquerade-all can usually be turned off: it is needed only where answers would not find the
+way back.
 
-  A pod that is taken for a stranger needs the right --cluster-cidr or --detect-local-mode. A range that is too
-  wide does harm: outside clients of a ClusterIP are then not masqueraded, and their connections hang.
+A pod that is taken for a stranger needs the right --cluster-cidr or --detect-local-mode. A
+range that is too wide does harm: outside clients of a ClusterIP are then not masqueraded, and
+their connections hang.
 
-  A CNI plugin's masquerade can be limited to what leaves the cluster (ip-masq-agent's nonMasqueradeCIDRs,
-  Calico's natOutgoing, AWS_VPC_K8S_CNI_EXTERNALSNAT); the network must then route pod addresses back.
+A CNI plugin's masquerade can be limited to what leaves the cluster (ip-masq-agent's
+nonMasqueradeCIDRs, Calico's natOutgoing, AWS_VPC_K8S_CNI_EXTERNALSNAT); the network must then
+route pod addresses back.
 """
 
 from __future__ import annotations
@@ -139,7 +146,9 @@ def _finding(world: World, trace: Trace, port: ServicePort | None, loss: _Loss) 
     service = service_name(trace, loss.marker.detail if loss.marker is not None else None)
     first = flow.packet.src == rewrite.before
     owner = {"outside": " of the client", "pod": " of the pod", "node": ""}[flow.origin] if first else ""
-    summary = f"{rewrite.node} replaces the source {rewrite.before}{owner} by {_seen(loss)}, {_because(trace, loss, service)}"
+    summary = (
+        f"{rewrite.node} replaces the source {rewrite.before}{owner} by {_seen(loss)}, {_because(trace, loss, service)}"
+    )
     policy = loss.reason == _marks.POLICY and port is not None and bool(port.at.origin)
     return Finding(
         CODE,
@@ -184,7 +193,11 @@ def _because(trace: Trace, loss: _Loss, service: str) -> str:
     if loss.reason == _marks.NODE:
         return f"because it comes from the node itself and goes to a Service{of and f' ({service})'}"
     if loss.reason == _marks.STRANGER:
-        who = "the client is outside and dials a ClusterIP" if origin == "outside" else "kube-proxy does not recognise it as a pod"
+        who = (
+            "the client is outside and dials a ClusterIP"
+            if origin == "outside"
+            else "kube-proxy does not recognise it as a pod"
+        )
         return f"because {who} (not from {_local(loss)})"
     if loss.reason == _marks.HOSTPORT:
         return "because the portmap plugin masquerades hostPort traffic from the node and its own pods"
@@ -203,8 +216,8 @@ def _remedy(world: World, trace: Trace, port: ServicePort | None, loss: _Loss, s
     origin = trace.flow.origin
     if loss.reason == _marks.NODE or origin == "node":
         return (
-            "Nothing is lost but which of the node's addresses it was; a NetworkPolicy that admits the node has to admit "
-            "the addresses of its bridge or tunnel device as well."
+            "Nothing is lost but which of the node's addresses it was; a NetworkPolicy that admits the node has to "
+            "admit the addresses of its bridge or tunnel device as well."
         )
     if loss.reason == _marks.POLICY and origin == "pod":
         return (
@@ -220,49 +233,53 @@ def _remedy(world: World, trace: Trace, port: ServicePort | None, loss: _Loss, s
         )
     if loss.reason == _marks.STRANGER and origin == "outside":
         return (
-            "The answer would not come back through this node otherwise, so the masquerade is needed. Give outside clients "
-            "a LoadBalancer or NodePort with externalTrafficPolicy: Local, or carry the address by PROXY protocol or "
-            "X-Forwarded-For."
+            "The answer would not come back through this node otherwise, so the masquerade is needed. Give outside "
+            "clients a LoadBalancer or NodePort with externalTrafficPolicy: Local, or carry the address by PROXY "
+            "protocol or X-Forwarded-For."
         )
     if loss.reason == _marks.STRANGER:
         return (
-            f"Make kube-proxy recognise the pod: --cluster-cidr, or --detect-local-mode with a bridge or interface prefix, "
-            f"has to cover {loss.rewrite.before}. Do not make the range wider than the pods' own: with node or client "
-            "networks in it, outside clients of a ClusterIP are no longer masqueraded and their connections hang."
+            "Make kube-proxy recognise the pod: --cluster-cidr, or --detect-local-mode with a bridge or interface "
+            f"prefix, has to cover {loss.rewrite.before}. Do not make the range wider than the pods' own: with node "
+            "or client networks in it, outside clients of a ClusterIP are no longer masqueraded and their "
+            "connections hang."
         )
     if loss.reason == _marks.HAIRPIN:
         return "Nothing: a pod that reaches itself through its Service would not accept a packet from its own address."
     if loss.reason == _marks.HOSTPORT:
         return (
-            "Dial the pod's own address from inside the cluster. The plugin's option snat: false turns the masquerade off, "
-            "and then neither 127.0.0.1 nor the pod itself can use the hostPort."
+            "Dial the pod's own address from inside the cluster. The plugin's option snat: false turns the "
+            "masquerade off, and then neither 127.0.0.1 nor the pod itself can use the hostPort."
         )
     if origin == "pod":
         return (
-            "That is what the CNI plugin does to packets that leave the pod network. To keep the pod's address, except the "
-            "destination (ip-masq-agent's nonMasqueradeCIDRs, Calico's natOutgoing, flannel's --ip-masq) and let the "
-            "network route pod addresses back."
+            "That is what the CNI plugin does to packets that leave the pod network. To keep the pod's address, "
+            "except the destination (ip-masq-agent's nonMasqueradeCIDRs, Calico's natOutgoing, flannel's "
+            "--ip-masq) and let the network route pod addresses back."
         )
     return (
-        f"Except these packets from the rule in {loss.rewrite.chain}, or put a RETURN before it. Answers must then come back "
-        "through the node that translated the packet: they do when the endpoint is on that node, else the network has to "
-        "see to it."
+        f"Except these packets from the rule in {loss.rewrite.chain}, or put a RETURN before it. Answers must then "
+        "come back through the node that translated the packet: they do when the endpoint is on that node, else "
+        "the network has to see to it."
     )
 
 
 def _policy_remedy(world: World, trace: Trace, port: ServicePort | None, service: str) -> str:
     namespace, _, name = service.partition(":")[0].partition("/")
-    how = f"kubectl -n {namespace} patch svc {name} -p '{{\"spec\":{{\"externalTrafficPolicy\":\"Local\"}}}}'" if name else ""
+    how = (
+        f'kubectl -n {namespace} patch svc {name} -p \'{{"spec":{{"externalTrafficPolicy":"Local"}}}}\'' if name else ""
+    )
     without = _without_endpoint(world, trace, port)
     if without:
-        drops = f"then {named(without, 'nodes')} {'drops' if len(without) == 1 else 'drop'} these packets, having no endpoint of their own"
+        verb = "drops" if len(without) == 1 else "drop"
+        drops = f"then {named(without, 'nodes')} {verb} these packets, for lack of an endpoint"
     else:
         drops = "nodes without an endpoint of their own then drop these packets"
     return (
-        f"externalTrafficPolicy: Local keeps the address{f' ({how})' if how else ''}; {drops}, so the load balancer has to "
-        "watch the healthCheckNodePort or every node needs an endpoint, and load is spread by node, not by endpoint. "
-        "PROXY protocol, or X-Forwarded-For behind an HTTP proxy, keeps even spreading; the endpoint has to read it and "
-        "trust only the proxy."
+        f"externalTrafficPolicy: Local keeps the address{f' ({how})' if how else ''}; {drops}, so the load balancer "
+        "has to watch the healthCheckNodePort or every node needs an endpoint, and load is spread by node, not by "
+        "endpoint. PROXY protocol, or X-Forwarded-For behind an HTTP proxy, keeps even spreading; the endpoint has "
+        "to read it and trust only the proxy."
     )
 
 

@@ -2,27 +2,31 @@
 
 What it sees
 ------------
-A packet that a rule marked for masquerade and that is then delivered to a process of the same node: a
-hostNetwork pod, or a component such as the API server. Masquerade happens in POSTROUTING, and a packet that is
-delivered locally goes to INPUT and never comes to POSTROUTING.
+A packet that a rule marked for masquerade and that is then delivered to a process of the same
+node: a hostNetwork pod, or a component such as the API server. Masquerade happens in
+POSTROUTING, and a packet that is delivered locally goes to INPUT and never comes to
+POSTROUTING.
 
 Why it matters
 --------------
-The same Service shows the client's own address through one endpoint and a node's address through another: the
-endpoints on other nodes, and ordinary pods, see a replaced source. Allow lists made from the logs of one of
-them are wrong for the others, and the difference moves when a pod moves.
+The same Service shows the client's own address through one endpoint and a node's address
+through another: the endpoints on other nodes, and ordinary pods, see a replaced source. Allow
+lists made from the logs of one of them are wrong for the others, and the difference moves when
+a pod moves.
 
 Example
 -------
-  NK102 info  10.0.0.11:9100 on worker-1 sees the client 203.0.113.7 itself, though default/exporter marks it
-              for masquerade: the packet ends on worker-1 and never comes to POSTROUTING
+  NK102 info  10.0.0.11:9100 on worker-1 sees the client 203.0.113.7 itself, though
+              default/exporter marks it for masquerade: the packet ends on worker-1 and never
+              comes to POSTROUTING
      worker-1.iptables-save:71
 
 What to do
 ----------
-Nothing is broken. To see the client's address everywhere, set externalTrafficPolicy: Local (nodes without an
-endpoint then drop the packets) or carry the address by PROXY protocol. Running all endpoints with hostNetwork
-on exactly the nodes that clients address relies on this, at the price of port clashes and exposure.
+Nothing is broken. To see the client's address everywhere, set externalTrafficPolicy: Local
+(nodes without an endpoint then drop the packets) or carry the address by PROXY protocol.
+Running all endpoints with hostNetwork on exactly the nodes that clients address relies on this,
+at the price of port clashes and exposure.
 """
 
 from __future__ import annotations
@@ -58,8 +62,9 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             f"{where} on {hop.node} sees {sender(trace)} as {way.source}, though {service or 'the Service'} marks the "
             f"packet for masquerade: it ends on {hop.node} and never comes to POSTROUTING",
             places(found.step),
-            "Nothing is broken. Endpoints on other nodes, and endpoints that are ordinary pods, see a replaced address; "
-            "externalTrafficPolicy: Local makes it the client's everywhere, and nodes without an endpoint then drop.",
+            "Nothing is broken. Endpoints on other nodes, and endpoints that are ordinary pods, see a replaced "
+            "address; externalTrafficPolicy: Local makes it the client's everywhere, and nodes without an endpoint "
+            "then drop.",
             proven([way]),
         )
 

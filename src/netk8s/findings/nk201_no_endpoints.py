@@ -2,12 +2,14 @@
 
 What it sees
 ------------
-A packet refused by a rule that kube-proxy writes for a Service without usable endpoints: a REJECT in
-KUBE-SERVICES or KUBE-EXTERNAL-SERVICES of the filter table, commented "has no endpoints". Where the cluster's
-objects are in the dump it counts endpoints that exist and are not ready.
+A packet refused by a rule that kube-proxy writes for a Service without usable endpoints: a
+REJECT in KUBE-SERVICES or KUBE-EXTERNAL-SERVICES of the filter table, commented "has no
+endpoints". Where the cluster's objects are in the dump it counts endpoints that exist and are
+not ready.
 
-It also sees the one case that is not refused: a node dialling such a Service by its LoadBalancer or external
-address. KUBE-EXTERNAL-SERVICES is asked in INPUT and FORWARD only, so the packet leaves the node and is lost.
+It also sees the one case that is not refused: a node dialling such a Service by its
+LoadBalancer or external address. KUBE-EXTERNAL-SERVICES is asked in INPUT and FORWARD only, so
+the packet leaves the node and is lost.
 
 Why it matters
 --------------
@@ -15,14 +17,16 @@ Nothing answers. The refusal comes from the node, not from a pod: a firewall is 
 
 Example
 -------
-  NK201 error  worker-1 refuses 10.96.0.99:80, because default/empty has no usable endpoints (2 are not ready)
+  NK201 error  worker-1 refuses 10.96.0.99:80, because default/empty has no usable endpoints
+               (2 are not ready)
      worker-1.iptables-save:31
 
 What to do
 ----------
 Look at the Service's selector and at the pods it selects: `kubectl get endpointslices -l
-kubernetes.io/service-name=NAME`. A pod becomes an endpoint when its labels match and its readiness probe
-passes. publishNotReadyAddresses: true takes unready pods in too, at the price of connections that fail.
+kubernetes.io/service-name=NAME`. A pod becomes an endpoint when its labels match and its
+readiness probe passes. publishNotReadyAddresses: true takes unready pods in too, at the price
+of connections that fail.
 """
 
 from __future__ import annotations
@@ -57,7 +61,11 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     anyone = bool(usable(endpoints(world, port, family))) if port is not None and known else None
     for stop in stops(trace):
         rule = stop.step.detail if stop.step is not None else None
-        if _verdicts.kind(stop) == _verdicts.NO_ENDPOINTS and rule is not None and not (_local_policy(trace, port) and anyone):
+        if (
+            _verdicts.kind(stop) == _verdicts.NO_ENDPOINTS
+            and rule is not None
+            and not (_local_policy(trace, port) and anyone)
+        ):
             service = service_name(trace, rule) or "the Service"
             stale = " by the rules of this node, though there are some" if anyone else _not_ready(world, port, family)
             yield Finding(
@@ -111,6 +119,7 @@ def _remedy(service: str) -> str:
     namespace, _, short = name.partition("/")
     command = f" (kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={short})" if short else ""
     return (
-        f"See why no pod is a ready endpoint{command}: the selector has to match the pods' labels and their readiness probe "
-        "has to pass. publishNotReadyAddresses: true takes unready pods in too, and connections to them may fail."
+        f"See why no pod is a ready endpoint{command}: the selector has to match the pods' labels and their "
+        "readiness probe has to pass. publishNotReadyAddresses: true takes unready pods in too, and connections to "
+        "them may fail."
     )

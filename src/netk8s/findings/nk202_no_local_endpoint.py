@@ -2,27 +2,29 @@
 
 What it sees
 ------------
-A packet dropped because its Service may use endpoints of the same node only and there are none: a DROP in the
-filter table commented "has no local endpoints" (kube-proxy 1.25 and later), or a jump to KUBE-MARK-DROP from
-KUBE-XLB or KUBE-SVL and the DROP of KUBE-FIREWALL (up to 1.24). With internalTrafficPolicy: Local, kube-proxy up
-to 1.23 refused instead of dropping.
+A packet dropped because its Service may use endpoints of the same node only and there are none:
+a DROP in the filter table commented "has no local endpoints" (kube-proxy 1.25 and later), or a
+jump to KUBE-MARK-DROP from KUBE-XLB or KUBE-SVL and the DROP of KUBE-FIREWALL (up to 1.24).
+With internalTrafficPolicy: Local, kube-proxy up to 1.23 refused instead of dropping.
 
 Why it matters
 --------------
-The client gets no answer at all, not even a refusal, and times out. From pods and from nodes the same address
-works, for externalTrafficPolicy: Local does not hold for traffic from inside; so tests from inside mislead.
+The client gets no answer at all, not even a refusal, and times out. From pods and from nodes
+the same address works, for externalTrafficPolicy: Local does not hold for traffic from inside;
+so tests from inside mislead.
 
 Example
 -------
-  NK202 error  worker-2 drops 10.0.0.12:30080 from 203.0.113.7, because externalTrafficPolicy of default/shop is
-               Local and worker-2 has no endpoint of it; worker-1 has
+  NK202 error  worker-2 drops 10.0.0.12:30080 from 203.0.113.7, because externalTrafficPolicy
+               of default/shop is Local and worker-2 has no endpoint of it; worker-1 has
      worker-2.iptables-save:33
 
 What to do
 ----------
-Send clients to nodes that have an endpoint: a load balancer that watches the Service's healthCheckNodePort
-does. Or give every node an endpoint (a DaemonSet, or topology spread), which costs pods. Or set the policy to
-Cluster, which reaches endpoints everywhere and, for outside clients, costs the client's address.
+Send clients to nodes that have an endpoint: a load balancer that watches the Service's
+healthCheckNodePort does. Or give every node an endpoint (a DaemonSet, or topology spread),
+which costs pods. Or set the policy to Cluster, which reaches endpoints everywhere and, for
+outside clients, costs the client's address.
 """
 
 from __future__ import annotations
@@ -55,7 +57,13 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     for stop in stops(trace):
         kind = _verdicts.kind(stop)
         internal = _internal(trace, port)
-        refused = kind == _verdicts.NO_ENDPOINTS and internal and port is not None and port.internal_policy == "Local" and have
+        refused = (
+            kind == _verdicts.NO_ENDPOINTS
+            and internal
+            and port is not None
+            and port.internal_policy == "Local"
+            and have
+        )
         if kind != _verdicts.NO_LOCAL and not refused:
             continue
         marker = _verdicts.asked_to_drop(stop)
@@ -65,9 +73,11 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         yield Finding(
             CODE,
             SEVERITY,
-            f"{stop.node} {verb} {dialled(trace)} from {trace.flow.packet.src}, because {policy} of {service} is Local and "
-            f"{stop.node} has no endpoint of it{_elsewhere(have)}",
-            places(marker, stop.step, f"service {service} ({port.at})" if port is not None and port.at.origin else None),
+            f"{stop.node} {verb} {dialled(trace)} from {trace.flow.packet.src}, because {policy} of {service} is "
+            f"Local and {stop.node} has no endpoint of it{_elsewhere(have)}",
+            places(
+                marker, stop.step, f"service {service} ({port.at})" if port is not None and port.at.origin else None
+            ),
             _remedy(internal),
             proven([stop.way]),
         )
@@ -93,10 +103,11 @@ def _elsewhere(have: list[str]) -> str:
 def _remedy(internal: bool) -> str:
     if internal:
         return (
-            "Give every node that uses the Service an endpoint (a DaemonSet), or set internalTrafficPolicy: Cluster, which "
-            "reaches endpoints of other nodes. The source address of pods is kept either way."
+            "Give every node that uses the Service an endpoint (a DaemonSet), or set internalTrafficPolicy: "
+            "Cluster, which reaches endpoints of other nodes. The source address of pods is kept either way."
         )
     return (
-        "Send clients to nodes that have an endpoint: a load balancer that watches healthCheckNodePort does. Or give every "
-        "node one (DaemonSet, topology spread). Or set externalTrafficPolicy: Cluster, and lose the client's address."
+        "Send clients to nodes that have an endpoint: a load balancer that watches healthCheckNodePort does. Or "
+        "give every node one (DaemonSet, topology spread). Or set externalTrafficPolicy: Cluster, and lose the "
+        "client's address."
     )

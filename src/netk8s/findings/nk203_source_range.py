@@ -2,27 +2,28 @@
 
 What it sees
 ------------
-A packet to a LoadBalancer address dropped because no range of loadBalancerSourceRanges holds its source: it falls
-through KUBE-FW-… and meets the DROP in KUBE-PROXY-FIREWALL (kube-proxy 1.25 and later) or is sent to
-KUBE-MARK-DROP (up to 1.24).
+A packet to a LoadBalancer address dropped because no range of loadBalancerSourceRanges holds
+its source: it falls through KUBE-FW-… and meets the DROP in KUBE-PROXY-FIREWALL (kube-proxy
+1.25 and later) or is sent to KUBE-MARK-DROP (up to 1.24).
 
 Why it matters
 --------------
-The packet is dropped without a word. The ranges hold for the LoadBalancer address only: the NodePort and the
-ClusterIP of the same Service stay open to everyone. And they hold for pods too: a pod's address has to be in a
-range, even for the Service's own pods.
+The packet is dropped without a word. The ranges hold for the LoadBalancer address only: the
+NodePort and the ClusterIP of the same Service stay open to everyone. And they hold for pods
+too: a pod's address has to be in a range, even for the Service's own pods.
 
 Example
 -------
-  NK203 warning  worker-1 drops 203.0.113.7 at 198.51.100.20:80, for no loadBalancerSourceRanges of default/shop hold it
+  NK203 warning  worker-1 drops 203.0.113.7 at 198.51.100.20:80, for no
+                 loadBalancerSourceRanges of default/shop hold it
      worker-1.iptables-save:36, :88
 
 What to do
 ----------
-If the sender should be admitted, add its network to spec.loadBalancerSourceRanges; if a device in front replaces
-addresses, it is that device's address that counts. Pods should dial the ClusterIP. If the ranges are meant to
-protect the Service, close its NodePort as well: allocateLoadBalancerNodePorts: false, where the load balancer
-does not need it.
+If the sender should be admitted, add its network to spec.loadBalancerSourceRanges; if a device
+in front replaces addresses, it is that device's address that counts. Pods should dial the
+ClusterIP. If the ranges are meant to protect the Service, close its NodePort as well:
+allocateLoadBalancerNodePorts: false, where the load balancer does not need it.
 """
 
 from __future__ import annotations
@@ -50,17 +51,17 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         yield Finding(
             CODE,
             SEVERITY,
-            f"{stop.node} drops {trace.flow.packet.src} at {dialled(trace)}: no range of loadBalancerSourceRanges of {service} "
-            f"holds it{holds}",
+            f"{stop.node} drops {trace.flow.packet.src} at {dialled(trace)}: no range of loadBalancerSourceRanges "
+            f"of {service} holds it{holds}",
             places(
                 marker,
                 stop.step,
                 *admitted.values(),
                 f"service {service} ({port.at})" if port is not None and port.at.origin else None,
             ),
-            "Add the sender's network to spec.loadBalancerSourceRanges if it should be admitted; pods should dial the "
-            "ClusterIP. The NodePort is not protected by the ranges: close it with allocateLoadBalancerNodePorts: false where "
-            "the load balancer does not need it.",
+            "Add the sender's network to spec.loadBalancerSourceRanges if it should be admitted; pods should dial "
+            "the ClusterIP. The NodePort is not protected by the ranges: close it with "
+            "allocateLoadBalancerNodePorts: false where the load balancer does not need it.",
             proven([stop.way]),
         )
 

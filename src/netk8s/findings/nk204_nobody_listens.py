@@ -2,25 +2,27 @@
 
 What it sees
 ------------
-A packet that no rule translated, or that was translated to an address of a node, and that is refused because no
-process listens there. If some Service has the port as its NodePort, it says why the rules did not take it: the
-address is none that kube-proxy serves NodePorts on.
+A packet that no rule translated, or that was translated to an address of a node, and that is
+refused because no process listens there. If some Service has the port as its NodePort, it says
+why the rules did not take it: the address is none that kube-proxy serves NodePorts on.
 
 Why it matters
 --------------
-The refusal comes from the node's own kernel. Either the port is wrong, or the Service is not served on that
-address, or the hostNetwork process that should listen does not.
+The refusal comes from the node's own kernel. Either the port is wrong, or the Service is not
+served on that address, or the hostNetwork process that should listen does not.
 
 Example
 -------
-  NK204 error  nobody listens on 10.0.0.11:30001 of worker-1, and no rule translates the packet
+  NK204 error  nobody listens on 10.0.0.11:30001 of worker-1, and no rule translates the
+               packet
      worker-1.listening
 
 What to do
 ----------
-Check the port: `kubectl get svc -A` shows NodePorts. If the NodePort is right, look at --nodeport-addresses of
-kube-proxy (nodePortAddresses): it limits NodePorts to some of the node's addresses; widening it exposes every
-NodePort on the added ones. If a hostNetwork pod should listen, see whether it runs and binds that address.
+Check the port: `kubectl get svc -A` shows NodePorts. If the NodePort is right, look at
+--nodeport-addresses of kube-proxy (nodePortAddresses): it limits NodePorts to some of the
+node's addresses; widening it exposes every NodePort on the added ones. If a hostNetwork pod
+should listen, see whether it runs and binds that address.
 """
 
 from __future__ import annotations
@@ -51,8 +53,8 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             remedy = "See whether the hostNetwork process that should listen runs, and which address and port it binds."
         elif port is not None:
             summary = (
-                f"no rule of {stop.node} takes NodePort {packet.dport} of {port.namespace}/{port.service} on {packet.dst}, and "
-                "nobody listens there"
+                f"no rule of {stop.node} takes NodePort {packet.dport} of {port.namespace}/{port.service} on "
+                f"{packet.dst}, and nobody listens there"
             )
             remedy = (
                 f"Dial another address of {stop.node}, or let kube-proxy serve this one: --nodeport-addresses "
@@ -60,7 +62,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             )
         else:
             summary = f"nobody listens on {where}, and no rule translates the packet"
-            remedy = "Check the port: no Service has it as a NodePort on this node, and no process of the node listens on it."
+            remedy = "Check the port: no Service has it as its NodePort, and no process of the node listens on it."
         yield Finding(
             CODE, SEVERITY, summary, places(*_evidence(world, stop, translated)), remedy, proven([stop.way])
         )  # fmt: skip

@@ -2,33 +2,47 @@
 
 What it sees
 ------------
-A packet to an address that only kube-proxy gives a meaning to (a ClusterIP, a LoadBalancer or external address)
-that leaves the node as it is, or that the network outside has no route for. Where the cluster's objects are in the
-dump it says why: the Service has no such port, an ipMode Proxy address is left to the load balancer, the
-address is of a Service that is gone, or it means nothing outside the cluster.
+A packet to an address that only kube-proxy gives a meaning to (a ClusterIP, a LoadBalancer or
+external address) that leaves the node as it is, or that the network outside has no route for.
+Where the cluster's objects are in the dump it says why: the Service has no such port, an ipMode
+Proxy address is left to the load balancer, the address is of a Service that is gone, or it
+means nothing outside the cluster.
 
 Why it matters
 --------------
-A ClusterIP is on no device: without a rule nobody has it. The packet follows the default route out of the node, and
-somewhere a router drops or refuses it, which looks like a firewall.
+A ClusterIP is on no device: without a rule nobody has it. The packet follows the default route
+out of the node, and somewhere a router drops or refuses it, which looks like a firewall.
 
 Example
 -------
-  NK205 error  no rule of worker-1 translates 10.96.0.30:81: default/shop has port 80/tcp, not 81
+  NK205 error  no rule of worker-1 translates 10.96.0.30:81: default/shop has port 80/tcp, not
+               81
      worker-1.iptables-save:77
 
 What to do
 ----------
-Dial a port that the Service has. From outside use its NodePort or LoadBalancer address; a route for the Service
-range to a node works as well (say --via NODE to trace that), but then that node is a single point of failure and
-masquerades every client. If the rules lack a Service that exists, kube-proxy on that node is not up to date.
+Dial a port that the Service has. From outside use its NodePort or LoadBalancer address; a route
+for the Service range to a node works as well (say --via NODE to trace that), but then that node
+is a single point of failure and masquerades every client. If the rules lack a Service that
+exists, kube-proxy on that node is not up to date.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netk8s.findings._reading import OUTSIDE, UNTRANSLATED, dialled, endpoints, places, proven, service_port, stops, tables, usable
+from netk8s.findings._reading import (
+    OUTSIDE,
+    UNTRANSLATED,
+    dialled,
+    endpoints,
+    places,
+    proven,
+    service_port,
+    stops,
+    tables,
+    usable,
+)
 from netk8s.model import PROTOCOL_NAMES, Finding, Rule, ServicePort, Trace, World
 
 CODE = "NK205"
@@ -45,10 +59,11 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             yield Finding(
                 CODE,
                 SEVERITY,
-                f"{packet.dst} means something inside the cluster only, and {packet.src} is outside: no node sees the packet",
+                f"{packet.dst} means something inside the cluster only, and {packet.src} is outside: no node sees "
+                "the packet",
                 places(*_objects(world, trace)),
-                "Dial a NodePort, a LoadBalancer address or an ingress from outside. If your network does route the address to a "
-                "node, say which with --via NODE.",
+                "Dial a NodePort, a LoadBalancer address or an ingress from outside. If your network does route "
+                "the address to a node, say which with --via NODE.",
                 proven([stop.way]),
             )
         elif stop.kind == UNTRANSLATED:
@@ -90,7 +105,10 @@ def _why(world: World, trace: Trace, node: str) -> tuple[str, str]:
     ports = _ports(world, trace)
     port = service_port(world, trace)
     if not ports and "services" in world.cluster.covered:
-        return ": no Service has that address", "The Service may be gone, or re-created with another address; dial its name."
+        return (
+            ": no Service has that address",
+            "The Service may be gone, or re-created with another address; dial its name.",
+        )
     if not ports:
         return "", f"See whether the Service exists, has that port, and whether kube-proxy on {node} is up to date."
     name = f"{ports[0].namespace}/{ports[0].service}"
@@ -101,9 +119,12 @@ def _why(world: World, trace: Trace, node: str) -> tuple[str, str]:
     if packet.dst in port.lb_ips_proxy:
         return (
             f": {packet.dst} of {name} is of ipMode Proxy, which kube-proxy leaves to the load balancer",
-            "The packet has to reach the load balancer: see where the node's route leads. Inside the cluster the ClusterIP is "
-            "shorter.",
+            "The packet has to reach the load balancer: see where the node's route leads. Inside the cluster the "
+            "ClusterIP is shorter.",
         )
     if "endpoints" in world.cluster.covered and not usable(endpoints(world, port, packet.family)):
         return f": {name} has no usable endpoints", "See NK201: the Service needs a ready endpoint."
-    return f", though {name} has it", f"kube-proxy on {node} has not written the rules: see whether it runs and what it logs."
+    return (
+        f", though {name} has it",
+        f"kube-proxy on {node} has not written the rules: see whether it runs and what it logs.",
+    )

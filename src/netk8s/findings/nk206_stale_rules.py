@@ -2,26 +2,29 @@
 
 What it sees
 ------------
-A rule on the packet's way that translates to an address that no EndpointSlice of the Service has, or ready
-endpoints that the node's rules do not know. Only where the Services and EndpointSlices are in the dump, and only
-where no traffic policy or topology hint leaves endpoints out on purpose.
+A rule on the packet's way that translates to an address that no EndpointSlice of the Service
+has, or ready endpoints that the node's rules do not know. Only where the Services and
+EndpointSlices are in the dump, and only where no traffic policy or topology hint leaves
+endpoints out on purpose.
 
 Why it matters
 --------------
-kube-proxy writes the rules from the EndpointSlices. If they differ, it is stopped, cannot reach the API, or fails to
-write; or rules of another backend or an older kube-proxy are in its way. Packets go to addresses that nobody has, or
-that by now belong to someone else.
+kube-proxy writes the rules from the EndpointSlices. If they differ, it is stopped, cannot reach
+the API, or fails to write; or rules of another backend or an older kube-proxy are in its way.
+Packets go to addresses that nobody has, or that by now belong to someone else.
 
 Example
 -------
-  NK206 error  worker-2 translates 10.0.0.12:30000 to 10.244.1.9:80, which is no endpoint of default/shop
+  NK206 error  worker-2 translates 10.0.0.12:30000 to 10.244.1.9:80, which is no endpoint of
+               default/shop
      worker-2.iptables-save:91
 
 What to do
 ----------
-See whether kube-proxy runs on that node and what it logs; restarting it writes all rules anew and does not break
-established connections. If rules are left over from another mode or from the other iptables backend, remove them
-with `kube-proxy --cleanup` of that mode or by a reboot, in a maintenance window.
+See whether kube-proxy runs on that node and what it logs; restarting it writes all rules anew
+and does not break established connections. If rules are left over from another mode or from the
+other iptables backend, remove them with `kube-proxy --cleanup` of that mode or by a reboot, in
+a maintenance window.
 """
 
 from __future__ import annotations
@@ -68,9 +71,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         if found is None:
             continue
         node, step, all_endpoints = found
-        where = _destination(way, node)
-        if where is None:
-            continue
+        where = (way.packet.dst, way.packet.dport)
         used.setdefault(node, set()).add(where)
         if all_endpoints:
             whole.setdefault(node, []).append(way)
@@ -78,13 +79,18 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             yield Finding(
                 CODE,
                 SEVERITY if arrived(way) else "error",
-                f"{node} translates {dialled(trace)} to {address(*where)}, which is no endpoint of {port.namespace}/{port.service}",
+                f"{node} translates {dialled(trace)} to {address(*where)}, which is no endpoint of "
+                f"{port.namespace}/{port.service}",
                 places(step, f"service {port.namespace}/{port.service} ({port.at})" if port.at.origin else None),
                 _REMEDY.format(node=node),
                 proven([way]),
             )
     ready = [e for e in usable(all_) if not e.terminating]
+    # Up to 1.23 internalTrafficPolicy Local left endpoints out of the chain that has all of them otherwise.
+    chosen = port.internal_policy == "Local" and trace.flow.packet.dst in port.cluster_ips
     for node, ways in whole.items():
+        if chosen:
+            break
         absent = [e for e in ready if (e.ip, e.port) not in used[node]]
         if absent and not any(e.hints for e in ready):
             yield Finding(
@@ -113,9 +119,3 @@ def _balancing(way: Way, node: str) -> Step | None:
         if hop.node == node and target(step.detail).startswith("KUBE-SEP-"):
             return step
     return None
-
-
-def _destination(way: Way, node: str) -> tuple[Addr, int | None] | None:
-    """Where the packet goes after that node's translation: later ones do not happen to a pod's or node's address."""
-    del node
-    return way.packet.dst, way.packet.dport

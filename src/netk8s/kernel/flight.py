@@ -63,7 +63,8 @@ class Flight:
 
     ``iif`` and ``oif`` are None where a hook has no such device; ``iif_known`` and ``oif_known`` are False where it
     has one and no dump tells which. ``physin`` and ``physout`` are bridge ports, known to br_netfilter only.
-    ``from_pod``: the pod whose bridge port the frame came in by. ``local``: sent by a process of this node. ``src_known`` is False after MASQUERADE to an address no dump tells.
+    ``from_pod``: the pod whose bridge port the frame came in by. ``local``: sent by a process of
+    this node. ``src_known`` is False after MASQUERADE to an address no dump tells.
     """
 
     packet: Packet

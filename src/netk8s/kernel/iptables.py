@@ -194,7 +194,8 @@ def _act(table: Table, rule: Rule, hook: str, hit: _Hit, netns: Netns, here: _Ta
         else:
             detail = effect.detail
             if effect.verdict == targets.DROP and not detail:
-                detail = f"dropped by the rule at {rule.at}"
+                said = f" ({rule.comment})" if rule.comment else ""
+                detail = f"dropped by the rule at {rule.at}{said}"
             out.append(Verdict(logged, effect.verdict, detail, effect.bound, rule))
     return out
 
@@ -212,7 +213,9 @@ def _jump(table: Table, rule: Rule, hook: str, hit: _Hit, target: Target, here: 
         return _Task(logged, target.name, 0, here.caller)
     depth = here.caller.depth + 1 if here.caller else 1
     if depth > MOST_FRAMES:
-        return Verdict(logged, targets.UNKNOWN, f"chains jump in a circle: {rule.chain} to {target.name} ({rule.at})", rule=rule)
+        return Verdict(
+            logged, targets.UNKNOWN, f"chains jump in a circle: {rule.chain} to {target.name} ({rule.at})", rule=rule
+        )
     return _Task(logged, target.name, 0, _Frame(here.chain, here.index, here.caller, depth))
 
 

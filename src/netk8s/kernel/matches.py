@@ -182,7 +182,7 @@ _EPHEMERAL = (1024, 65535)
 
 
 def port_range(text: str) -> tuple[int, int] | None:
-    """"80", "1024:2048", ":80", "80:" as a range; None for a service name or nonsense."""
+    """ "80", "1024:2048", ":80", "80:" as a range; None for a service name or nonsense."""
     low, colon, high = text.partition(":")
     if not (low or "0").isdecimal() or not (high or "0").isdecimal() or not text:
         return _SERVICES.get(text)
@@ -222,7 +222,9 @@ def _ports(protocol: int) -> Test:
             if ranges is None:
                 return seen.ask(f"port {option.values[0]} is the packet's")
             source = option.name in ("--sport", "--source-port")
-            return port_in(packet.sport if source else packet.dport, [ranges], "source" if source else "destination", seen)
+            return port_in(
+                packet.sport if source else packet.dport, [ranges], "source" if source else "destination", seen
+            )
         if option.name == "--tcp-flags":
             mask, wanted = _flags(option.values[0]), _flags(option.values[1])
             return (packet.tcp_flags & mask) == wanted
@@ -321,7 +323,7 @@ def _icmp(protocol: int, names: Mapping[str, tuple[int, int | None]]) -> Test:
 
 
 def value_mask(text: str) -> tuple[int, int] | None:
-    """"0x4000/0x4000", "16" as (value, mask); None when it is no number."""
+    """ "0x4000/0x4000", "16" as (value, mask); None when it is no number."""
     value, slash, mask = text.partition("/")
     try:
         return int(value, 0), int(mask, 0) if slash else 0xFFFFFFFF
@@ -635,7 +637,9 @@ def _sender(what: str) -> Test:
                 yield not option.negated
                 continue
             value = " ".join(option.values)
-            truth: Truth = seen.ask(f"the sending process has {what} {value}", f"the sending process has not {what} {value}")
+            truth: Truth = seen.ask(
+                f"the sending process has {what} {value}", f"the sending process has not {what} {value}"
+            )
             yield negate(truth) if option.negated else truth
 
     return run

@@ -7,7 +7,7 @@ from functools import cached_property
 from ipaddress import ip_address
 
 from netk8s.kernel.routing import Fib, local_routes, select_address, select_address6
-from netk8s.model import Addr, Address, IpSet, Link, Neighbour, Node, NextHop, Question, Route, Socket, Table
+from netk8s.model import Addr, Address, IpSet, Link, Neighbour, NextHop, Node, Question, Route, Socket, Table
 
 _HOST_SCOPE = (Address("lo", ip_address("127.0.0.1"), 8, "host"), Address("lo", ip_address("::1"), 128, "host"))
 

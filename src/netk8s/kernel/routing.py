@@ -80,9 +80,7 @@ class Fib:
         self.family = family
         self.tables: dict[str, _Trie] = {}
         seen = set()
-        for route in sorted(
-            (r for r in routes if r.dst.version == family), key=lambda r: (r.metric, -r.tos)
-        ):
+        for route in sorted((r for r in routes if r.dst.version == family), key=lambda r: (r.metric, -r.tos)):
             # ip-route.json prints both families with "table all" and ip6-route.json repeats one of them.
             key = (route.dst, route.kind, route.nexthops, route.table, route.metric, route.tos, route.prefsrc)
             if key in seen:
@@ -211,7 +209,12 @@ def _rule_matches(
 
 
 def select_address(
-    addresses: Mapping[str, tuple[Address, ...]], order: tuple[str, ...], dev: str, nexthop: Addr, *, scope: str = "global"
+    addresses: Mapping[str, tuple[Address, ...]],
+    order: tuple[str, ...],
+    dev: str,
+    nexthop: Addr,
+    *,
+    scope: str = "global",
 ) -> tuple[Address | None, str]:
     """IPv4 source address of a device for a next hop (inet_select_addr), and why that one.
 

@@ -80,7 +80,9 @@ def _options(target: Target) -> dict[str, tuple[str, ...]]:
 
 
 def _unclear(branch: Branch, seen: Seen, target: Target) -> Effect:
-    return Effect(branch, UNKNOWN, f"target {target.name} of the rule at {seen.rule.at} has options that are not understood")
+    return Effect(
+        branch, UNKNOWN, f"target {target.name} of the rule at {seen.rule.at} has options that are not understood"
+    )
 
 
 # ---------------------------------------------------------------- marks
@@ -201,7 +203,8 @@ def endpoint_text(address: Addr, port: int | None) -> str:
 def parse_range(text: str) -> tuple[Addr | None, Addr | None, int | None, int | None, bool] | None:
     """``--to-destination``/``--to-source`` as (first, last address, first, last port, whether ports were given).
 
-    Forms: "1.2.3.4", "1.2.3.4-1.2.3.9:80-90", ":80", "[fd00::1]:80", "[fd00::1-fd00::5]:80", "fd00::1". None: not understood.
+    Forms: "1.2.3.4", "1.2.3.4-1.2.3.9:80-90", ":80", "[fd00::1]:80", "[fd00::1-fd00::5]:80", "fd00::1".
+    None: not understood.
     """
     hosts, ports = text, ""
     if text.startswith("["):
@@ -273,7 +276,9 @@ def _dnat(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
         port = low
     choices = [packet.dst] if first is None or last is None else _addresses(first, last)
     if choices is None:
-        yield Effect(branch, UNKNOWN, f"DNAT to one of many addresses ({words[0] if words else ''}), by a hash of the flow")
+        yield Effect(
+            branch, UNKNOWN, f"DNAT to one of many addresses ({words[0] if words else ''}), by a hash of the flow"
+        )
         return
     odds = Fraction(1, len(choices))
     for address in choices:
@@ -321,9 +326,7 @@ def _source_effect(
 ) -> tuple[Branch, tuple[tuple[str, str], ...]]:
     flight = branch.flight
     before = flight.packet.src
-    rewrite = Rewrite(
-        seen.netns.name, seen.rule.raw, seen.rule.at, before, address, because, seen.rule.chain, "nat"
-    )
+    rewrite = Rewrite(seen.netns.name, seen.rule.raw, seen.rule.at, before, address, because, seen.rule.chain, "nat")
     changed = bind_source(flight, address, port, rewrite)
     return branch.fly(changed), ((("src", f"{before} → {address}"),) if before != address else ())
 
@@ -367,7 +370,9 @@ def _masquerade(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
         rewrite = Rewrite(netns.name, seen.rule.raw, seen.rule.at, packet.src, None, because, seen.rule.chain, "nat")
         conn = replace(flight.conn, src_bound=True)
         unknown = flight.with_(src_known=False, rewrites=(*flight.rewrites, rewrite), conn=conn)
-        yield Effect(branch.fly(unknown), ACCEPT, bound=True, changes=(("src", f"{packet.src} → an address of the node"),))
+        yield Effect(
+            branch.fly(unknown), ACCEPT, bound=True, changes=(("src", f"{packet.src} → an address of the node"),)
+        )
         return
     address, because = netns.source_for(packet.dst, flight.oif, flight.nexthop)
     if address is None:
@@ -428,6 +433,12 @@ def reject_verdict(kind: str, packet: Packet) -> str:
     """
     if kind in ("tcp-reset", "tcp-rst"):
         return REFUSED if packet.protocol == TCP else UNREACHABLE
-    if kind in ("icmp-port-unreachable", "icmp6-port-unreachable", "port-unreach", "icmp-proto-unreachable", "proto-unreach"):
+    if kind in (
+        "icmp-port-unreachable",
+        "icmp6-port-unreachable",
+        "port-unreach",
+        "icmp-proto-unreachable",
+        "proto-unreach",
+    ):
         return REFUSED
     return UNREACHABLE

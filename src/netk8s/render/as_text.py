@@ -82,7 +82,7 @@ def _outcomes(page: Page, flow: Flow, outcomes: Sequence[Outcome], full: bool) -
         page.put("none: no way of the packet could be followed", first="  ")
         return
     groups = list(_groups(outcomes, full))
-    odds = [page.clean(chance(_sum(group))) for group in groups]
+    odds = [page.clean(_share(group)) for group in groups]
     if len(groups) == 1 and (outcomes[0].odds is None or outcomes[0].verdict == "unknown"):
         odds = [""]  # one answer and nothing to compare it with
     column = max(map(cells, odds))
@@ -102,10 +102,23 @@ def _outcomes(page: Page, flow: Flow, outcomes: Sequence[Outcome], full: bool) -
             page.put(words, first=lead, style=style, lead="bold")
             ends = [address(one.reached.ip, one.reached.port) for one in group if one.reached]
             page.put(listed(ends, None if full else 24), first=hang)
+    if any(outcome.first_odds is not None for outcome in outcomes):
+        words = (
+            "the odds are those of a client that the node does not remember; one that it remembers (session affinity) "
+            "stays where it is"
+        )
+        page.put(words, first="  ", rest="    ")
     # Endpoints of one node are mostly rewritten by the same rule to the same address: said once.
     told = {(one.node, one.at, one.rule, one.after): one for outcome in reversed(outcomes) for one in outcome.rewrites}
     for rewrite in reversed(told.values()):
         page.put(rewritten(rewrite), first="  ", rest="    ")
+
+
+def _share(group: Sequence[Outcome]) -> str:
+    first = [outcome.first_odds for outcome in group if outcome.first_odds is not None]
+    if len(first) == len(group):
+        return f"{chance(sum(first, Fraction(0)))} at first"
+    return chance(_sum(group))
 
 
 def _sum(group: Sequence[Outcome]) -> Fraction | None:

@@ -1,0 +1,106 @@
+"""The packet was marked for masquerade and left the node without it.
+
+What it sees
+------------
+A packet that a rule sent to KUBE-MARK-MASQ, that went out through POSTROUTING, and that no rule
+there masqueraded: KUBE-POSTROUTING is empty, is not jumped to, or another rule ended the walk
+before it. Or KUBE-MARK-MASQ itself sets no mark. It is a warning where the packet is answered
+all the same, as by an endpoint of the same node.
+
+Why it matters
+--------------
+The endpoint answers the client directly, past the node that translated the packet. The client
+gets an answer from an address that it never asked and throws it away: the connection times out.
+A pod that dials itself drops a packet from its own address.
+
+Example
+-------
+  NK401 error  worker-1 marks the packet to 10.244.2.5:80 for masquerade and sends it out with
+               its source 203.0.113.7: KUBE-POSTROUTING has no rules
+     worker-1.iptables-save:84, :97
+
+What to do
+----------
+Restart kube-proxy on the node: it writes KUBE-POSTROUTING anew. Then find what flushed it: a
+firewall that reloads its own rule set (`iptables -F`, `iptables-restore` without --noflush, nft
+flush ruleset) takes kube-proxy's rules with it. kube-proxy repairs that by itself within its
+sync period, but connections of that time are lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netk8s.findings import _marks
+from netk8s.findings._reading import (
+    RULE,
+    Stop,
+    address,
+    arrived,
+    live,
+    places,
+    proven,
+    service_port,
+    stops,
+    tables,
+    target,
+)
+from netk8s.model import At, Finding, Hop, Trace, Way, World
+
+CODE = "NK401"
+SEVERITY = "error"
+SUMMARY = "A packet was marked for masquerade and left without it."
+
+_SOURCE_TARGETS = frozenset({"MASQUERADE", "SNAT", "NETMAP"})
+
+
+def check(world: World, trace: Trace) -> Iterator[Finding]:
+    port = service_port(world, trace)
+    stopped = {id(stop.way): stop for stop in stops(trace)}
+    for way in live(trace):
+        for i, hop in enumerate(way.hops):
+            found = _marks.marked(trace, port, hop)
+            if found is None or not _left(way, i, stopped.get(id(way))) or _translated(hop):
+                continue
+            chain = "KUBE-POSTROUTING" if target(found.step.detail) == "KUBE-MARK-MASQ" else "CNI-HOSTPORT-MASQ"
+            why, at = _why(world, trace, hop, chain, found.done, target(found.step.detail))
+            yield Finding(
+                CODE,
+                "warning" if arrived(way) else SEVERITY,
+                f"{hop.node} marks the packet to {address(way.packet.dst, way.packet.dport)} for masquerade and "
+                f"sends it out without: {why}",
+                places(found.step, at),
+                f"Restart kube-proxy on {hop.node}, which writes its chains anew; then find what flushed them: a "
+                "firewall that reloads its rules (iptables -F, iptables-restore without --noflush, nft flush "
+                "ruleset) takes kube-proxy's along.",
+                proven([way]),
+            )
+
+
+def _left(way: Way, i: int, stop: Stop | None) -> bool:
+    """Whether the packet passed POSTROUTING of its i-th hop."""
+    hop = way.hops[i]
+    if hop.oif is None and not any(s.hook == "postrouting" for s in hop.steps):
+        return False
+    if i + 1 < len(way.hops):
+        return True
+    return not (stop is not None and not stop.back and stop.kind in (RULE, "route", "hairpin", "unknown"))
+
+
+def _translated(hop: Hop) -> bool:
+    return any(s.hook == "postrouting" and target(s.detail) in _SOURCE_TARGETS for s in hop.steps)
+
+
+def _why(world: World, trace: Trace, hop: Hop, chain: str, done: bool, marking: str) -> tuple[str, At | None]:
+    for table in tables(world.nodes.get(hop.node), trace.flow.packet.family, "nat"):
+        if not done:
+            return f"{marking} sets no mark", table.chains[marking].at if marking in table.chains else None
+        if chain not in table.chains:
+            return f"there is no chain {chain}", table.at
+        if not len(table.chains[chain].rules):
+            return f"{chain} has no rules", table.chains[chain].at
+        post = table.chains.get("POSTROUTING")
+        if post is not None and not any(True for _ in post.rules.mentioning(f"-j {chain}")):
+            return f"POSTROUTING does not jump to {chain}", post.at
+    last = next((s for s in reversed(hop.steps) if s.hook == "postrouting"), None)
+    return f"no rule of {chain} masquerades it", last.at if last is not None else None

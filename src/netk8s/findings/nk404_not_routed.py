@@ -1,0 +1,103 @@
+"""A node's routing, or a pod's own kernel, discards the packet or its answer.
+
+What it sees
+------------
+No route to the destination, or a blackhole, unreachable or prohibit one; forwarding switched
+off; reverse path filtering (rp_filter) and martian addresses; packets that go in a circle
+between nodes; a pod's packet back from its own address. On the way there and on the way back.
+
+Why it matters
+--------------
+None of this is in any rule. The packet leaves the rules untouched and is gone, mostly without a
+word; counters of iptables look right.
+
+Example
+-------
+  NK404 error  worker-2 does not forward packets (net.ipv4.conf.eth0.forwarding = 0), so the
+               packet to 10.244.2.5:80 ends there
+     worker-2/sysctl.txt:12
+
+What to do
+----------
+A missing route to another node's pods is the CNI plugin's to restore (its daemon on that node).
+Forwarding is switched on with `sysctl -w net.ipv4.ip_forward=1` and in /etc/sysctl.d; whatever
+switches it off at boot or by a tool will do so again. rp_filter=2 on the receiving device
+admits answers that come in another way, at the price of weaker protection against forged
+sources.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from netk8s.findings._reading import OTHER, POD, ROUTE, Stop, address, places, proven, route_dump, stops, sysctl
+from netk8s.model import At, Finding, Trace, World
+
+CODE = "NK404"
+SEVERITY = "error"
+SUMMARY = "Routing discards the packet or its answer."
+
+
+def check(world: World, trace: Trace) -> Iterator[Finding]:
+    for stop in stops(trace):
+        if stop.kind not in (ROUTE, POD) and not (stop.kind == OTHER and not stop.back):
+            continue
+        if "route_localnet" in stop.why:
+            continue  # NK408
+        why = stop.why.removeprefix(f"{stop.node}: ")
+        who = "" if stop.node in why or stop.kind == POD else f"{stop.node}: "
+        yield Finding(
+            CODE,
+            SEVERITY,
+            f"{who}{why}, so {_what(trace, stop)} ends there",
+            places(*_evidence(world, trace, stop)),
+            _remedy(stop),
+            proven([stop.way]),
+        )
+
+
+def _what(trace: Trace, stop: Stop) -> str:
+    if stop.back:
+        return f"the answer to {trace.flow.packet.src}"
+    return f"the packet to {address(stop.way.packet.dst, stop.way.packet.dport)}"
+
+
+_SETTING = re.compile(r"\b(net\.[\w.-]+) = 0|(rp_filter)=\d on (\S+?)[:,]")
+
+
+def _evidence(world: World, trace: Trace, stop: Stop) -> Iterator[At | None]:
+    if stop.step is not None and stop.step.rule is None and stop.step.at is not None:
+        yield stop.step.at
+    found = _SETTING.search(stop.why)
+    if found is not None and found[1]:
+        yield sysctl(world, stop.node, found[1], "net.ipv4.ip_forward")
+    elif found is not None:
+        yield sysctl(world, stop.node, f"net.ipv4.conf.{found[3]}.rp_filter", "net.ipv4.conf.all.rp_filter")
+        yield sysctl(world, stop.node, "net.ipv4.conf.all.rp_filter")
+    if " route" in stop.why or "gateway" in stop.why:
+        yield route_dump(world, stop.node, trace.flow.packet.family)
+
+
+def _remedy(stop: Stop) -> str:
+    why = stop.why
+    if "does not forward" in why:
+        return (
+            f"Switch forwarding on at {stop.node} (sysctl -w net.ipv4.ip_forward=1, and in /etc/sysctl.d), and find "
+            "what switched it off: some hardening tools do so again at each run."
+        )
+    if "rp_filter" in why:
+        return (
+            "Set rp_filter to 2 (loose) on that device, which protects less against forged sources, or give the "
+            "source a route out of the device its packets come in by."
+        )
+    if "martian" in why or stop.kind == POD:
+        return "The packet should have had another source: see whether a masquerade is missing on the way (NK401)."
+    if "circle" in why:
+        return (
+            "Two nodes take each other for the way to this address: correct the route on the one that does not have it."
+        )
+    return (
+        f"Restore the route on {stop.node}: routes to pods are the CNI plugin's, so see its daemon there; a static "
+        "route has to be kept in step with the nodes' pod networks by hand."
+    )
