@@ -9,7 +9,7 @@ numbers of 0 to 65535, addresses are :mod:`ipaddress` objects, protocols are IP 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
@@ -155,16 +155,115 @@ class Table:
     headless: bool = False
 
 
+# ---------------------------------------------------------------- nftables
+
+
 @dataclass(frozen=True, slots=True)
-class BaseChain:
-    """A native nftables base chain, known to exist; what its rules do is not in this value."""
+class NftVerdict:
+    """A verdict as nft writes it: accept, drop, continue, return, queue, or jump and goto with their ``chain``."""
+
+    kind: str
+    chain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NftExpr:
+    """An expression of nft, in libnftables-json(5)'s words: ``op`` with its ``words`` and its operands ``args``.
+
+    payload (protocol, field) · meta (key) · ct (key, direction) · fib (result, flags…) · rt, socket (key) ·
+    numgen (mode; mod, offset) · jhash (; mod, offset, seed, expression) · symhash (; mod, offset) · & | ^ << >> ·
+    concat (parts) · list (flags) · prefix (address, length) · range (first, last) · set (elements) · @ (name of a
+    set) · map (key, data) · * (any) · unknown (its text).
+    """
+
+    op: str
+    words: tuple[str, ...] = ()
+    args: tuple[NftValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NftElement:
+    """One element of a set, or of a map with its ``value``. ``timeout`` and ``expires`` in seconds."""
+
+    key: NftValue
+    value: NftValue | None = None
+    comment: str = ""
+    timeout: int | None = None
+    expires: int | None = None
+
+
+NftValue = int | str | NftVerdict | NftExpr | NftElement
+"""An operand: a number, a word or address as written, or an expression."""
+
+
+@dataclass(frozen=True, slots=True)
+class NftStatement:
+    """One statement of a rule, in libnftables-json(5)'s words: ``kind`` with its ``words`` and its operands ``args``.
+
+    match (operator; left, right) · verdict (; verdict) · vmap (; key, data) · mangle (; key, value) · dnat and snat
+    (family, flags…; address, port) · masquerade and redirect (flags…; port) · reject (type, code) · set (operation,
+    name; key, nested statements…) · limit, quota, ct count ("over" or "") · tproxy (family; address, port) · xt (type,
+    name) · counter, log, notrack and others without a meaning of their own · unknown (its text). An address or port that
+    is not given is "".
+    """
+
+    kind: str
+    words: tuple[str, ...] = ()
+    args: tuple[NftValue | NftStatement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NftRule:
+    """One rule of nftables. ``raw`` is the rule in nft's words, without counters."""
+
+    chain: str
+    statements: tuple[NftStatement, ...]
+    at: At
+    raw: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NftChain:
+    """A chain of nftables; one with a ``hook`` is a base chain. A rule is decoded when it is asked for."""
+
+    name: str
+    rules: Sequence[NftRule]
+    at: At
+    type: str = ""
+    hook: str = ""
+    priority: int = 0
+    policy: str = "accept"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NftSet:
+    """A set or map. ``dynamic``: rules add elements to it, so what it held when the dump was taken is not all."""
+
+    name: str
+    types: tuple[str, ...]
+    elements: Sequence[NftElement]
+    at: At
+    map: bool = False
+    dynamic: bool = False
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NftTable:
+    """One table of nftables. ``index`` is its place in the listing, which is the order the tables were made in.
+
+    ``words``: the rules' text is the dump's own, not made from JSON.
+    """
 
     family: str
-    table: str
-    chain: str
-    hook: str
-    priority: int
+    name: str
+    chains: Mapping[str, NftChain]
+    sets: Mapping[str, NftSet]
     at: At
+    index: int = 0
+    words: bool = False
+    dormant: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +275,80 @@ class IpSet:
     options: tuple[str, ...]
     entries: tuple[str, ...]
     at: At
+
+
+# ---------------------------------------------------------------- IPVS, connections
+
+
+@dataclass(frozen=True, slots=True)
+class RealServer:
+    """One server behind a virtual one. ``method``: masq (NAT), route (direct routing), tunnel or local.
+
+    ``weight`` 0: no new connections. ``upper``: the most connections it takes, 0 for any number. ``active`` and
+    ``inactive`` connections are those of the moment of the dump, None when it does not count them.
+    """
+
+    ip: Addr
+    port: int
+    weight: int = 1
+    method: str = "masq"
+    upper: int = 0
+    lower: int = 0
+    active: int | None = None
+    inactive: int | None = None
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualServer:
+    """An IPVS service: an address, protocol and port, or a firewall mark (``fwmark``; ``ip`` is None then).
+
+    ``port`` 0 is every port. ``persistence``: seconds for which a client keeps its real server, None for not at all;
+    ``mask`` is the prefix length of what counts as one client. ``one_packet``: each UDP packet is scheduled anew.
+    """
+
+    family: int
+    protocol: int
+    ip: Addr | None
+    port: int
+    scheduler: str
+    fwmark: int | None = None
+    flags: tuple[str, ...] = ()
+    persistence: int | None = None
+    mask: int | None = None
+    one_packet: bool = False
+    real: tuple[RealServer, ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class ConntrackTuple:
+    """One direction of a tracked connection. Ports are None for a protocol without; ``extra`` has type, code, id."""
+
+    src: Addr
+    dst: Addr
+    sport: int | None = None
+    dport: int | None = None
+    extra: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConntrackEntry:
+    """A tracked connection as ``conntrack -L`` prints it. ``state`` is "" for a protocol without states.
+
+    ``flags``: UNREPLIED, ASSURED, OFFLOAD, …; ``mark`` None: not printed; ``extra`` are the other ``key=value`` words.
+    """
+
+    protocol: int
+    original: ConntrackTuple
+    reply: ConntrackTuple
+    state: str = ""
+    timeout: int | None = None
+    mark: int | None = None
+    zone: int = 0
+    flags: tuple[str, ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()
+    at: At = At("")
 
 
 # ---------------------------------------------------------------- links, addresses, routes
@@ -321,7 +494,8 @@ class Socket:
 class Coverage:
     """A kind of fact that a dump of this node does cover, even when the dump is empty.
 
-    ``kind`` is one of: rules4, rules6, link, addr, route4, route6, rule4, rule6, neigh, fdb, sysctl, socket, nft.
+    ``kind`` is one of: rules4, rules6, link, addr, route4, route6, rule4, rule6, neigh, fdb, sysctl, socket, nft, ipset,
+    ipvs, ipvs-counters, conntrack.
     """
 
     kind: str
@@ -404,9 +578,60 @@ class ClusterNode:
     at: At = At("")
 
 
+# ---------------------------------------------------------------- what was seen of a probe
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A probe as it was seen at one place, in the order of time.
+
+    ``place`` is a hook (prerouting, input, forward, output, postrouting) of ``node`` when a kernel traced it, behind all
+    rules of that hook, else the device that was listened at. ``dev``: the device it came in by or leaves by.
+    """
+
+    place: str
+    packet: Packet
+    node: str | None = None
+    dev: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedRule:
+    """One line of a kernel's own trace. ``rule`` as iptables-save or nft prints it; None: the policy of a base chain."""
+
+    node: str
+    table: str
+    chain: str
+    rule: str | None
+    action: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What came of one packet or connection that was really sent.
+
+    ``result``: connected, refused, unreachable or timeout (nothing came back). ``answer`` says what came back: syn-ack,
+    data, echo-reply, tcp-reset, icmp TYPE/CODE. ``traced`` are the nodes whose kernel was asked to trace it: no rule of
+    theirs in ``path`` then means that none matched. ``endpoint`` is what answered, ``source_seen`` whom it saw.
+    """
+
+    source: str
+    sent: Packet
+    result: str
+    answer: str = ""
+    endpoint: Reached | None = None
+    source_seen: Addr | None = None
+    seen: tuple[Sighting, ...] = ()
+    path: tuple[TracedRule, ...] = ()
+    traced: tuple[str, ...] = ()
+    entry: ConntrackEntry | None = None
+    time: str = ""
+    at: At = At("")
+
+
 Fact = (
-    Table | BaseChain | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | Sysctl | Socket
-    | Coverage | ServicePort | Endpoint | Pod | ClusterNode
+    Table | NftTable | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | Sysctl | Socket
+    | VirtualServer | ConntrackEntry | Coverage | ServicePort | Endpoint | Pod | ClusterNode | Observation
 )  # fmt: skip
 
 
@@ -416,7 +641,7 @@ class Node:
 
     name: str
     tables: tuple[Table, ...] = ()
-    base_chains: tuple[BaseChain, ...] = ()
+    nft: tuple[NftTable, ...] = ()
     sets: tuple[IpSet, ...] = ()
     links: tuple[Link, ...] = ()
     addresses: tuple[Address, ...] = ()
@@ -426,6 +651,8 @@ class Node:
     fdb: tuple[FdbEntry, ...] = ()
     sysctls: Mapping[str, Sysctl] = field(default_factory=dict)
     sockets: tuple[Socket, ...] = ()
+    virtual_servers: tuple[VirtualServer, ...] = ()
+    conntrack: tuple[ConntrackEntry, ...] = ()
     covered: frozenset[str] = frozenset()
 
 
@@ -450,6 +677,8 @@ class World:
     notes: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     """Origins of dumps that are of no known format."""
+    observations: tuple[Observation, ...] = ()
+    """What was seen of packets that were really sent."""
 
 
 def service_ranges(services: Iterable[ServicePort]) -> tuple[Net, ...]:
@@ -567,6 +796,7 @@ class Step:
     assumed: bool = False
     unknown: str = ""
     detail: Rule | None = field(default=None, compare=False)
+    nft: NftRule | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from netk8s import outcomes
-from netk8s.kernel import hooks, links, targets
+from netk8s.kernel import conntrack, hooks, ipvs, links, targets
 from netk8s.kernel.flight import Branch, Conn, Flight, Tuple, steps_of, tuple_of
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
@@ -232,11 +232,6 @@ class _Walk:
             return _End(
                 branch, replace(past, missing=(*past.missing, missing)), UNKNOWN, f"no {words} dump of {netns.name}"
             )
-        for link in netns.node.links:
-            if link.name in ("kube-ipvs0", "kube-dummy-if"):
-                return _End(
-                    branch, past, UNKNOWN, f"{netns.name} balances with IPVS ({link.name}), which is not followed yet"
-                )
         return None
 
     def _tracked(self, flight: Flight, netns: Netns, past: _Past) -> Flight:
@@ -244,7 +239,7 @@ class _Walk:
         packet = flight.packet
         for name, entry in past.entries if self.back else ():
             if name == netns.name and _same(tuple_of(packet), entry.reply):
-                return flight.with_(conn=replace(entry, state="ESTABLISHED", direction="REPLY"))
+                return flight.with_(conn=_answering(entry, packet))
         return flight.with_(conn=_new_conn(packet))
 
     def _bridge(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
@@ -405,7 +400,9 @@ class _Walk:
     ) -> Iterator[_End]:
         flight = branch.flight
         step = Step("routing", "", "", None, found.at if found else None, text, assumed=hop.dev is None)
-        leaving = flight.with_(oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway)
+        # ip_forward takes one off before FORWARD; a bridge does not.
+        packet = flight.packet if flight.bridged else flight.packet.replace(ttl=flight.packet.ttl - 1)
+        leaving = flight.with_(packet=packet, oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway)
         for verdict in hooks.run("forward", branch.step(step).fly(leaving), netns):
             if verdict.kind != targets.ACCEPT:
                 yield self._stopped(verdict, netns, past)
@@ -415,7 +412,9 @@ class _Walk:
     def _postrouting(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
         flight = branch.flight
         iif, iif_known = flight.iif, flight.iif_known
-        for verdict in hooks.run("postrouting", branch.fly(flight.with_(iif=None, iif_known=True)), netns):
+        # ip_output hands the device a forwarded packet came in by to POSTROUTING (Linux 5.7); br_netfilter does not.
+        inward = flight.with_(iif=None, iif_known=True) if flight.bridged else flight
+        for verdict in hooks.run("postrouting", branch.fly(inward), netns):
             if verdict.kind != targets.ACCEPT:
                 yield self._stopped(verdict, netns, past)
                 continue
@@ -425,10 +424,35 @@ class _Walk:
     def _input(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
         flight = branch.flight
         for verdict in hooks.run("input", branch.fly(flight.with_(oif=None, oif_known=True)), netns):
-            if verdict.kind != targets.ACCEPT:
+            if verdict.kind == ipvs.STOLEN:
+                yield from self._ipvs_sends(verdict.branch, netns, past)
+            elif verdict.kind != targets.ACCEPT:
                 yield self._stopped(verdict, netns, past)
             else:
                 yield from self._deliver_locally(verdict.branch, netns, past)
+
+    def _ipvs_sends(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
+        """IPVS has taken a packet out of INPUT or OUTPUT: a route of its own, then OUTPUT (ip_vs_nat_send_or_cont)."""
+        flight = branch.flight
+        packet = flight.packet
+        leaving = flight.with_(iif=None, iif_known=True, physout=None, rerouted=None)
+        came = (flight.iif, flight.iif_known)
+        if not netns.routes_known(packet.family):
+            blind = branch.fly(leaving.with_(oif=None, oif_known=False, nexthop=None))
+            step = Step("routing", "", "", None, None, "IPVS sends it on (no dump has the routes)", assumed=True)
+            yield from self._output(blind.step(step), netns, past, came)
+            return
+        # do_output_route4 and __ip_vs_route_output_v6 ask with the destination alone.
+        found = netns.fib(packet.family).lookup(packet.dst, None, iif="lo")
+        if found.kind not in ("unicast", "local"):
+            yield self._no_route(branch, netns, past, found)
+            return
+        for odds, hop in found.ways:
+            via = f" via {hop.gateway}" if hop.gateway else ""
+            onward = branch.dice(odds) if odds != 1 else branch
+            onward = onward.step(_decision("routing", f"IPVS sends it by {hop.dev}{via}", found.at))
+            flown = leaving.with_(oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway)
+            yield from self._output(onward.fly(flown), netns, past, came)
 
     def _deliver_locally(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
         """To the socket that takes the packet, or the refusal when there is none."""
@@ -458,7 +482,8 @@ class _Walk:
             e.ip == packet.dst and e.port == packet.dport and e.protocol == packet.protocol
             for e in self.cluster.endpoints
         )
-        dnat = branch.flight.conn.dnat
+        conn = branch.flight.conn
+        dnat = conn.dnat or conn.ipvs is not None
         question = Question(
             f"{netns.name}:listens:{packet.protocol}:{packet.dst}:{packet.dport}",
             f"a process listens on {targets.endpoint_text(packet.dst, packet.dport)} of {netns.name}",
@@ -529,7 +554,7 @@ class _Walk:
                 oif=dev,
                 nexthop=nexthop,
                 local=True,
-                conn=replace(conn, state="ESTABLISHED") if conn else _new_conn(sent),
+                conn=conn if conn else _new_conn(sent),
             )
             onward = Branch(flight, odds).step(step)
             yield from self._output(onward, netns, past)
@@ -557,14 +582,18 @@ class _Walk:
         local = netns.is_local(packet.dst)
         flight = _flight(packet).with_(
             oif="lo" if local else None, oif_known=bool(local), local=True,
-            conn=replace(conn, state="ESTABLISHED") if conn else _new_conn(packet),
+            conn=conn if conn else _new_conn(packet),
         )  # fmt: skip
         branch = Branch(flight).assume(
             f"no dump has the routes of {netns.name}: a route to {packet.dst} is taken to be there"
         )
         yield from self._output(branch.step(_decision("routing", "sends (no dump has the routes)")), netns, past)
 
-    def _output(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
+    def _output(
+        self, branch: Branch, netns: Netns, past: _Past, came: tuple[str | None, bool] | None = None
+    ) -> Iterator[_End]:
+        """OUTPUT and what follows. ``came``: the device that a packet of IPVS came in by, and whether it is known."""
+
         def after(table: str, before: Flight, passed: Branch) -> Iterator[Verdict]:
             packet, old = passed.flight.packet, before.packet
             moved = packet.dst != old.dst or packet.src != old.src
@@ -574,6 +603,9 @@ class _Walk:
             yield from self._reroute(passed, netns)
 
         for verdict in hooks.run("output", branch, netns, after):
+            if verdict.kind == ipvs.STOLEN:
+                yield from self._ipvs_sends(verdict.branch, netns, past)
+                continue
             if verdict.kind != targets.ACCEPT:
                 yield self._stopped(verdict, netns, past)
                 continue
@@ -582,6 +614,8 @@ class _Walk:
             if flight.rerouted is not None:
                 hop = flight.rerouted
                 flight = flight.with_(oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway, rerouted=None)
+            if came is not None:
+                flight = flight.with_(iif=came[0], iif_known=came[1])
             yield from self._postrouting(verdict.branch.fly(flight), netns, past)
 
     def _reroute(self, branch: Branch, netns: Netns) -> Iterator[Verdict]:
@@ -784,7 +818,7 @@ class _Walk:
             yield _End(branch, past, DELIVERED, "", "outside", Reached(packet.dst, packet.dport))
             return
         if (self._is_service_address(packet.dst) or self._only_inside(packet.dst)) and not branch.flight.conn.dnat:
-            reason = f"{packet.dst} is a Service address that no rule of {netns.name} translates; no dump tells where it goes"
+            reason = f"{packet.dst} is a Service address no rule of {netns.name} translates; where it goes no dump tells"
             yield _End(branch, past, UNKNOWN, reason)
             return
         pod = self.pod_by_ip.get(packet.dst)
@@ -845,21 +879,23 @@ class _Walk:
         flight = branch.flight
         hop = Hop(netns.name, flight.iif, flight.oif, steps_of(branch.log))
         entries = past.entries
-        if flight.conn.direction == "ORIGINAL" and flight.conn.state != "UNTRACKED":
+        if flight.conn.direction == "ORIGINAL" and (flight.conn.state != "UNTRACKED" or flight.conn.ipvs is not None):
             entries = (*entries, (netns.name, flight.conn))
         return replace(past, hops=(*past.hops, hop), entries=entries)
 
     def _stopped(self, verdict: Verdict, netns: Netns, past: _Past) -> _End:
         branch = verdict.branch
         past = self._hop_done(branch, netns, past)
+        if verdict.missing is not None and verdict.missing not in past.missing:
+            past = replace(past, missing=(*past.missing, verdict.missing))
         if verdict.kind == targets.DROP:
             return _End(branch, past, DROPPED, f"{netns.name}: {verdict.detail}")
         if verdict.kind == targets.REJECT:
             where = f" by the rule at {verdict.rule.at}" if verdict.rule is not None else ""
             kind = targets.reject_verdict(verdict.detail, branch.flight.packet)
             return _End(branch, past, kind, f"{netns.name}: rejected with {verdict.detail}{where}")
-        if verdict.kind == UNREACHABLE:
-            return _End(branch, past, UNREACHABLE, verdict.detail)
+        if verdict.kind in (UNREACHABLE, REFUSED):
+            return _End(branch, past, verdict.kind, verdict.detail)
         return _End(branch, past, UNKNOWN, verdict.detail)
 
     def _finish(self, end: _End) -> Way:
@@ -904,7 +940,7 @@ class _Walk:
         if end.place == "node":
             entry = next((c for n, c in reversed(past.entries) if n == netns.name), None)
             if entry is not None and _same(tuple_of(answer), entry.reply):
-                ends = list(back._send(answer, netns, past, replace(entry, direction="REPLY")))
+                ends = list(back._send(answer, netns, past, _answering(entry, answer)))
             else:
                 ends = list(back._send(answer, netns, past))
         else:
@@ -987,11 +1023,15 @@ def _same(a: Tuple, b: Tuple) -> bool:
 def _new_conn(packet: Packet) -> Conn:
     """The entry a first packet gets, or no entry for one that conntrack calls invalid (tcp_new)."""
     there = tuple_of(packet)
-    state = "NEW"
-    if packet.protocol == TCP and packet.tcp_flags and packet.tcp_flags != {"SYN"}:
-        # nf_conntrack_proto_tcp.c tcp_conntracks: only a SYN (or, loosely, an ACK) opens an entry.
-        state = "INVALID" if {"SYN", "ACK"} <= packet.tcp_flags or "RST" in packet.tcp_flags else "NEW"
-    return Conn(state, "ORIGINAL", there, there.reversed())
+    return Conn(conntrack.first_state(packet), "ORIGINAL", there, there.reversed())
+
+
+def _answering(entry: Conn, answer: Packet) -> Conn:
+    """The entry of an answer's flow as its first packet sees it."""
+    if entry.state == "UNTRACKED":
+        # IPVS knows the flow and conntrack does not (net.ipv4.vs.conntrack = 0).
+        return replace(entry, state=_new_conn(answer).state, direction="REPLY")
+    return replace(entry, state="ESTABLISHED", direction="REPLY")
 
 
 def _flight(packet: Packet) -> Flight:

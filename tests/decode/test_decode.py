@@ -34,12 +34,16 @@ def world(*dumps: Dump, unwrap: bool = False, missing: tuple[Missing, ...] = ())
         ("  \n", None),
         ("[]", None),
         ("hello\n", None),
-        ("-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.244.0.5:80 -m -w 1\n", None),
     ],
 )
 def test_formats_are_recognised_by_content(text: str, name: str | None) -> None:
     found = decode.recognise(dump(text))
     assert (found.NAME if found else None) == name
+
+
+def test_rules_of_ipvs_are_not_taken_for_rules_of_iptables() -> None:
+    found = decode.recognise(dump("-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.244.0.5:80 -m -w 1\n"))
+    assert found is None or "ipvs" in found.NAME
 
 
 def test_every_format_has_a_name_of_its_own() -> None:

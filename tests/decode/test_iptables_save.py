@@ -287,7 +287,8 @@ def test_what_nobody_knows_stays_in_its_rule() -> None:
         ('-A X -m "" --foo', "needs a name"),
         ('-A X -j ""', "needs a name"),
         ("-A X -c 1", "two numbers"),
-        ("-A X -c 1 " + "9" * 5000, "two numbers"),
+        ("-A X -c 1 " + "9" * 30, "two numbers"),
+        ("-A X -p tcp --dport " + "9" * 5000, "300 digits"),
     ],
 )
 def test_a_malformed_rule_is_refused_with_its_line(line: str, why: str) -> None:

@@ -128,8 +128,12 @@ class Cluster:
                 collected = at.call("collect", sent, quiet=0.02)
         finally:
             at.call("disarm")
-        seen = [(name, packet) for name in ends for _, packet in self._agents[name].call("caught")
-                if packet.tag == sent.tag or packet.inner_tag == sent.tag]  # fmt: skip
+        seen = [
+            (name, packet)
+            for name in ends
+            for _, packet in self._agents[name].call("caught")
+            if packet.tag == sent.tag or packet.inner_tag == sent.tag
+        ]
         saved = at.call("save", self.backend, probe.family)
         return observe(sent, refused, collected, saved), seen
 
@@ -166,8 +170,9 @@ class Cluster:
                 lines += [f"addr add {first_host(cidr)} dev cni0" for cidr in node.pod_cidrs]
                 self._agents[node.name].call("ip", lines)
                 nf = str(int(node.bridge_nf))
-                self._agents[node.name].call("sysctl", {
-                    "net.bridge.bridge-nf-call-iptables": nf, "net.bridge.bridge-nf-call-ip6tables": nf})  # fmt: skip
+                self._agents[node.name].call(
+                    "sysctl", {"net.bridge.bridge-nf-call-iptables": nf, "net.bridge.bridge-nf-call-ip6tables": nf}
+                )
         for pod in topology.pods:
             self._pod(pod)
         for node in topology.nodes:
@@ -175,8 +180,9 @@ class Cluster:
             self._agents[node.name].call("ip", node.extra)
 
     def _plug(self, lan: Agent, port: str, host: Agent, device: str, addresses: tuple[str, ...]) -> None:
-        lan.call("ip", [f"link add {port} type veth peer name {device} netns {host.pid}",
-                        f"link set {port} master br0 up"])  # fmt: skip
+        lan.call(
+            "ip", [f"link add {port} type veth peer name {device} netns {host.pid}", f"link set {port} master br0 up"]
+        )
         host.call("ip", [f"link set {device} up", *(f"addr add {a} dev {device}" for a in addresses)])
 
     def _client(self, lan: Agent, router: Agent, client: ClientSpec) -> None:
@@ -184,19 +190,31 @@ class Cluster:
         gateways = self.topology.router
         if client.far:
             device = f"far-{len(self._agents)}"
-            router.call("ip", [f"link add {device} type veth peer name eth0 netns {agent.pid}", f"link set {device} up",
-                               *(f"addr add {a} dev {device}" for a in self.topology.far_router)])  # fmt: skip
+            router.call(
+                "ip",
+                [
+                    f"link add {device} type veth peer name eth0 netns {agent.pid}",
+                    f"link set {device} up",
+                    *(f"addr add {a} dev {device}" for a in self.topology.far_router),
+                ],
+            )
             agent.call("ip", ["link set eth0 up", *(f"addr add {a} dev eth0" for a in client.addresses)])
             gateways = self.topology.far_router
         else:
             self._plug(lan, f"port-{len(self._agents)}", agent, "eth0", client.addresses)
-        lines = [f"route add default via {gw.split('/')[0]}" for gw in gateways
-                 if any(same_family(gw, a) for a in client.addresses)]  # fmt: skip
+        lines = [
+            f"route add default via {gw.split('/')[0]}"
+            for gw in gateways
+            if any(same_family(gw, a) for a in client.addresses)
+        ]
         agent.call("ip", [*lines, *(f"route add {route}" for route in client.routes)])
 
     def _routes(self, node: NodeSpec) -> None:
-        lines = [f"route add default via {gw.split('/')[0]}" for gw in self.topology.router
-                 if of_family(node.addresses, 4 if "." in gw else 6)]  # fmt: skip
+        lines = [
+            f"route add default via {gw.split('/')[0]}"
+            for gw in self.topology.router
+            if of_family(node.addresses, 4 if "." in gw else 6)
+        ]
         if not self.topology.overlay and node.wiring != "macvlan":
             for other in self.topology.nodes:
                 if other is node:
@@ -212,16 +230,21 @@ class Cluster:
             return
         agent = self._agents[node.name]
         # As flannel does it: no learning, permanent neighbours and forwarding entries for every other node; IPv4 only.
-        lines = [f"link add flannel.1 address {vtep_mac(node)} type vxlan id 1 local {node.ip(4)} "
-                 f"dev {self.topology.device} dstport 8472 nolearning", "link set flannel.1 up",
-                 f"addr add {ip_network(node.pod_cidr(4)).network_address}/32 dev flannel.1"]  # fmt: skip
+        lines = [
+            f"link add flannel.1 address {vtep_mac(node)} type vxlan id 1 local {node.ip(4)} "
+            f"dev {self.topology.device} dstport 8472 nolearning",
+            "link set flannel.1 up",
+            f"addr add {ip_network(node.pod_cidr(4)).network_address}/32 dev flannel.1",
+        ]
         entries = []
         for other in self.topology.nodes:
             if other is node:
                 continue
             subnet = ip_network(other.pod_cidr(4))
-            lines += [f"neigh add {subnet.network_address} lladdr {vtep_mac(other)} dev flannel.1 nud permanent",
-                      f"route add {subnet} via {subnet.network_address} dev flannel.1 onlink"]  # fmt: skip
+            lines += [
+                f"neigh add {subnet.network_address} lladdr {vtep_mac(other)} dev flannel.1 nud permanent",
+                f"route add {subnet} via {subnet.network_address} dev flannel.1 onlink",
+            ]
             entries.append(f"fdb append {vtep_mac(other)} dev flannel.1 dst {other.ip(4)}")
         agent.call("ip", lines)
         agent.call("run", ["bridge", "-batch", "-"], "\n".join(entries) + "\n")
@@ -245,30 +268,45 @@ class Cluster:
             for ip in pod.ips:
                 lan = next(a for a in node.addresses if same_family(a, ip))
                 lines.append(f"addr add {ip}/{lan.split('/')[1]} dev eth0")
-            lines += [f"route add default via {gw.split('/')[0]}" for gw in self.topology.router
-                      if any(same_family(gw, ip) for ip in pod.ips)]  # fmt: skip
+            lines += [
+                f"route add default via {gw.split('/')[0]}"
+                for gw in self.topology.router
+                if any(same_family(gw, ip) for ip in pod.ips)
+            ]
             agent.call("ip", lines)
         elif node.wiring == "routed":
-            on.call("ip", [f"link add {outer} address ee:ee:ee:ee:ee:ee type veth peer name eth0 netns {agent.pid}",
-                           f"link set {outer} up"])  # fmt: skip
+            on.call(
+                "ip",
+                [
+                    f"link add {outer} address ee:ee:ee:ee:ee:ee type veth peer name eth0 netns {agent.pid}",
+                    f"link set {outer} up",
+                ],
+            )
             on.call("sysctl", {f"net.ipv4.conf.{outer}.proxy_arp": "1", f"net.ipv4.neigh.{outer}.proxy_delay": "0"})
             lines = ["link set eth0 up"]
             for ip in pod.ips:
                 family = 4 if "." in ip else 6
                 on.call("ip", [f"route add {ip}/{full[family]} dev {outer}"])
                 gateway = "169.254.1.1" if family == 4 else "fe80::ecee:eeff:feee:eeee"
-                lines += [f"addr add {ip}/{full[family]} dev eth0", f"route add {gateway} dev eth0",
-                          f"route add default via {gateway} dev eth0"]  # fmt: skip
+                lines += [
+                    f"addr add {ip}/{full[family]} dev eth0",
+                    f"route add {gateway} dev eth0",
+                    f"route add default via {gateway} dev eth0",
+                ]
             agent.call("ip", lines)
         else:
-            on.call("ip", [f"link add {outer} type veth peer name eth0 netns {agent.pid}",
-                           f"link set {outer} master cni0 up"])  # fmt: skip
+            on.call(
+                "ip",
+                [f"link add {outer} type veth peer name eth0 netns {agent.pid}", f"link set {outer} master cni0 up"],
+            )
             on.call("run", ["bridge", "link", "set", "dev", outer, "hairpin", "on" if node.hairpin else "off"])
             lines = ["link set eth0 up"]
             for ip in pod.ips:
                 cidr = next(c for c in node.pod_cidrs if same_family(c, ip))
-                lines += [f"addr add {ip}/{cidr.split('/')[1]} dev eth0",
-                          f"route add default via {first_host(cidr).split('/')[0]}"]  # fmt: skip
+                lines += [
+                    f"addr add {ip}/{cidr.split('/')[1]} dev eth0",
+                    f"route add default via {first_host(cidr).split('/')[0]}",
+                ]
             agent.call("ip", lines)
         for protocol, port in pod.ports:
             agent.call("listen", protocol, "", port, pod.key)

@@ -21,7 +21,8 @@ from pathlib import Path
 from netk8s.model import World
 
 from .agent import LabError, close_all
-from .generate_rules import USUAL, Generator, Layout, RuleSet, Sending
+from .generate_layout import random_layout
+from .generate_rules import USUAL, GeneratedChain, GeneratedRule, Generator, Layout, RuleSet, Sending
 from .node_under_test import NodeUnderTest
 from .observation import Observation
 from .prediction import Difference, differences, predicted_ways, questions, read_snapshot, world_with_rules
@@ -32,7 +33,7 @@ PACKETS_PER_RULESET = 12
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One ruleset and packet, what the kernel made of them, and in what netk8s differs. ``saved`` is iptables-save's text."""
+    """One ruleset and packet, what the kernel made of them, and in what netk8s differs. ``saved``: by iptables-save."""
 
     backend: str
     rules: RuleSet
@@ -107,8 +108,13 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
 
 
-def judged(seed: int, pairs: int, backends: tuple[str, ...] = ("nft", "legacy"), families: tuple[int, ...] = (4, 6),
-           refusals: list[str] | None = None) -> Iterator[tuple[Bench, Pair]]:  # fmt: skip
+def judged(
+    seed: int,
+    pairs: int,
+    backends: tuple[str, ...] = ("nft", "legacy"),
+    families: tuple[int, ...] = (4, 6),
+    refusals: list[str] | None = None,
+) -> Iterator[tuple[Bench, Pair]]:
     """Pairs from a seed, in turn from each backend and family."""
     generator = Generator(seed)
     benches = {backend: Bench(backend) for backend in backends}
@@ -135,13 +141,37 @@ def judged(seed: int, pairs: int, backends: tuple[str, ...] = ("nft", "legacy"),
             bench.close()
 
 
+MASQUERADES = (GeneratedRule((), "-j MASQUERADE"),)
+
+
+def masqueraded(seed: int, layouts: int, families: tuple[int, ...] = (4, 6)) -> Iterator[tuple[Bench, Pair]]:
+    """Pairs over random addresses and routes with one rule, MASQUERADE: what is compared is the address it takes."""
+    for number in range(seed, seed + layouts):
+        layout = random_layout(number)
+        generator = Generator(number, layout)
+        bench = Bench(("nft", "legacy")[number % 2], layout)
+        try:
+            for family in families:
+                if not layout.pick("local", family):
+                    continue
+                rules = RuleSet(family, (GeneratedChain("nat", "POSTROUTING", "ACCEPT", MASQUERADES),))
+                sendings = [generator.sending(family) for _ in range(PACKETS_PER_RULESET)]
+                saved = bench.load(rules)
+                for pair in bench.judge(rules, saved, [s for s in sendings if s.iif != "lo"]):
+                    yield bench, pair
+        finally:
+            bench.close()
+
+
 def describe(pair: Pair) -> str:
     """A pair as a person reads it: rules, packet, the kernel's way, the differences."""
     seen, probe = pair.observation, pair.sending.probe
     rules = [line for line in pair.saved.splitlines() if line[:1] in "*:-" and not line.endswith("ACCEPT [0:0]")]
-    lines = [f"--- {pair.backend} ipv{probe.family} in={pair.sending.iif or 'node'} proto={probe.protocol} "
-             f"{probe.src}:{probe.sport} > {probe.dst}:{probe.dport} mark={probe.mark:#x} flags={','.join(probe.tcp_flags)} "
-             f"icmp={probe.icmp_type} ttl={probe.ttl}"]  # fmt: skip
+    lines = [
+        f"--- {pair.backend} ipv{probe.family} in={pair.sending.iif or 'node'} proto={probe.protocol} "
+        f"{probe.src}:{probe.sport} > {probe.dst}:{probe.dport} mark={probe.mark:#x} flags={','.join(probe.tcp_flags)} "
+        f"icmp={probe.icmp_type} ttl={probe.ttl}"
+    ]
     lines += ["  " + line for line in rules]
     lines.append(f"  kernel: {seen.verdict} {seen.answer} {seen.reason} {seen.headers} out={seen.oif}")
     lines += [f"  {difference}" for difference in pair.differences]
@@ -153,13 +183,21 @@ def rough_signature(pair: Pair) -> str:
     probe = pair.sending.probe
     text = str(pair.differences[0])
     words = sorted(set(re.findall(r"(?:! )?--?[a-z][a-z-]+|-j [A-Z]+|'[a-z]+'", text)))
-    return f"{pair.differences[0].kind} {probe.icmp_type if probe.protocol in (1, 58) else probe.tcp_flags} {' '.join(words)}"
+    packet = probe.icmp_type if probe.protocol in (1, 58) else probe.tcp_flags
+    return f"{pair.differences[0].kind} {packet} {' '.join(words)}"
 
 
 def signature(pair: Pair) -> str:
     """What two mismatches of one cause have in common, once they are shrunk: the words of the rules without values."""
-    words = sorted({word for chain in pair.rules.chains for rule in chain.rules
-                    for word in " ".join((*rule.matches, rule.target)).split() if word[:1] in "-!"})  # fmt: skip
+    words = sorted(
+        {
+            word
+            for chain in pair.rules.chains
+            for rule in chain.rules
+            for word in " ".join((*rule.matches, rule.target)).split()
+            if word[:1] in "-!"
+        }
+    )
     hooks = sorted({f"{chain.table}/{chain.name}" for chain in pair.rules.chains if chain.rules and chain.policy})
     return f"{pair.differences[0].kind} {' '.join(words)} {' '.join(hooks)}"
 
@@ -170,6 +208,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--backend", choices=("nft", "legacy"))
     parser.add_argument("--family", type=int, choices=(4, 6))
+    parser.add_argument(
+        "--layouts", type=int, default=0, help="random addresses and MASQUERADE instead, on so many nodes"
+    )
     parser.add_argument("--show", type=int, default=5, help="how many different mismatches to shrink and print")
     options = parser.parse_args()
     backends = (options.backend,) if options.backend else ("nft", "legacy")
@@ -183,7 +224,14 @@ def main() -> int:
     rough: Counter[str] = Counter()
     start = time.monotonic()
     shrinking = 0.0
-    for bench, pair in judged(options.seed, options.pairs, backends, families, refusals):
+    made = 0
+    source = (
+        masqueraded(options.seed, options.layouts, families)
+        if options.layouts
+        else judged(options.seed, options.pairs, backends, families, refusals)
+    )
+    for bench, pair in source:
+        made += 1
         seen = pair.observation
         verdicts[f"{seen.verdict} {seen.answer}".strip()] += 1
         lengths[min(len(seen.path), 12)] += 1
@@ -195,14 +243,14 @@ def main() -> int:
             rough[rough_signature(pair)] += 1
             if len(shown) < options.show and rough[rough_signature(pair)] == 1:
                 before = time.monotonic()
-                small = bench.shrunk(pair)
+                small = pair if options.layouts else bench.shrunk(pair)
                 bench.load(pair.rules)
                 shrinking += time.monotonic() - before
                 if shown[signature(small)] == 0:
                     print(describe(small), flush=True)
                 shown[signature(small)] += 1
     took = time.monotonic() - start - shrinking
-    print(f"{options.pairs} pairs in {took:.1f} s: {options.pairs / took:.0f} a second; {len(refusals)} rulesets refused")
+    print(f"{made} pairs in {took:.1f} s: {made / took:.0f} a second; {len(refusals)} rulesets refused")
     print("kernel:", dict(verdicts.most_common()))
     print("rules matched per packet:", dict(sorted(lengths.items())))
     print("asked, for no dump tells:", dict(asked.most_common(12)))

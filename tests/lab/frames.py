@@ -78,7 +78,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The headers of a packet that was seen. ``inner_tag`` and ``inner_protocol`` are of the packet an ICMP error is about."""
+    """The headers of a packet that was seen. ``inner_tag`` is of the packet an ICMP error is about."""
 
     family: int
     protocol: int
@@ -105,7 +105,7 @@ def checksum(data: bytes) -> int:
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return int(~total & 0xFFFF)
 
 
 def parse_frame(frame: bytes) -> Seen | None:
@@ -145,6 +145,17 @@ def parse_ip(data: bytes) -> Seen | None:
             inner = (
                 struct.unpack_from("!H", body, 12)[0] if family == 4 else struct.unpack_from("!I", body, 8)[0] & 0xFFFFF
             )
-        return Seen(family, protocol, src, dst, tag, ttl, None if error else ident, None,
-                    icmp_type=kind, icmp_code=code, inner_tag=inner)  # fmt: skip
+        return Seen(
+            family,
+            protocol,
+            src,
+            dst,
+            tag,
+            ttl,
+            None if error else ident,
+            None,
+            icmp_type=kind,
+            icmp_code=code,
+            inner_tag=inner,
+        )
     return plain

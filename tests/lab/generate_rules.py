@@ -1,8 +1,8 @@
 """Random rulesets over the iptables vocabulary, and random packets that have a fair chance to meet them.
 
-Everything comes from one :class:`random.Random`, so a seed is a case. Values are drawn from small pools shared by rules and
-packets: a rule that never matches tests nothing. What iptables itself refuses (a REJECT in nat, a MASQUERADE that INPUT can
-reach) is not generated.
+Everything comes from one :class:`random.Random`, so a seed is a case. Values are drawn from small pools shared by rules
+and packets: a rule that never matches tests nothing. What iptables itself refuses (a REJECT in nat, a MASQUERADE that
+INPUT can reach) is not generated.
 """
 
 from __future__ import annotations
@@ -48,21 +48,61 @@ class Layout:
 
 USUAL = Layout(
     devices=(
-        Device("eth0", ("192.168.52.201/24", "192.168.52.211/24", "172.20.0.5/16", "fd00:52::201/64", "2001:db8:52::201/64"),
-               ("default via 192.168.52.1", "default via fd00:52::1")),
-        Device("eth1", ("10.9.0.5/24", "fd00:9::5/64"), ("198.51.100.0/24 via 10.9.0.1", "2001:db8:51::/48 via fd00:9::1")),
+        Device(
+            "eth0",
+            ("192.168.52.201/24", "192.168.52.211/24", "172.20.0.5/16", "fd00:52::201/64", "2001:db8:52::201/64"),
+            ("default via 192.168.52.1", "default via fd00:52::1"),
+        ),
+        Device(
+            "eth1", ("10.9.0.5/24", "fd00:9::5/64"), ("198.51.100.0/24 via 10.9.0.1", "2001:db8:51::/48 via fd00:9::1")
+        ),
         Device("pod0", ("10.244.1.1/24", "fd00:10:244:1::1/64")),
         Device("bare0", (), ("203.0.113.0/24 dev bare0", "2001:db8:113::/64 dev bare0")),
     ),
-    local=("192.168.52.201", "192.168.52.211", "172.20.0.5", "10.9.0.5", "10.244.1.1", "fd00:52::201", "2001:db8:52::201",
-           "fd00:9::5", "fd00:10:244:1::1"),
-    remote=("192.168.52.50", "172.20.0.9", "10.9.0.7", "198.51.100.4", "10.244.1.5", "10.244.1.6", "203.0.113.9", "8.8.8.8",
-            "fd00:52::50", "fd00:9::7", "2001:db8:51::4", "fd00:10:244:1::5", "fd00:10:244:1::6", "2001:db8:113::9",
-            "2001:4860::8"),
-    nets=("192.168.52.0/24", "172.16.0.0/12", "10.0.0.0/8", "10.244.0.0/16", "10.244.1.0/30", "0.0.0.0/0", "198.51.100.0/24",
-          "fd00::/16", "fd00:52::/64", "fd00:10:244::/48", "2001:db8::/32", "::/0"),
+    local=(
+        "192.168.52.201",
+        "192.168.52.211",
+        "172.20.0.5",
+        "10.9.0.5",
+        "10.244.1.1",
+        "fd00:52::201",
+        "2001:db8:52::201",
+        "fd00:9::5",
+        "fd00:10:244:1::1",
+    ),
+    remote=(
+        "192.168.52.50",
+        "172.20.0.9",
+        "10.9.0.7",
+        "198.51.100.4",
+        "10.244.1.5",
+        "10.244.1.6",
+        "203.0.113.9",
+        "8.8.8.8",
+        "fd00:52::50",
+        "fd00:9::7",
+        "2001:db8:51::4",
+        "fd00:10:244:1::5",
+        "fd00:10:244:1::6",
+        "2001:db8:113::9",
+        "2001:4860::8",
+    ),
+    nets=(
+        "192.168.52.0/24",
+        "172.16.0.0/12",
+        "10.0.0.0/8",
+        "10.244.0.0/16",
+        "10.244.1.0/30",
+        "0.0.0.0/0",
+        "198.51.100.0/24",
+        "fd00::/16",
+        "fd00:52::/64",
+        "fd00:10:244::/48",
+        "2001:db8::/32",
+        "::/0",
+    ),
     sysctls=(("net.ipv4.conf.all.route_localnet", "1"),),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +157,23 @@ def sets_text(layout: Layout) -> str:
         ips = (*layout.pick("local", family)[:2], *layout.pick("remote", family)[::2])
         others = (*layout.pick("local", family)[1:3], *layout.pick("remote", family)[1::2])
         lines += [f"create ip{family} hash:ip family {name}", *(f"add ip{family} {ip}" for ip in ips)]
-        lines += [f"create port{family} hash:ip,port family {name}",
-                  *(f"add port{family} {ip},{p}:{port}" for ip in others for p in ("tcp", "udp") for port in PORTS[::2])]
+        lines += [
+            f"create port{family} hash:ip,port family {name}",
+            *(f"add port{family} {ip},{p}:{port}" for ip in others for p in ("tcp", "udp") for port in PORTS[::2]),
+        ]
         lines += [f"create net{family} hash:net family {name}"]
         nets = [net for net in layout.pick("nets", family) if not net.endswith("/0")]
         lines += [f"add net{family} {net}" for net in nets[::2]]
         # A longer prefix that is excepted: the longest one decides.
         lines += [f"add net{family} {layout.pick('remote', family)[0]} nomatch"]
-        lines += [f"create trio{family} hash:ip,port,ip family {name}",
-                  *(f"add trio{family} {ip},tcp:{port},{ip}" for ip in ips for port in PORTS[:4])]
-        lines += [f"create netport{family} hash:net,port family {name}",
-                  *(f"add netport{family} {net},udp:{PORTS[i % 4]}" for i, net in enumerate(nets))]
+        lines += [
+            f"create trio{family} hash:ip,port,ip family {name}",
+            *(f"add trio{family} {ip},tcp:{port},{ip}" for ip in ips for port in PORTS[:4]),
+        ]
+        lines += [
+            f"create netport{family} hash:net,port family {name}",
+            *(f"add netport{family} {net},udp:{PORTS[i % 4]}" for i, net in enumerate(nets)),
+        ]
         lines += [f"create list{family} list:set", f"add list{family} ip{family}", f"add list{family} port{family}"]
     lines += ["create ports bitmap:port range 0-65535", *(f"add ports {port}" for port in PORTS[1::2])]
     return "\n".join(lines) + "\n"
@@ -157,7 +203,9 @@ class Generator:
         protocol = rng.choice((TCP, TCP, TCP, UDP, UDP, ICMPV6 if family == 6 else ICMP))
         flags: tuple[str, ...] = ("SYN",)
         if protocol == TCP and rng.random() < 0.12:
-            flags = rng.choice((("ACK",), ("SYN", "ACK"), ("RST",), ("FIN", "ACK"), ("PSH", "ACK"), ("FIN", "PSH", "URG"), ()))
+            flags = rng.choice(
+                (("ACK",), ("SYN", "ACK"), ("RST",), ("FIN", "ACK"), ("PSH", "ACK"), ("FIN", "PSH", "URG"), ())
+            )
         probe = Probe(protocol, src, dst, tag=self._tag, tcp_flags=flags, ttl=rng.choice((64, 64, 64, 128, 5)))
         if protocol in (TCP, UDP):
             # Source ports differ from packet to packet: earlier connections stay in conntrack.
@@ -184,7 +232,11 @@ class Generator:
                 for hook in HOOKS[table]:
                     if table == "nat" and _nat_kind(hook) != kind:
                         continue
-                    policy = "DROP" if table in ("filter", "mangle", "raw", "security") and self.random.random() < 0.03 else "ACCEPT"
+                    policy = (
+                        "DROP"
+                        if table in ("filter", "mangle", "raw", "security") and self.random.random() < 0.03
+                        else "ACCEPT"
+                    )
                     count = self.random.randint(0, rules_per_chain)
                     rules = tuple(self.rule(table, hook, kind, users, family) for _ in range(count))
                     chains.append(GeneratedChain(table, hook, policy, rules))
@@ -230,7 +282,11 @@ class Generator:
         if protocol == "icmp":
             if rng.random() < 0.6:
                 option = "-m icmp6 {}--icmpv6-type {}" if family == 6 else "-m icmp {}--icmp-type {}"
-                kinds = ("128", "129", "echo-request", "1", "1/4") if family == 6 else ("8", "0", "echo-request", "3", "3/1", "any", "13")
+                kinds = (
+                    ("128", "129", "echo-request", "1", "1/4")
+                    if family == 6
+                    else ("8", "0", "echo-request", "3", "3/1", "any", "13")
+                )
                 parts.append(option.format(self._not(), rng.choice(kinds)))
             return " ".join(parts)
         if rng.random() < 0.75:
@@ -242,7 +298,9 @@ class Generator:
             if rng.random() < 0.15:
                 parts.append(f"{self._not()}--sport {self._ports(source=True)}")
             if protocol == "tcp" and rng.random() < 0.25:
-                flags = rng.choice(("SYN,RST,ACK SYN", "FIN,SYN,RST,ACK SYN", "ALL NONE", "SYN,FIN SYN", "ACK ACK", "ALL SYN,ACK"))
+                flags = rng.choice(
+                    ("SYN,RST,ACK SYN", "FIN,SYN,RST,ACK SYN", "ALL NONE", "SYN,FIN SYN", "ACK ACK", "ALL SYN,ACK")
+                )
                 parts.append(f"{self._not()}--tcp-flags {flags}")
         if len(parts) == 2:
             parts.pop()
@@ -261,11 +319,38 @@ class Generator:
         address = rng.choice((*local, *remote, *nets, *nets))
         if address.endswith("/0"):
             nots = ""  # iptables-nft 1.8.9 cannot load "! -s 0.0.0.0/0"
-        kind = rng.choice((
-            "src", "src", "dst", "dst", "dst", "in", "out", "multiport", "mark", "mark", "mark", "connmark", "ctstate", "ctstate",
-            "ctorig", "ctstatus", "addrtype", "addrtype", "iprange", "set", "set", "statistic", "state", "ttl", "ctdir", "length",
-            "dscp", "pkttype",
-        ))  # fmt: skip
+        kind = rng.choice(
+            (
+                "src",
+                "src",
+                "dst",
+                "dst",
+                "dst",
+                "in",
+                "out",
+                "multiport",
+                "mark",
+                "mark",
+                "mark",
+                "connmark",
+                "ctstate",
+                "ctstate",
+                "ctorig",
+                "ctstatus",
+                "addrtype",
+                "addrtype",
+                "iprange",
+                "set",
+                "set",
+                "statistic",
+                "state",
+                "ttl",
+                "ctdir",
+                "length",
+                "dscp",
+                "pkttype",
+            )
+        )
         if kind == "src":
             return f"{nots}-s {address}"
         if kind == "dst":
@@ -278,12 +363,16 @@ class Generator:
             return f"{nots}-o {rng.choice(names)}"
         if kind == "multiport":
             which = rng.choice(("--dports", "--dports", "--ports", "--sports"))
-            ports = rng.sample([str(port) for port in PORTS], rng.randint(1, 4)) + rng.choice(([], ["30000:31000"], ["40000:60000"]))
+            ports = rng.sample([str(port) for port in PORTS], rng.randint(1, 4)) + rng.choice(
+                ([], ["30000:31000"], ["40000:60000"])
+            )
             return f"-p {rng.choice(('tcp', 'udp'))} -m multiport {nots}{which} {','.join(ports)}"
         if kind == "connmark":
             return f"-m connmark {nots}--mark {self._mark_and_mask()}"
         if kind == "ctstate":
-            states = rng.sample(("NEW", "RELATED", "ESTABLISHED", "INVALID", "UNTRACKED", "DNAT", "SNAT"), rng.randint(1, 3))
+            states = rng.sample(
+                ("NEW", "RELATED", "ESTABLISHED", "INVALID", "UNTRACKED", "DNAT", "SNAT"), rng.randint(1, 3)
+            )
             return f"-m conntrack {nots}--ctstate {','.join(states)}"
         if kind == "state":
             states = rng.sample(("NEW", "RELATED", "ESTABLISHED", "INVALID", "UNTRACKED"), rng.randint(1, 2))
@@ -296,9 +385,12 @@ class Generator:
         if kind == "ctdir":
             return f"-m conntrack --ctdir {rng.choice(('ORIGINAL', 'REPLY'))}"
         if kind == "ctstatus":
-            return f"-m conntrack {nots}--ctstatus {rng.choice(('NONE', 'SEEN_REPLY', 'ASSURED', 'CONFIRMED', 'NONE,CONFIRMED'))}"
+            status = rng.choice(("NONE", "SEEN_REPLY", "ASSURED", "CONFIRMED", "NONE,CONFIRMED"))
+            return f"-m conntrack {nots}--ctstatus {status}"
         if kind == "addrtype":
-            kinds = rng.choice(("LOCAL", "LOCAL", "LOCAL", "UNICAST", "MULTICAST", "BROADCAST", "LOCAL,BROADCAST", "UNREACHABLE"))
+            kinds = rng.choice(
+                ("LOCAL", "LOCAL", "LOCAL", "UNICAST", "MULTICAST", "BROADCAST", "LOCAL,BROADCAST", "UNREACHABLE")
+            )
             if family == 6:
                 kinds = kinds.replace("LOCAL,BROADCAST", "LOCAL,MULTICAST").replace("BROADCAST", "UNICAST")
             limit = ""
@@ -311,11 +403,17 @@ class Generator:
             a, b = sorted(rng.sample((*local, *remote), 2), key=_as_number)
             return f"-m iprange {nots}--{rng.choice(('src', 'dst'))}-range {a}-{b}"
         if kind == "set":
-            name, ways = rng.choice((
-                (f"ip{family}", ("src", "dst")), (f"net{family}", ("src", "dst")), (f"port{family}", ("dst,dst", "src,dst")),
-                ("ports", ("dst", "src")), (f"trio{family}", ("dst,dst,dst", "src,dst,dst")), (f"list{family}", ("dst,dst", "src,dst")),
-                (f"netport{family}", ("dst,dst", "src,dst")),
-            ))  # fmt: skip
+            name, ways = rng.choice(
+                (
+                    (f"ip{family}", ("src", "dst")),
+                    (f"net{family}", ("src", "dst")),
+                    (f"port{family}", ("dst,dst", "src,dst")),
+                    ("ports", ("dst", "src")),
+                    (f"trio{family}", ("dst,dst,dst", "src,dst,dst")),
+                    (f"list{family}", ("dst,dst", "src,dst")),
+                    (f"netport{family}", ("dst,dst", "src,dst")),
+                )
+            )
             return f"-m set {nots}--match-set {name} {rng.choice(ways)}"
         if kind == "statistic":
             every = rng.randint(2, 4)
@@ -347,8 +445,11 @@ class Generator:
             return f"{rng.choice(('-j', '-j', '-j', '-g'))} {rng.choice(users)}"
         common = ["-j ACCEPT", "-j RETURN", "mark", "mark", ""]
         if table == "nat":
-            acting = {"pre": ["dnat"] * 4 + ["redirect", "redirect", "netmap"], "post": ["snat", "snat", "masquerade", "masquerade", "netmap"],
-                      "input": ["snat"]}[kind]  # fmt: skip
+            acting = {
+                "pre": ["dnat"] * 4 + ["redirect", "redirect", "netmap"],
+                "post": ["snat", "snat", "masquerade", "masquerade", "netmap"],
+                "input": ["snat"],
+            }[kind]
             choice = rng.choice((*common, *acting, *acting))
         elif table == "mangle":
             choice = rng.choice((*common, "mark", "mark", "connmark", "connmark", "-j DROP", "ttl", "dscp"))
@@ -367,25 +468,52 @@ class Generator:
         local, remote = self.layout.pick("local", family), self.layout.pick("remote", family)
         if choice == "mark":
             value = hex(rng.choice(MARKS))
-            return rng.choice((
-                f"-j MARK --set-mark {value}", f"-j MARK --or-mark {value}", f"-j MARK --and-mark {value}", f"-j MARK --xor-mark {value}",
-                f"-j MARK --set-xmark {value}/{hex(rng.choice(MASKS))}", f"-j MARK --set-mark {value}/{hex(rng.choice(MASKS))}",
-            ))  # fmt: skip
+            return rng.choice(
+                (
+                    f"-j MARK --set-mark {value}",
+                    f"-j MARK --or-mark {value}",
+                    f"-j MARK --and-mark {value}",
+                    f"-j MARK --xor-mark {value}",
+                    f"-j MARK --set-xmark {value}/{hex(rng.choice(MASKS))}",
+                    f"-j MARK --set-mark {value}/{hex(rng.choice(MASKS))}",
+                )
+            )
         if choice == "connmark":
             value, mask = hex(rng.choice(MARKS)), hex(rng.choice(MASKS))
-            return rng.choice((f"-j CONNMARK --set-mark {value}", f"-j CONNMARK --set-xmark {value}/{mask}", "-j CONNMARK --save-mark",
-                               "-j CONNMARK --restore-mark", f"-j CONNMARK --save-mark --nfmask {mask} --ctmask {mask}",
-                               f"-j CONNMARK --restore-mark --nfmask {mask} --ctmask {mask}"))  # fmt: skip
+            return rng.choice(
+                (
+                    f"-j CONNMARK --set-mark {value}",
+                    f"-j CONNMARK --set-xmark {value}/{mask}",
+                    "-j CONNMARK --save-mark",
+                    "-j CONNMARK --restore-mark",
+                    f"-j CONNMARK --save-mark --nfmask {mask} --ctmask {mask}",
+                    f"-j CONNMARK --restore-mark --nfmask {mask} --ctmask {mask}",
+                )
+            )
         if choice == "ttl":
-            return rng.choice(("-j HL --hl-set 70", "-j HL --hl-inc 2") if family == 6 else ("-j TTL --ttl-set 70", "-j TTL --ttl-inc 2"))
+            return rng.choice(
+                ("-j HL --hl-set 70", "-j HL --hl-inc 2")
+                if family == 6
+                else ("-j TTL --ttl-set 70", "-j TTL --ttl-inc 2")
+            )
         if choice == "dscp":
             return "-j DSCP --set-dscp 0x2e"
         if choice == "reject":
             if protocol == "tcp" and rng.random() < 0.4:
                 return "-j REJECT --reject-with tcp-reset"
-            kinds = ("icmp6-port-unreachable", "icmp6-adm-prohibited", "icmp6-no-route", "icmp6-addr-unreachable") if family == 6 else (
-                "icmp-port-unreachable", "icmp-net-unreachable", "icmp-host-unreachable", "icmp-proto-unreachable",
-                "icmp-net-prohibited", "icmp-host-prohibited", "icmp-admin-prohibited")
+            kinds = (
+                ("icmp6-port-unreachable", "icmp6-adm-prohibited", "icmp6-no-route", "icmp6-addr-unreachable")
+                if family == 6
+                else (
+                    "icmp-port-unreachable",
+                    "icmp-net-unreachable",
+                    "icmp-host-unreachable",
+                    "icmp-proto-unreachable",
+                    "icmp-net-prohibited",
+                    "icmp-host-prohibited",
+                    "icmp-admin-prohibited",
+                )
+            )
             return f"-j REJECT --reject-with {rng.choice(kinds)}" if rng.random() < 0.8 else "-j REJECT"
         if choice in ("dnat", "snat"):
             ip = rng.choice((*remote, *remote, *local) if choice == "dnat" else (*local, *remote))
@@ -399,7 +527,8 @@ class Generator:
         if choice == "masquerade":
             return rng.choice(("-j MASQUERADE", "-j MASQUERADE", "-j MASQUERADE --to-ports 50000-50000"))
         if choice == "netmap":
-            return f"-j NETMAP --to {rng.choice(('fd00:10:244:1::/64', 'fd00:9::/64') if family == 6 else ('10.244.1.0/24', '10.9.0.0/24'))}"
+            networks = ("fd00:10:244:1::/64", "fd00:9::/64") if family == 6 else ("10.244.1.0/24", "10.9.0.0/24")
+            return f"-j NETMAP --to {rng.choice(networks)}"
         return choice
 
 

@@ -144,9 +144,19 @@ class LegacyTrace:
                     continue
                 table, chain, what, number = words[7:].split(":")
                 yield TraceEvent(
-                    "legacy", 4 if payload[0] == socket.AF_INET else 6, table, chain, what, 0, int(number), 0,
-                    found.get(9, b""), _number(found.get(4)), _number(found.get(5)), _number(found.get(2)),
-                )  # fmt: skip
+                    "legacy",
+                    4 if payload[0] == socket.AF_INET else 6,
+                    table,
+                    chain,
+                    what,
+                    0,
+                    int(number),
+                    0,
+                    found.get(9, b""),
+                    _number(found.get(4)),
+                    _number(found.get(5)),
+                    _number(found.get(2)),
+                )
 
 
 class NftTrace:
@@ -175,10 +185,19 @@ class NftTrace:
                 header = found.get(8, b"") + found.get(9, b"")
                 version = header[0] >> 4 if header else 0
                 yield TraceEvent(
-                    "nft", version, _text(found.get(1, b"")), _text(found.get(2, b"")),
-                    TRACE_TYPES.get(_number(found.get(4)), "?"), _number(found.get(3)), 0, _number(found.get(6)),
-                    header, _number(found.get(10)), _number(found.get(12)), _number(found.get(14)),
-                )  # fmt: skip
+                    "nft",
+                    version,
+                    _text(found.get(1, b"")),
+                    _text(found.get(2, b"")),
+                    TRACE_TYPES.get(_number(found.get(4)), "?"),
+                    _number(found.get(3)),
+                    0,
+                    _number(found.get(6)),
+                    header,
+                    _number(found.get(10)),
+                    _number(found.get(12)),
+                    _number(found.get(14)),
+                )
 
 
 def nft_rule_handles(family: int) -> dict[tuple[str, int], tuple[str, int]]:

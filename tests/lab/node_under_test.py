@@ -1,7 +1,7 @@
 """One node with random rules, on bare wires: the kernel's side of the differential test.
 
-The far end of every device is a wire in a second namespace with no addresses. Nobody there answers, so a packet has one way
-and one trace. The node's devices have ARP switched off for the same reason: no neighbour is ever asked for.
+The far end of every device is a wire in a second namespace with no addresses. Nobody there answers, so a packet has one
+way and one trace. The node's devices have ARP switched off for the same reason: no neighbour is ever asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from .cluster import EVERYWHERE, FORWARDING
 from .generate_rules import Layout, RuleSet, Sending, sets_text
 from .observation import Observation, observe
 from .rules import EMPTY_RULES
-
 
 # A redirect (a packet that leaves by the device it came in by) is an answer too, but not one of the rules'.
 NO_REDIRECTS = {"net.ipv4.conf.all.send_redirects": "0", "net.ipv4.conf.default.send_redirects": "0"}

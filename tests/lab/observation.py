@@ -26,7 +26,8 @@ class Observation:
 
     ``verdict``: "local" (passed INPUT and its NAT), "forwarded" or "sent" (passed POSTROUTING, coming from a device or
     from the node), "rejected" (answered by the rules), "dropped", or "unroutable" (no rule dropped it, the kernel did;
-    ``reason`` may say which errno). ``answer``: what a REJECT (or the routing) sent back: "tcp-reset", "icmp 3/3", "icmpv6 1/4".
+    ``reason`` may say which errno). ``answer``: what a REJECT (or the routing) sent back: "tcp-reset", "icmp 3/3",
+    "icmpv6 1/4".
     """
 
     verdict: str
@@ -45,11 +46,21 @@ def observe(probe: Probe, refused: str, collected: Collected, saved: str) -> Obs
     last: Sighting | None = seen[-1] if seen else None
     answer = _answer(collected.answers)
     if last is None:
-        return Observation("unroutable", path, Headers(probe.src, probe.dst, probe.sport, probe.dport, probe.mark),
-                           answer=answer, reason=refused or "seen by no hook")  # fmt: skip
+        return Observation(
+            "unroutable",
+            path,
+            Headers(probe.src, probe.dst, probe.sport, probe.dport, probe.mark),
+            answer=answer,
+            reason=refused or "seen by no hook",
+        )
     ports = probe.protocol not in (ICMP, ICMPV6)
-    headers = Headers(last.packet.src, last.packet.dst, last.packet.sport if ports else None,
-                      last.packet.dport if ports else None, last.mark)  # fmt: skip
+    headers = Headers(
+        last.packet.src,
+        last.packet.dst,
+        last.packet.sport if ports else None,
+        last.packet.dport if ports else None,
+        last.mark,
+    )
     iif = next((s.iif for s in seen if s.at == "in_first"), "")
     local_origin = any(s.at == "out_first" for s in seen)
     if last.at == "local":

@@ -16,7 +16,7 @@ from .frames import ICMP, ICMPV6, TCP
 from .generate_rules import Sending
 from .observation import Observation
 
-# What a verdict of the kernel may be called. "local" is delivered or refused by what listens there, which is nobody's rule.
+# What a verdict of the kernel may be called. "local" is delivered or refused by what listens there: no rule's doing.
 VERDICTS = {
     "local": ("delivered", "refused"),
     "forwarded": ("delivered", "unreachable", "unknown"),
@@ -26,8 +26,18 @@ VERDICTS = {
     "unroutable": ("unreachable", "dropped"),
 }
 
-# Matches that netk8s asks about instead of deciding them, as long as it does; and targets that change nothing it follows.
-UNDECIDED = ("-m length ", "-m dscp ", "-m tos ", "-m ttl ", "-m hl ", "-m statistic ", " UNREACHABLE", " list4 ", " list6 ")
+# Matches that netk8s asks about instead of deciding them, as long as it does; targets that change nothing it follows.
+UNDECIDED = (
+    "-m length ",
+    "-m dscp ",
+    "-m tos ",
+    "-m ttl ",
+    "-m hl ",
+    "-m statistic ",
+    " UNREACHABLE",
+    " list4 ",
+    " list6 ",
+)
 IDLE_TARGETS = ("DSCP", "TTL", "HL", "LOG", "NFLOG")
 
 
@@ -50,8 +60,11 @@ def read_snapshot(folder: Path) -> Snapshot:
 def world_with_rules(snapshot: Snapshot, family: int, saved: str) -> World:
     """The snapshot decoded with another iptables-save text in place of its own of that family."""
     name = "ip6tables-save.txt" if family == 6 else "iptables-save.txt"
-    dumps = tuple(replace(dump, data=saved.encode()) if dump.origin.endswith("/" + name) else dump
-                  for dump in snapshot.dumps if not dump.origin.endswith("counters.txt"))  # fmt: skip
+    dumps = tuple(
+        replace(dump, data=saved.encode()) if dump.origin.endswith("/" + name) else dump
+        for dump in snapshot.dumps
+        if not dump.origin.endswith("counters.txt")
+    )
     return decode(replace(snapshot, dumps=dumps))
 
 
@@ -60,13 +73,25 @@ def flow_of(sending: Sending, node: str = "node") -> Flow:
     probe = sending.probe
     ports = probe.protocol not in (ICMP, ICMPV6)
     packet = Packet(
-        protocol=probe.protocol, src=ip_address(probe.src), dst=ip_address(probe.dst), sport=probe.sport if ports else None,
-        dport=probe.dport if ports else None, mark=probe.mark,
+        protocol=probe.protocol,
+        src=ip_address(probe.src),
+        dst=ip_address(probe.dst),
+        sport=probe.sport if ports else None,
+        dport=probe.dport if ports else None,
+        mark=probe.mark,
         tcp_flags=frozenset(probe.tcp_flags) if probe.protocol == TCP else frozenset(),
-        icmp_type=None if ports else probe.icmp_type, icmp_code=None if ports else probe.icmp_code, ttl=probe.ttl,
-    )  # fmt: skip
-    return Flow(target=f"{probe.dst}:{probe.dport}", source=probe.src, origin="outside" if sending.iif else "node",
-                node=node, packet=packet, iif=sending.iif or None)  # fmt: skip
+        icmp_type=None if ports else probe.icmp_type,
+        icmp_code=None if ports else probe.icmp_code,
+        ttl=probe.ttl,
+    )
+    return Flow(
+        target=f"{probe.dst}:{probe.dport}",
+        source=probe.src,
+        origin="outside" if sending.iif else "node",
+        node=node,
+        packet=packet,
+        iif=sending.iif or None,
+    )
 
 
 def predicted_ways(world: World, sending: Sending, patience: float = 3.0) -> tuple[Way, ...]:
@@ -114,14 +139,25 @@ def _against(seen: Observation, way: Way) -> tuple[Difference, ...]:
     path = [step for step in rule_path(way) if not _idle(step[2])]
     kernel_path = [(step.table, step.chain, step.rule) for step in seen.path if not _idle(step.rule)]
     if path != kernel_path:
-        same = next((i for i, (a, b) in enumerate(zip(path, kernel_path, strict=False)) if a != b), min(len(path), len(kernel_path)))
-        found.append(Difference("path", f"after {same} rules: {kernel_path[same : same + 2]}", f"{path[same : same + 2]}"))
+        same = next(
+            (i for i, (a, b) in enumerate(zip(path, kernel_path, strict=False)) if a != b),
+            min(len(path), len(kernel_path)),
+        )
+        found.append(
+            Difference("path", f"after {same} rules: {kernel_path[same : same + 2]}", f"{path[same : same + 2]}")
+        )
     last_rule = path[-1][2] if path else ""
     rejects = " -j REJECT" in last_rule and way.verdict in VERDICTS["rejected"]
     # Nobody listens and nobody answers in the lab. That the packet got there is what counts, not the way back.
-    arrived = way.reason.startswith(("nobody listens", "the packet reaches")) and seen.verdict in ("local", "forwarded", "sent")
+    arrived = way.reason.startswith(("nobody listens", "the packet reaches")) and seen.verdict in (
+        "local",
+        "forwarded",
+        "sent",
+    )
     if not arrived and (way.verdict not in VERDICTS[seen.verdict] or (seen.verdict == "rejected") != rejects):
-        found.append(Difference("verdict", f"{seen.verdict} {seen.answer} {seen.reason}", f"{way.verdict}: {way.reason}"))
+        found.append(
+            Difference("verdict", f"{seen.verdict} {seen.answer} {seen.reason}", f"{way.verdict}: {way.reason}")
+        )
     elif seen.verdict in ("local", "forwarded", "sent"):
         packet = way.packet
         got = (str(packet.src), str(packet.dst), packet.sport, packet.dport, packet.mark)

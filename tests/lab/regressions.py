@@ -31,14 +31,26 @@ class Regression:
 
 def summary(seen: Observation) -> dict[str, Any]:
     """An observation as JSON has it, without what differs from one run to the next."""
-    return {"verdict": seen.verdict, "answer": seen.answer, "oif": seen.oif, "headers": asdict(seen.headers),
-            "path": [[step.table, step.chain, step.rule] for step in seen.path]}  # fmt: skip
+    return {
+        "verdict": seen.verdict,
+        "answer": seen.answer,
+        "oif": seen.oif,
+        "headers": asdict(seen.headers),
+        "path": [[step.table, step.chain, step.rule] for step in seen.path],
+    }
 
 
 def save(name: str, why: str, pair: Pair, folder: Path = FOLDER) -> Path:
     folder.mkdir(exist_ok=True)
-    case = {"why": why, "backend": pair.backend, "family": pair.rules.family, "rules": _without_empty(pair.rules).splitlines(),
-            "iif": pair.sending.iif, "packet": asdict(pair.sending.probe), "kernel": summary(pair.observation)}  # fmt: skip
+    case = {
+        "why": why,
+        "backend": pair.backend,
+        "family": pair.rules.family,
+        "rules": _without_empty(pair.rules).splitlines(),
+        "iif": pair.sending.iif,
+        "packet": asdict(pair.sending.probe),
+        "kernel": summary(pair.observation),
+    }
     path = folder / f"{name}.json"
     path.write_text(json.dumps(case, indent=1) + "\n")
     return path
@@ -52,8 +64,15 @@ def _without_empty(rules: RuleSet) -> str:
 def load(path: Path) -> Regression:
     case = json.loads(path.read_text())
     packet = {**case["packet"], "tcp_flags": tuple(case["packet"]["tcp_flags"])}
-    return Regression(path.stem, case["why"], case["backend"], case["family"], "\n".join(case["rules"]) + "\n",
-                      Sending(case["iif"], Probe(**packet)), case["kernel"])  # fmt: skip
+    return Regression(
+        path.stem,
+        case["why"],
+        case["backend"],
+        case["family"],
+        "\n".join(case["rules"]) + "\n",
+        Sending(case["iif"], Probe(**packet)),
+        case["kernel"],
+    )
 
 
 def every() -> list[Regression]:

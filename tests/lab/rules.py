@@ -17,8 +17,9 @@ HOOKS = {
 }
 
 
-def restore_text(policies: Mapping[tuple[str, str], str], chains: Iterable[tuple[str, str]],
-                 rules: Iterable[tuple[str, str]]) -> str:  # fmt: skip
+def restore_text(
+    policies: Mapping[tuple[str, str], str], chains: Iterable[tuple[str, str]], rules: Iterable[tuple[str, str]]
+) -> str:
     """iptables-restore text of every table: chains and rules are (table, chain) and (table, rule).
 
     Every built-in chain is named: iptables-legacy-restore would leave the policy of another as an earlier load set it.
@@ -76,7 +77,7 @@ def dropped_by(matched: Iterable[Matched], saved: str) -> bool:
 
 
 def named(matched: Iterable[Matched], saved: str) -> tuple[PathStep, ...]:
-    """The rules of a trace in the dump's words. A number behind a chain's last rule is its policy or its end, no rule."""
+    """The rules of a trace in the dump's words. A number behind the last rule is the chain's policy or end, no rule."""
     rules = parse_saved(saved)
     steps = []
     for event in matched:

@@ -47,27 +47,38 @@ def shrink(rules: RuleSet, still_wrong: Callable[[RuleSet], bool], rounds: int =
 
 def _places(rules: RuleSet) -> list[Place]:
     """Every rule, as (chain, position); position -1 is a DROP policy."""
-    return [(i, j) for i, chain in enumerate(rules.chains)
-            for j in (*([-1] if chain.policy == "DROP" else []), *range(len(chain.rules)))]  # fmt: skip
+    return [
+        (i, j)
+        for i, chain in enumerate(rules.chains)
+        for j in (*([-1] if chain.policy == "DROP" else []), *range(len(chain.rules)))
+    ]
 
 
 def _only(rules: RuleSet, places: list[Place]) -> RuleSet:
     """The ruleset with nothing but these rules and the user chains they name."""
     kept = set(places)
     chains = [
-        replace(chain, rules=tuple(rule for j, rule in enumerate(chain.rules) if (i, j) in kept),
-                policy="ACCEPT" if chain.policy and (i, -1) not in kept else chain.policy)
-        for i, chain in enumerate(rules.chains)]  # fmt: skip
+        replace(
+            chain,
+            rules=tuple(rule for j, rule in enumerate(chain.rules) if (i, j) in kept),
+            policy="ACCEPT" if chain.policy and (i, -1) not in kept else chain.policy,
+        )
+        for i, chain in enumerate(rules.chains)
+    ]
     named = {(chain.table, rule.target.split()[1]) for chain in chains for rule in chain.rules if rule.target}
-    return RuleSet(rules.family, tuple(
-        chain for chain in chains if chain.rules or chain.policy == "DROP" or (chain.table, chain.name) in named))  # fmt: skip
+    return RuleSet(
+        rules.family,
+        tuple(chain for chain in chains if chain.rules or chain.policy == "DROP" or (chain.table, chain.name) in named),
+    )
 
 
 def _simpler(rules: RuleSet) -> Iterator[RuleSet]:
     """Rulesets with one match or one target left out."""
     for i, chain in enumerate(rules.chains):
         for j, rule in enumerate(chain.rules):
-            fewer = [GeneratedRule(rule.matches[:k] + rule.matches[k + 1 :], rule.target) for k in range(len(rule.matches))]
+            fewer = [
+                GeneratedRule(rule.matches[:k] + rule.matches[k + 1 :], rule.target) for k in range(len(rule.matches))
+            ]
             for simple in (*fewer, *([GeneratedRule(rule.matches, "")] if rule.target else [])):
                 changed = replace(chain, rules=(*chain.rules[:j], simple, *chain.rules[j + 1 :]))
                 yield RuleSet(rules.family, (*rules.chains[:i], changed, *rules.chains[i + 1 :]))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .differential import Bench, Pair, describe, judged
+from .differential import Bench, Pair, describe, judged, masqueraded
 from .generate_rules import USUAL, GeneratedChain, GeneratedRule, Generator, RuleSet, sets_text
 from .regressions import Regression, every, replay, summary
 from .shrink import shrink
@@ -36,6 +36,12 @@ def test_random_rules_and_packets() -> None:
     assert not refused, "iptables refuses what the generator makes"
     text = "\n".join(describe(pair) for pair in wrong[:3])
     assert not wrong, f"{len(wrong)} of {PAIRS} pairs differ from the kernel (seed {SEED}); the first:\n{text}"
+
+
+@pytest.mark.lab
+def test_the_address_masquerade_takes() -> None:
+    wrong = [pair for _, pair in masqueraded(SEED, max(4, PAIRS // 24)) if pair.differences]
+    assert not wrong, f"{len(wrong)} differ from the kernel (seed {SEED}); the first:\n{describe(wrong[0])}"
 
 
 @pytest.mark.lab

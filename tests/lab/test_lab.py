@@ -21,8 +21,14 @@ from .worker import Connected
 
 def root_namespace() -> str:
     """Everything of the root namespace that a lab must not change."""
-    commands = (["ip", "netns", "list"], ["ip", "-o", "link"], ["ip", "-o", "addr"], ["ip", "route"], ["nft", "list", "ruleset"])
-    return "".join(subprocess.run(c, capture_output=True, text=True, check=False).stdout for c in commands)  # noqa: S603
+    commands = (
+        ["ip", "netns", "list"],
+        ["ip", "-o", "link"],
+        ["ip", "-o", "addr"],
+        ["ip", "route"],
+        ["nft", "list", "ruleset"],
+    )
+    return "".join(subprocess.run(c, capture_output=True, text=True, check=False).stdout for c in commands)
 
 
 def seen(answer: Connected) -> tuple[str, str | None, str | None]:
@@ -42,7 +48,13 @@ def test_a_packet_reads_back_as_it_was_written(src: str) -> None:
     probe = Probe(TCP, src, dst, 1025, 80, tag=77)
     seen_there = parse_frame(probe.frame("02:00:00:00:00:02"))
     assert seen_there is not None
-    assert (seen_there.src, seen_there.dst, seen_there.sport, seen_there.dport, seen_there.tag) == (src, dst, 1025, 80, 77)
+    assert (seen_there.src, seen_there.dst, seen_there.sport, seen_there.dport, seen_there.tag) == (
+        src,
+        dst,
+        1025,
+        80,
+        77,
+    )
     assert seen_there.tcp_flags == {"SYN"}
     if ":" not in src:
         assert checksum(probe.ip_bytes()[:20]) == 0
@@ -55,14 +67,34 @@ def test_services_connect_as_in_a_real_cluster(cluster: Cluster) -> None:
         for client in ("client", "client-far"):
             assert cluster.connect(client, node, 30000).result == "connected", (client, node)
     assert seen(cluster.connect("client", "192.168.52.201", 30001)) == ("connected", "default/nginx-a", "10.244.1.1")
-    assert seen(cluster.connect("client", "192.168.52.202", 30001)) == ("connected", "default/nginx-a", "192.168.52.202")
+    assert seen(cluster.connect("client", "192.168.52.202", 30001)) == (
+        "connected",
+        "default/nginx-a",
+        "192.168.52.202",
+    )
     assert seen(cluster.connect("client", "fd00:52::202", 30001)) == ("connected", "default/nginx-a", "fd00:52::202")
-    assert seen(cluster.connect("pod/default/toolbox", "10.96.120.31", 80)) == ("connected", "default/nginx-a", "10.244.1.120")
-    assert seen(cluster.connect("pod/default/nginx-a", "10.96.120.31", 80)) == ("connected", "default/nginx-a", "10.244.1.1")
+    assert seen(cluster.connect("pod/default/toolbox", "10.96.120.31", 80)) == (
+        "connected",
+        "default/nginx-a",
+        "10.244.1.120",
+    )
+    assert seen(cluster.connect("pod/default/nginx-a", "10.96.120.31", 80)) == (
+        "connected",
+        "default/nginx-a",
+        "10.244.1.1",
+    )
     assert seen(cluster.connect("k8s-node1", "10.96.120.31", 80)) == ("connected", "default/nginx-a", "10.244.1.1")
     assert seen(cluster.connect("k8s-node1", "127.0.0.1", 30001)) == ("connected", "default/nginx-a", "10.244.1.1")
-    assert seen(cluster.connect("client", "192.168.52.201", 30910)) == ("connected", "default/exporter", "192.168.52.50")
-    assert seen(cluster.connect("client", "192.168.52.201", 30053, "udp")) == ("connected", "default/dns-a", "192.168.52.201")
+    assert seen(cluster.connect("client", "192.168.52.201", 30910)) == (
+        "connected",
+        "default/exporter",
+        "192.168.52.50",
+    )
+    assert seen(cluster.connect("client", "192.168.52.201", 30053, "udp")) == (
+        "connected",
+        "default/dns-a",
+        "192.168.52.201",
+    )
     assert cluster.connect("client", "192.168.52.201", 30099).result == "refused"
     assert cluster.connect("client", "192.168.52.201", 31999).result == "refused"
     assert cluster.connect("client", "192.0.2.77", 80).result == "unreachable"
@@ -85,9 +117,13 @@ def test_a_packet_is_traced_rule_by_rule(cluster: Cluster) -> None:
 
 @pytest.mark.lab
 def test_a_rejected_packet_is_answered(cluster: Cluster) -> None:
-    result, elsewhere = cluster.probe("k8s-node1", "client", Probe(UDP, "192.168.52.50", "192.168.52.201", 40002, 30099))
+    result, elsewhere = cluster.probe(
+        "k8s-node1", "client", Probe(UDP, "192.168.52.50", "192.168.52.201", 40002, 30099)
+    )
     assert result.verdict == "local"
-    result, elsewhere = cluster.probe("k8s-node1", "client", Probe(TCP, "192.168.52.50", "192.168.52.201", 40003, 30099))
+    result, elsewhere = cluster.probe(
+        "k8s-node1", "client", Probe(TCP, "192.168.52.50", "192.168.52.201", 40003, 30099)
+    )
     assert (result.verdict, result.answer) == ("rejected", "icmp 3/3")
     result, elsewhere = cluster.probe("k8s-node1", "k8s-node1", Probe(TCP, "192.168.52.201", "10.96.99.99", 40004, 80))
     assert (result.verdict, result.answer, elsewhere) == ("rejected", "icmp 3/3", [])
@@ -111,11 +147,18 @@ def test_a_snapshot_has_the_files_of_the_contract(cluster: Cluster, tmp_path: Pa
         assert json.loads((node / f"{name}.json").read_text())
     slices = json.loads((folder / "cluster" / "endpointslices.json").read_text())["items"]
     assert {s["metadata"]["labels"]["kubernetes.io/service-name"] for s in slices} == {
-        "nginx", "self", "dns", "exporter", "empty"}  # fmt: skip
+        "nginx",
+        "self",
+        "dns",
+        "exporter",
+        "empty",
+    }
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize(("bridge_nf", "neighbour", "itself"), [(True, "connected", "timeout"), (False, "timeout", "connected")])
+@pytest.mark.parametrize(
+    ("bridge_nf", "neighbour", "itself"), [(True, "connected", "timeout"), (False, "timeout", "connected")]
+)
 def test_hairpin_and_bridge_netfilter(bridge_nf: bool, neighbour: str, itself: str) -> None:
     first, second = two_nodes().nodes
     changed = NodeSpec(first.name, first.addresses, first.pod_cidrs, hairpin=False, bridge_nf=bridge_nf)
@@ -129,7 +172,11 @@ def test_hairpin_and_bridge_netfilter(bridge_nf: bool, neighbour: str, itself: s
 def test_over_vxlan_a_remote_endpoint_sees_the_tunnels_address() -> None:
     with Cluster(two_nodes(overlay="vxlan")) as cluster:
         cluster.load_kube_rules("nft", [4])
-        assert seen(cluster.connect("client", "192.168.52.202", 30001)) == ("connected", "default/nginx-a", "10.244.2.0")
+        assert seen(cluster.connect("client", "192.168.52.202", 30001)) == (
+            "connected",
+            "default/nginx-a",
+            "10.244.2.0",
+        )
 
 
 @pytest.mark.lab
@@ -137,13 +184,19 @@ def test_routed_and_macvlan_pods() -> None:
     first, second = two_nodes().nodes
     routed = NodeSpec(first.name, first.addresses, first.pod_cidrs, wiring="routed")
     macvlan = NodeSpec(second.name, second.addresses, (), wiring="macvlan")
-    pods = (PodSpec("nginx-a", "k8s-node1", ("10.244.1.5", "fd00:10:244:1::5"), (("tcp", 80),)),
-            PodSpec("mac", "k8s-node2", ("192.168.52.80",), (("tcp", 80),)))  # fmt: skip
+    pods = (
+        PodSpec("nginx-a", "k8s-node1", ("10.244.1.5", "fd00:10:244:1::5"), (("tcp", 80),)),
+        PodSpec("mac", "k8s-node2", ("192.168.52.80",), (("tcp", 80),)),
+    )
     service = ServiceSpec("nginx", ("10.96.120.30", "fd00:10:96::30"), 80, 80, ("default/nginx-a",), node_port=30000)
     with Cluster(two_nodes(nodes=(routed, macvlan), pods=pods, services=(service,))) as cluster:
         cluster.load_kube_rules("nft")
         # No address on a routed veth: MASQUERADE takes the first other one.
-        assert seen(cluster.connect("client", "192.168.52.201", 30000)) == ("connected", "default/nginx-a", "192.168.52.201")
+        assert seen(cluster.connect("client", "192.168.52.201", 30000)) == (
+            "connected",
+            "default/nginx-a",
+            "192.168.52.201",
+        )
         assert cluster.connect("client", "fd00:52::201", 30000).result == "connected"
         assert seen(cluster.connect("client", "192.168.52.80", 80)) == ("connected", "default/mac", "192.168.52.50")
         assert cluster.connect("k8s-node2", "192.168.52.80", 80).result in ("timeout", "unreachable")
@@ -162,10 +215,12 @@ def test_nothing_is_left_and_the_root_namespace_is_untouched() -> None:
 
 @pytest.mark.lab
 def test_namespaces_end_with_a_killed_process() -> None:
-    code = ("import time\nfrom lab.agent import Agent\na = Agent('x')\n"
-            "a.call('ip', ['link add d0 type bridge'])\nprint(a.pid, flush=True)\ntime.sleep(60)\n")  # fmt: skip
+    code = (
+        "import time\nfrom lab.agent import Agent\na = Agent('x')\n"
+        "a.call('ip', ['link add d0 type bridge'])\nprint(a.pid, flush=True)\ntime.sleep(60)\n"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as process:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
         assert Path(f"/proc/{pid}").exists()
@@ -174,7 +229,7 @@ def test_namespaces_end_with_a_killed_process() -> None:
     for _ in range(200):
         if not _alive(pid):
             break
-        subprocess.run(["sleep", "0.01"], check=True)  # noqa: S607
+        subprocess.run(["sleep", "0.01"], check=True)
     assert not _alive(pid)
 
 

@@ -147,13 +147,19 @@ def two_nodes(**changes: object) -> Topology:
         PodSpec("exporter", "k8s-node1", (), (("tcp", 9100),), host_network=True),
     )
     services = (
-        ServiceSpec("nginx", ("10.96.120.30", "fd00:10:96::30"), 80, 80,
-                    ("default/nginx-a", "default/nginx-b", "default/nginx-c"), node_port=30000),
+        ServiceSpec(
+            "nginx",
+            ("10.96.120.30", "fd00:10:96::30"),
+            80,
+            80,
+            ("default/nginx-a", "default/nginx-b", "default/nginx-c"),
+            node_port=30000,
+        ),
         ServiceSpec("self", ("10.96.120.31", "fd00:10:96::31"), 80, 80, ("default/nginx-a",), node_port=30001),
         ServiceSpec("dns", ("10.96.53.53", "fd00:10:96::53"), 53, 5353, ("default/dns-a",), "udp", 30053),
         ServiceSpec("exporter", ("10.96.91.0", "fd00:10:96::91"), 9100, 9100, ("default/exporter",), node_port=30910),
         ServiceSpec("empty", ("10.96.99.99", "fd00:10:96::99"), 80, 80, (), node_port=30099),
-    )  # fmt: skip
+    )
     clients = (
         ClientSpec("client", ("192.168.52.50/24", "fd00:52::50/64")),
         ClientSpec("client-far", ("203.0.113.7/24", "2001:db8:113::7/64"), far=True),

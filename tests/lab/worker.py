@@ -28,8 +28,8 @@ _FIRST = "type filter hook {hook} priority -350; policy accept; meta nftrace set
 _LAST = "type filter hook {hook} priority {priority}; policy accept;"
 # The observer marks every packet for tracing before any rule, and shows it after the last one of a hook, when NAT is
 # done. A table of its own: the rules under test keep their numbers, and no restore touches it. 320 is behind nat (100).
-# The ct match in it keeps conntrack on: a namespace where no rule needs conntrack has none, and there the nat tables are
-# never asked (nf_ct_netns_get). Every node of a cluster has such rules; a shrunk ruleset may not.
+# The ct match in it keeps conntrack on: a namespace where no rule needs conntrack has none, and there the nat tables
+# are never asked (nf_ct_netns_get). Every node of a cluster has such rules; a shrunk ruleset may not.
 OBSERVER_RULES = f"""table inet {OBSERVER} {{
  chain in_first {{ {_FIRST.format(hook="prerouting")} }}
  chain out_first {{ {_FIRST.format(hook="output")} }}
@@ -90,21 +90,21 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._environment = {**os.environ, "XTABLES_LOCKFILE": f"/tmp/nk-{os.getpid()}-xtables.lock"}  # noqa: S108
+        # A lock file of its own, in memory: the usual one is the whole machine's, and one on disk would stay behind.
+        self._lock = os.memfd_create("xtables.lock")
+        self._environment = {**os.environ, "XTABLES_LOCKFILE": f"/proc/{os.getpid()}/fd/{self._lock}"}
         self._taps: dict[str, socket.socket] = {}
         self._raw: dict[str, socket.socket] = {}
         self._traces: tuple[LegacyTrace, NftTrace] | None = None
         self._handles: dict[int, dict[tuple[str, int], tuple[str, int]]] = {}
         self._backend = "legacy"
         self._names: dict[int, str] = {}
-        with contextlib.suppress(OSError):
-            os.unlink(self._environment["XTABLES_LOCKFILE"])
 
     # ------------------------------------------------------------ commands and settings
 
     def run(self, argv: Sequence[str], stdin: str | None = None) -> str:
         """Runs a program, returns what it printed; OSError with what it complained of when it fails."""
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, env=self._environment, check=False)  # noqa: S603
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, env=self._environment, check=False)
         if done.returncode:
             raise OSError(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip() or done.returncode}")
         return done.stdout
@@ -138,7 +138,7 @@ class Worker:
     # ------------------------------------------------------------ responders and connections
 
     def listen(self, protocol: str, ip: str, port: int, name: str = "") -> None:
-        """Answers on TCP or UDP with its name, its own address and the peer's. ip "": every address of both families."""
+        """Answers on TCP or UDP with its name, its own address and the peer's. ip "": all of both families."""
         family = socket.AF_INET6 if ":" in ip or not ip else socket.AF_INET
         kind = socket.SOCK_STREAM if protocol.lower() == "tcp" else socket.SOCK_DGRAM
         sock = socket.socket(family, kind)
@@ -262,7 +262,7 @@ class Worker:
         if self._traces is None:
             self._traces = (LegacyTrace(), NftTrace())
             self.run(["nft", "-f", "-"], OBSERVER_RULES)
-        self._names = {index: name for index, name in socket.if_nameindex()}
+        self._names = dict(socket.if_nameindex())
 
     def disarm(self) -> None:
         if self._traces is not None:

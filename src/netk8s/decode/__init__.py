@@ -6,16 +6,18 @@ Formats are recognised by content, never by file name.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol, cast
 
 from netk8s import plugins
+from netk8s.decode import _nftables
 from netk8s.errors import DecodeError
 from netk8s.model import (
     Address,
     At,
-    BaseChain,
     Cluster,
     ClusterNode,
+    ConntrackEntry,
     Coverage,
     Dump,
     Endpoint,
@@ -25,7 +27,9 @@ from netk8s.model import (
     Link,
     Missing,
     Neighbour,
+    NftTable,
     Node,
+    Observation,
     Pod,
     Route,
     RoutingRule,
@@ -34,6 +38,7 @@ from netk8s.model import (
     Socket,
     Sysctl,
     Table,
+    VirtualServer,
     World,
 )
 
@@ -85,6 +90,7 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
     """
     facts: dict[str, list[Fact]] = {}
     cluster: list[Fact] = []
+    observations: list[Observation] = []
     notes: list[str] = []
     missing = list(snapshot.missing)
     unknown: list[Dump] = []
@@ -105,25 +111,28 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
         if unwrap and hasattr(decoder, "unwrap"):
             dump = decoder.unwrap(dump)
         for fact in decoder.decode(dump):
+            if isinstance(fact, Observation):
+                observations.append(fact)
+                continue
             covers = isinstance(fact, Coverage) and fact.kind in ("services", "endpoints", "pods", "nodes")
             if covers or isinstance(fact, ServicePort | Endpoint | Pod | ClusterNode):
                 cluster.append(fact)
             else:
                 facts.setdefault(dump.node or default, []).append(fact)
-    if unknown and not facts and not cluster:
+    if unknown and not facts and not cluster and not observations:
         first = unknown[0]
         raise DecodeError(
             first.origin,
             1,
             "not a format netk8s knows; expected the output of iptables-save, ip -j (link, addr, route, rule, neigh), "
-            "bridge -j fdb, sysctl, ss, nft, ipset save or kubectl get -o json",
+            "bridge -j fdb, sysctl, ss, nft, ipset save, ipvsadm -Sn, conntrack -L or kubectl get -o json",
         )
-    if not facts and not cluster:
+    if not facts and not cluster and not observations:
         where = snapshot.dumps[0].origin if snapshot.dumps else "the input"
         raise DecodeError(where, 0, "holds nothing; expected at least one dump")
     nodes = {name: _node(name, facts[name], notes) for name in sorted(facts)}
     unread = tuple(dump.origin for dump in unknown)
-    return World(nodes, _cluster(cluster), tuple(missing), tuple(notes), unread)
+    return World(nodes, _cluster(cluster), tuple(missing), tuple(notes), unread, tuple(observations))
 
 
 def _node(name: str, facts: list[Fact], notes: list[str]) -> Node:
@@ -131,7 +140,7 @@ def _node(name: str, facts: list[Fact], notes: list[str]) -> Node:
     return Node(
         name,
         tables=tables,
-        base_chains=tuple(dict.fromkeys(f for f in facts if isinstance(f, BaseChain))),
+        nft=_nftables.merged([f for f in facts if isinstance(f, NftTable)]),
         sets=tuple(f for f in facts if isinstance(f, IpSet)),
         links=tuple(f for f in facts if isinstance(f, Link)),
         addresses=tuple(f for f in facts if isinstance(f, Address)),
@@ -141,8 +150,32 @@ def _node(name: str, facts: list[Fact], notes: list[str]) -> Node:
         fdb=tuple(f for f in facts if isinstance(f, FdbEntry)),
         sysctls={f.name: f for f in facts if isinstance(f, Sysctl)},
         sockets=tuple(f for f in facts if isinstance(f, Socket)),
+        virtual_servers=_virtual_servers([f for f in facts if isinstance(f, VirtualServer)]),
+        conntrack=tuple(f for f in facts if isinstance(f, ConntrackEntry)),
         covered=frozenset(f.kind for f in facts if isinstance(f, Coverage)),
     )
+
+
+def _virtual_servers(found: list[VirtualServer]) -> tuple[VirtualServer, ...]:
+    """One virtual server per address, port and protocol.
+
+    `ipvsadm -Ln` and `ipvsadm -Sn` show the same table: the latter has every option, the former counts connections.
+    """
+    seen: dict[tuple[object, ...], VirtualServer] = {}
+    counted_in = {s.at.origin for s in found if any(r.active is not None for r in s.real)}
+    for server in sorted(found, key=lambda s: s.at.origin in counted_in):
+        key = (server.family, server.protocol, server.ip, server.port, server.fwmark)
+        first = seen.setdefault(key, server)
+        if first is not server:
+            counted = {(r.ip, r.port): r for r in server.real}
+            real = [
+                replace(r, active=counted[r.ip, r.port].active, inactive=counted[r.ip, r.port].inactive)
+                if r.active is None and (r.ip, r.port) in counted
+                else r
+                for r in first.real
+            ]
+            seen[key] = replace(first, real=tuple(real))
+    return tuple(seen.values())
 
 
 def _tables(found: list[Table], notes: list[str]) -> tuple[Table, ...]:

@@ -6,6 +6,7 @@ Grammar: iptables 1.8.9 ``iptables/xshared.c`` (add_param_to_argv, xtables_save_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from netk8s.model import Match, Option, Target
@@ -158,6 +159,9 @@ _PROTOCOL_MODULES = {
 }  # fmt: skip
 
 
+_LONG_NUMBER = re.compile(r"\d{301}")
+
+
 class Malformed(ValueError):
     """A rule that does not follow the grammar; the caller knows its line."""
 
@@ -243,6 +247,8 @@ def parse(text: str) -> tuple[str, tuple[Match, ...], Target | None, str | None,
 
     Raises Malformed with what was expected.
     """
+    if len(text) > MOST_DIGITS and _LONG_NUMBER.search(text):
+        raise Malformed("a number of more than 300 digits")
     stream = words(text)
     if len(stream) < 2 or stream[0][0] not in ("-A", "--append"):
         raise Malformed("expected a rule: -A CHAIN …")

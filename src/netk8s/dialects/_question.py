@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from netk8s.dialects import kube_proxy_iptables
+from netk8s import plugins
+from netk8s.dialects import kube_proxy_iptables, kube_proxy_ipvs
 from netk8s.errors import NotFound, UsageError
 from netk8s.model import (
     PROTOCOL_NAMES,
@@ -163,7 +164,9 @@ def _rows(world: World, mention: str, port: int | None) -> list[Programmed]:
     return [
         row
         for node in world.nodes.values()
-        for row in kube_proxy_iptables.programmed(node, world.cluster, mention, port)
+        for dialect in plugins.modules("netk8s.dialects")
+        if hasattr(dialect, "programmed")
+        for row in dialect.programmed(node, world.cluster, mention, port)
     ]
 
 
@@ -183,10 +186,13 @@ def _service(world: World, ask: Ask, words: str, protocol: int | None, notes: li
     rows = _rows(world, full, None)
     rows = [row for row in rows if row.service == full]
     if not rows:
-        rows = _by_hash(world, full, protocol)
+        rows = _by_hash(world, full, protocol) or _nameless(world, ask, full, notes)
+    if not rows and any(node.virtual_servers for node in world.nodes.values()):
+        why = f"service {full}: virtual servers carry no names; add kubectl get services -A -o json, or dial IP:PORT"
+        raise NotFound(f"service {full}", (), why)
     if not rows:
         raise NotFound(f"service {full} in the rules", [f"svc/{n}" for n in _near(full, _all_names(world))])
-    return _choose(ask, full, _dialled_by_rules(rows), protocol)
+    return _choose(ask, full, _dialled_by_rules(rows, _family_of(ask.source)), protocol)
 
 
 def _by_hash(world: World, full: str, protocol: int | None) -> list[Programmed]:
@@ -197,6 +203,16 @@ def _by_hash(world: World, full: str, protocol: int | None) -> list[Programmed]:
             digest = kube_proxy_iptables.chain_hash(full, "", PROTOCOL_NAMES[number], colon=colon)
             out.extend(_rows(world, digest, None))
     return out
+
+
+def _nameless(world: World, ask: Ask, full: str, notes: list[str]) -> list[Programmed]:
+    """NodePort rows of that port where the node has no Service names at all (IPVS without the API's objects)."""
+    number = _number(ask.port)
+    rows = [row for row in _rows(world, "", number) if row.kind == "NodePort"] if number is not None else []
+    if not rows or any(row.service for row in rows):
+        return []
+    notes.append(f"no dump names Services: NodePort {number} is taken to be that of {full}")
+    return [replace(row, service=full) for row in rows]
 
 
 def _all_names(world: World) -> list[str]:
@@ -221,13 +237,14 @@ def _dialled_by_objects(ports: list[ServicePort], family: int | None) -> list[_C
     return out
 
 
-def _dialled_by_rules(rows: list[Programmed]) -> list[_Choice]:
+def _dialled_by_rules(rows: list[Programmed], family: int | None) -> list[_Choice]:
+    """What the rules program. A port of both families is dialled in the sender's, else in IPv4."""
     out: dict[_Dialled, _Choice] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.ip is not None and row.ip.version != (family or 4)):
         kind = {"NodePort": "nodeport", "ClusterIP": "clusterip"}.get(row.kind)
         if kind is not None:
             dialled = _Dialled(row.ip, row.port, row.protocol, kind, row.service)
-            out.setdefault(dialled, _Choice(dialled, row.port_name))
+            out.setdefault(replace(dialled, ip=None), _Choice(dialled, row.port_name))
     return list(out.values())
 
 
@@ -313,7 +330,8 @@ def _family_of(source: str | None) -> int | None:
 def _owner(world: World, ip: Addr) -> str | None:
     """The node that has an address, by its dumps, else by the Node objects."""
     for name, node in world.nodes.items():
-        if any(a.ip == ip for a in node.addresses):
+        # Every node has the virtual addresses that IPVS balances: they say nothing of whose an address is.
+        if any(a.ip == ip and a.dev != kube_proxy_ipvs.DEVICE for a in node.addresses):
             return name
     for item in world.cluster.nodes:
         if any(text == str(ip) for _, text in item.addresses):

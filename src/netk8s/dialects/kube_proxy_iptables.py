@@ -212,7 +212,7 @@ def _odds(rule: Rule) -> Fraction:
     if option is None:
         return Fraction(1)
     try:
-        exact = Fraction(option.values[0])
+        exact = min(Fraction(option.values[0] if "e" not in option.values[0].lower() else "x"), Fraction(1))
     except (ValueError, ZeroDivisionError):
         return Fraction(1)
     if exact <= 0:
@@ -233,14 +233,14 @@ def _backends(table: Table, chain: str, pods: dict[Addr, str]) -> Iterator[Backe
                     yield Backend(where[0], where[1], odds, rule.target.name, pods.get(where[0]), there.at)
 
 
-def _sticky(table: Table, chain: str) -> bool:
+def _sticky(table: Table, chain: str, depth: int = 0) -> bool:
     found = table.chains.get(chain)
-    if found is None:
+    if found is None or depth > 4:
         return False
     for rule in found.rules:
         if any(m.module == "recent" for m in rule.matches):
             return True
-        if rule.target is not None and rule.target.name.startswith("KUBE-SV") and _sticky(table, rule.target.name):
+        if rule.target is not None and rule.target.name.startswith("KUBE-SV") and _sticky(table, rule.target.name, depth + 1):
             return True
     return False
 
@@ -341,7 +341,8 @@ _FIXED = {
 def means(step: Step) -> str:
     """What a step is for in kube-proxy's words, "" when the rule is not kube-proxy's."""
     rule = step.detail
-    if rule is None:
+    if rule is None or any(match.module == "set" for match in rule.matches):
+        # Rules that ask ipsets are those of the IPVS mode.
         return ""
     target = rule.target.name if rule.target else ""
     service = named(rule.comment)

@@ -16,6 +16,8 @@ from netk8s.model import Finding, Trace, World
 
 SEVERITIES = ("error", "warning", "info")
 """Worst first."""
+MOST_EVIDENCE = 12
+"""Places that a finding names; those of thousands of endpoints tell no more than the first ones."""
 
 
 class Check(Protocol):
@@ -44,6 +46,6 @@ def _united(a: Finding, b: Finding) -> Finding:
     return replace(
         a,
         severity=min(a.severity, b.severity, key=SEVERITIES.index),
-        evidence=tuple(dict.fromkeys((*a.evidence, *b.evidence))),
+        evidence=tuple(dict.fromkeys((*a.evidence, *b.evidence)))[:MOST_EVIDENCE],
         proven=a.proven or b.proven,
     )

@@ -53,12 +53,13 @@ def _reason(trace: Trace, port: ServicePort | None, step: Step) -> str:
     source, device, kind = option(rule, "-s"), option(rule, "-i"), option(rule, "--src-type")
     if kind is not None or (source is not None and not source.negated and source.values[0].startswith("127.")):
         return NODE
-    if trace.flow.origin == "node":
-        return NODE
+    inside = trace.flow.origin == "node"
     if (source is not None and source.negated) or (device is not None and device.negated):
-        return STRANGER
+        return NODE if inside else STRANGER
     if chain.startswith(("KUBE-SVC-", "KUBE-SVL-", "KUBE-SERVICES")):
-        return ALL if _is_cluster_ip(trace, port, step) else POLICY
+        if _is_cluster_ip(trace, port, step):
+            return NODE if inside else ALL
+        return POLICY
     if chain.startswith(("KUBE-EXT-", "KUBE-FW-", "KUBE-XLB-", "KUBE-NODEPORTS")):
         return POLICY
     return OTHER

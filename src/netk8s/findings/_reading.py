@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from netk8s.model import (
     Addr,
@@ -51,6 +52,12 @@ def proven(ways: Iterable[Way]) -> bool:
 def _supposed(step: Step) -> bool:
     """A rule without a line was not in the dump: it is one that its writer always makes."""
     return step.rule is not None and (step.at is None or not step.at.line)
+
+
+def graded(severity: str, ways: Iterable[Way]) -> str:
+    """A warning where an error hangs on an open question: the packet's fate is then not known, not bad."""
+    sure = any(all(c.question.default is not None or c.question.memory for c in way.choices) for way in ways)
+    return severity if sure or severity != "error" else "warning"
 
 
 def steps(way: Way) -> Iterator[tuple[Hop, Step]]:
@@ -203,22 +210,32 @@ def route_dump(world: World, node: str, family: int) -> At | None:
 def service_port(world: World, trace: Trace) -> ServicePort | None:
     """The Service port that was dialled, None when no object tells."""
     flow = trace.flow
+    return _service_port(world, flow.service, flow.packet.protocol, flow.packet.dport, flow.kind == "nodeport")
+
+
+# Every finding asks for the same Service: one pass over the objects of a large cluster is enough.
+@lru_cache(maxsize=4)
+def _service_port(
+    world: World, service: str | None, protocol: int, number: int | None, by_node_port: bool
+) -> ServicePort | None:
+    namespace, _, name = (service or "").partition("/")
     for each in world.cluster.services:
-        if f"{each.namespace}/{each.service}" != flow.service or each.protocol != flow.packet.protocol:
-            continue
-        if flow.packet.dport == (each.node_port if flow.kind == "nodeport" else each.port):
+        dialled = each.node_port if by_node_port else each.port
+        if each.service == name and (each.namespace, each.protocol, dialled) == (namespace, protocol, number):
             return each
     return None
 
 
-def endpoints(world: World, port: ServicePort, family: int) -> list[Endpoint]:
+@lru_cache(maxsize=4)
+def endpoints(world: World, port: ServicePort, family: int) -> tuple[Endpoint, ...]:
     """All endpoints of a Service port, ready or not."""
-    return [
+    return tuple(
         e
         for e in world.cluster.endpoints
-        if (e.namespace, e.service, e.port_name, e.protocol) == (port.namespace, port.service, port.name, port.protocol)
+        if e.service == port.service
+        and (e.namespace, e.port_name, e.protocol) == (port.namespace, port.name, port.protocol)
         and e.ip.version == family
-    ]
+    )
 
 
 def usable(found: Iterable[Endpoint]) -> list[Endpoint]:
@@ -247,6 +264,31 @@ def service_name(trace: Trace, *rules: Rule | None) -> str:
 
 
 # ---------------------------------------------------------------- words
+
+
+def grouped(found: Iterable[Stop]) -> list[list[Stop]]:
+    """Stops that differ in nothing but the endpoint the packet was for: one finding tells of all of them."""
+    out: dict[object, list[Stop]] = {}
+    for stop in found:
+        at = stop.step.at if stop.kind == RULE and stop.step is not None else None
+        key = (stop.kind, stop.node, stop.back, at, "" if at is not None else _without(stop, ""))
+        out.setdefault(key, []).append(stop)
+    return list(out.values())
+
+
+def why(group: list[Stop]) -> str:
+    """The reason of stops that were grouped, with all the addresses it holds for."""
+    return _without(group[0], named((str(stop.way.packet.dst) for stop in group), "addresses"))
+
+
+def _without(stop: Stop, other: str) -> str:
+    """A stop's reason with other words for the endpoint's address."""
+    return re.sub(rf"(?<![\w.:]){re.escape(str(stop.way.packet.dst))}(?![\w.])", other, stop.why)
+
+
+def ends(ways: Iterable[Way]) -> str:
+    """What the ways lead to: endpoints by name, or their number."""
+    return named((address(way.packet.dst, way.packet.dport) for way in ways), "endpoints")
 
 
 def named(items: Iterable[str], what: str) -> str:

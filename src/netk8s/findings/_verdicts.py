@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from netk8s.findings._reading import RULE, Stop, target
+from netk8s.findings._reading import RULE, UNTRANSLATED, Stop, target
 from netk8s.model import Step
 
 NO_ENDPOINTS, NO_LOCAL, RANGES, OTHER = "no endpoints", "no local endpoints", "source ranges", "other"
 
 
 def kind(stop: Stop) -> str:
-    """What a stop by a rule says of the Service; "" for a stop of another kind."""
+    """What a stop by one of kube-proxy's rules says of the Service; OTHER for another rule, "" for no rule."""
+    if stop.kind == UNTRANSLATED and not stop.back:
+        # KUBE-FIREWALL is asked in INPUT and OUTPUT only: what was marked for drop and is forwarded leaves the node.
+        return _by_mark(asked_to_drop(stop), "")
     if stop.kind != RULE or stop.step is None:
         return ""
     rule = stop.step.detail
@@ -19,7 +22,7 @@ def kind(stop: Stop) -> str:
     if rule.chain == "KUBE-PROXY-FIREWALL":
         return RANGES
     if rule.chain == "KUBE-FIREWALL":
-        return _by_mark(asked_to_drop(stop))
+        return _by_mark(asked_to_drop(stop), OTHER)
     if "no local endpoints" in comment:
         return NO_LOCAL
     if "no endpoints" in comment:
@@ -39,10 +42,10 @@ def asked_to_drop(stop: Stop) -> Step | None:
     return None
 
 
-def _by_mark(step: Step | None) -> str:
+def _by_mark(step: Step | None, otherwise: str) -> str:
     rule = step.detail if step is not None else None
     if rule is None:
-        return OTHER
+        return otherwise
     if "no local endpoints" in (rule.comment or "") or rule.chain.startswith(("KUBE-XLB-", "KUBE-SVL-")):
         return NO_LOCAL
-    return RANGES if rule.chain.startswith("KUBE-FW-") else OTHER
+    return RANGES if rule.chain.startswith("KUBE-FW-") else otherwise

@@ -173,11 +173,22 @@ def _seen(loss: _Loss) -> str:
 
 
 def _severity(trace: Trace, loss: _Loss) -> str:
-    if trace.flow.origin == "node" or loss.reason in (_marks.HAIRPIN, _marks.NODE):
+    flow = trace.flow
+    again = loss.rewrite.before != flow.packet.src
+    if flow.origin == "node" or again or loss.reason in (_marks.HAIRPIN, _marks.NODE):
         return "info"
-    if trace.flow.origin == "pod" and (loss.reason.startswith("cni ") or loss.reason == _marks.HOSTPORT):
+    if flow.origin == "pod" and (loss.reason == _marks.HOSTPORT or (_by_cni(loss) and not _by_outside_address(trace))):
         return "info"
-    return "warning"
+    return SEVERITY
+
+
+def _by_cni(loss: _Loss) -> bool:
+    return loss.reason.startswith("cni ")
+
+
+def _by_outside_address(trace: Trace) -> bool:
+    """Whether a pod dials a Service by an address meant for the outside, where a ClusterIP would do."""
+    return trace.flow.service is not None and trace.flow.kind not in ("clusterip", "pod")
 
 
 def _because(trace: Trace, loss: _Loss, service: str) -> str:
@@ -201,7 +212,7 @@ def _because(trace: Trace, loss: _Loss, service: str) -> str:
         return f"because {who} (not from {_local(loss)})"
     if loss.reason == _marks.HOSTPORT:
         return "because the portmap plugin masquerades hostPort traffic from the node and its own pods"
-    if loss.reason.startswith("cni "):
+    if _by_cni(loss):
         return f"because a rule of {loss.reason[4:]} does it ({chain})"
     return f"because a rule in {chain} does it"
 
@@ -219,10 +230,10 @@ def _remedy(world: World, trace: Trace, port: ServicePort | None, loss: _Loss, s
             "Nothing is lost but which of the node's addresses it was; a NetworkPolicy that admits the node has to "
             "admit the addresses of its bridge or tunnel device as well."
         )
-    if loss.reason == _marks.POLICY and origin == "pod":
+    if origin == "pod" and (loss.reason == _marks.POLICY or (_by_cni(loss) and _by_outside_address(trace))):
         return (
             "Dial the ClusterIP from inside the cluster: a pod's address is kept there. externalTrafficPolicy: Local "
-            "keeps it too, for pods of every node that kube-proxy recognises."
+            "keeps it too, but only at the address of the pod's own node."
         )
     if loss.reason == _marks.POLICY:
         return _policy_remedy(world, trace, port, service)

@@ -95,7 +95,7 @@ def _local_policy(trace: Trace, port: ServicePort | None) -> bool:
 
 
 def _not_ready(world: World, port: ServicePort | None, family: int) -> str:
-    found = endpoints(world, port, family) if port is not None else []
+    found = endpoints(world, port, family) if port is not None else ()
     waiting = [e for e in found if not e.ready]
     if not waiting:
         return ""

@@ -33,7 +33,7 @@ from collections.abc import Iterator
 
 from netk8s.findings import _verdicts
 from netk8s.findings._reading import (
-    Stop,
+    RULE,
     dialled,
     endpoints,
     named,
@@ -44,7 +44,7 @@ from netk8s.findings._reading import (
     stops,
     usable,
 )
-from netk8s.model import Finding, Rule, ServicePort, Trace, World
+from netk8s.model import Finding, ServicePort, Trace, World
 
 CODE = "NK202"
 SEVERITY = "error"
@@ -68,8 +68,8 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             continue
         marker = _verdicts.asked_to_drop(stop)
         policy = "internalTrafficPolicy" if internal else "externalTrafficPolicy"
-        service = service_name(trace, marker.detail if marker is not None else None, _rule(stop)) or "the Service"
-        verb = "refuses" if refused else "drops"
+        service = service_name(trace, *(s.detail for s in (marker, stop.step) if s is not None)) or "the Service"
+        verb = "refuses" if refused else "drops" if stop.kind == RULE else "does not translate"
         yield Finding(
             CODE,
             SEVERITY,
@@ -81,10 +81,6 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             _remedy(internal),
             proven([stop.way]),
         )
-
-
-def _rule(stop: Stop) -> Rule | None:
-    return stop.step.detail if stop.step is not None else None
 
 
 def _internal(trace: Trace, port: ServicePort | None) -> bool:

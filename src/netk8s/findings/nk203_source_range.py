@@ -4,7 +4,8 @@ What it sees
 ------------
 A packet to a LoadBalancer address dropped because no range of loadBalancerSourceRanges holds
 its source: it falls through KUBE-FW-… and meets the DROP in KUBE-PROXY-FIREWALL (kube-proxy
-1.25 and later) or is sent to KUBE-MARK-DROP (up to 1.24).
+1.25 and later) or is sent to KUBE-MARK-DROP (up to 1.24), whose drop does not reach packets
+that are forwarded: those leave the node untranslated.
 
 Why it matters
 --------------
@@ -14,8 +15,8 @@ too: a pod's address has to be in a range, even for the Service's own pods.
 
 Example
 -------
-  NK203 warning  worker-1 drops 203.0.113.7 at 198.51.100.20:80, for no
-                 loadBalancerSourceRanges of default/shop hold it
+  NK203 warning  worker-1 does not admit 203.0.113.7 to 198.51.100.20:80: no range of
+                 loadBalancerSourceRanges of default/shop holds it; they are 192.0.2.0/24
      worker-1.iptables-save:36, :88
 
 What to do
@@ -42,17 +43,17 @@ SUMMARY = "The sender is in none of the LoadBalancer's source ranges."
 def check(world: World, trace: Trace) -> Iterator[Finding]:
     port = service_port(world, trace)
     for stop in stops(trace):
-        if _verdicts.kind(stop) != _verdicts.RANGES or stop.step is None:
+        if _verdicts.kind(stop) != _verdicts.RANGES:
             continue
         marker = _verdicts.asked_to_drop(stop)
         admitted = dict(_ranges(world, stop))
-        service = service_name(trace, marker.detail if marker is not None else None, stop.step.detail) or "the Service"
+        service = service_name(trace, *(s.detail for s in (marker, stop.step) if s is not None)) or "the Service"
         holds = f"; they are {', '.join(admitted)}" if 0 < len(admitted) <= 6 else ""
         yield Finding(
             CODE,
             SEVERITY,
-            f"{stop.node} drops {trace.flow.packet.src} at {dialled(trace)}: no range of loadBalancerSourceRanges "
-            f"of {service} holds it{holds}",
+            f"{stop.node} does not admit {trace.flow.packet.src} to {dialled(trace)}: no range of "
+            f"loadBalancerSourceRanges of {service} holds it{holds}",
             places(
                 marker,
                 stop.step,

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from netk8s.findings import _verdicts
 from netk8s.findings._reading import (
     OUTSIDE,
     UNTRANSLATED,
@@ -53,8 +54,8 @@ SUMMARY = "A Service's address was dialled and no rule translates it."
 def check(world: World, trace: Trace) -> Iterator[Finding]:
     packet = trace.flow.packet
     for stop in stops(trace):
-        if stop.back:
-            continue
+        if stop.back or (stop.kind == UNTRANSLATED and (_empty(world, trace) or _verdicts.kind(stop))):
+            continue  # NK201 tells of Services without endpoints, NK202 and NK203 of what is not let in
         if stop.kind == OUTSIDE:
             yield Finding(
                 CODE,
@@ -81,6 +82,13 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
 def _ports(world: World, trace: Trace) -> list[ServicePort]:
     dst = trace.flow.packet.dst
     return [s for s in world.cluster.services if dst in (*s.cluster_ips, *s.external_ips, *s.lb_ips, *s.lb_ips_proxy)]
+
+
+def _empty(world: World, trace: Trace) -> bool:
+    port = service_port(world, trace)
+    if port is None or "endpoints" not in world.cluster.covered or trace.flow.packet.dst in port.lb_ips_proxy:
+        return False
+    return not usable(endpoints(world, port, trace.flow.packet.family))
 
 
 def _objects(world: World, trace: Trace) -> Iterator[str]:
@@ -122,8 +130,6 @@ def _why(world: World, trace: Trace, node: str) -> tuple[str, str]:
             "The packet has to reach the load balancer: see where the node's route leads. Inside the cluster the "
             "ClusterIP is shorter.",
         )
-    if "endpoints" in world.cluster.covered and not usable(endpoints(world, port, packet.family)):
-        return f": {name} has no usable endpoints", "See NK201: the Service needs a ready endpoint."
     return (
         f", though {name} has it",
         f"kube-proxy on {node} has not written the rules: see whether it runs and what it logs.",

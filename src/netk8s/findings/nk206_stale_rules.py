@@ -36,6 +36,7 @@ from netk8s.findings._reading import (
     arrived,
     dialled,
     endpoints,
+    ends,
     live,
     named,
     places,
@@ -66,6 +67,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     exist = {(e.ip, e.port) for e in all_}
     used: dict[str, set[tuple[Addr, int | None]]] = {}
     whole: dict[str, list[Way]] = {}
+    stale: dict[tuple[str, bool], list[tuple[Way, Step]]] = {}
     for way in live(trace):
         found = _translation(way)
         if found is None:
@@ -76,15 +78,17 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         if all_endpoints:
             whole.setdefault(node, []).append(way)
         if where not in exist:
-            yield Finding(
-                CODE,
-                SEVERITY if arrived(way) else "error",
-                f"{node} translates {dialled(trace)} to {address(*where)}, which is no endpoint of "
-                f"{port.namespace}/{port.service}",
-                places(step, f"service {port.namespace}/{port.service} ({port.at})" if port.at.origin else None),
-                _REMEDY.format(node=node),
-                proven([way]),
-            )
+            stale.setdefault((node, arrived(way)), []).append((way, step))
+    name = f"{port.namespace}/{port.service}"
+    for (node, fine), group in stale.items():
+        yield Finding(
+            CODE,
+            SEVERITY if fine else "error",
+            f"{node} translates {dialled(trace)} to {ends(way for way, _ in group)}, no endpoint of {name}",
+            places(*(step for _, step in group), f"service {name} ({port.at})" if port.at.origin else None),
+            _REMEDY.format(node=node),
+            proven(way for way, _ in group),
+        )
     ready = [e for e in usable(all_) if not e.terminating]
     # Up to 1.23 internalTrafficPolicy Local left endpoints out of the chain that has all of them otherwise.
     chosen = port.internal_policy == "Local" and trace.flow.packet.dst in port.cluster_ips
@@ -97,7 +101,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
                 CODE,
                 SEVERITY,
                 f"the rules of {node} do not know {named((address(e.ip, e.port) for e in absent), 'endpoints')} of "
-                f"{port.namespace}/{port.service}",
+                f"{name}",
                 places(_balancing(ways[0], node), *(e.at for e in absent)),
                 _REMEDY.format(node=node),
                 proven(ways),

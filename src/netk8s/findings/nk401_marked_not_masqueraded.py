@@ -33,10 +33,13 @@ from collections.abc import Iterator
 
 from netk8s.findings import _marks
 from netk8s.findings._reading import (
+    HAIRPIN,
+    ROUTE,
     RULE,
+    UNKNOWN,
     Stop,
-    address,
     arrived,
+    ends,
     live,
     places,
     proven,
@@ -45,7 +48,7 @@ from netk8s.findings._reading import (
     tables,
     target,
 )
-from netk8s.model import At, Finding, Hop, Trace, Way, World
+from netk8s.model import At, Finding, Hop, Step, Trace, Way, World
 
 CODE = "NK401"
 SEVERITY = "error"
@@ -57,24 +60,28 @@ _SOURCE_TARGETS = frozenset({"MASQUERADE", "SNAT", "NETMAP"})
 def check(world: World, trace: Trace) -> Iterator[Finding]:
     port = service_port(world, trace)
     stopped = {id(stop.way): stop for stop in stops(trace)}
+    found: dict[tuple[str, str, bool], list[tuple[Way, Step, At | None]]] = {}
     for way in live(trace):
         for i, hop in enumerate(way.hops):
-            found = _marks.marked(trace, port, hop)
-            if found is None or not _left(way, i, stopped.get(id(way))) or _translated(hop):
+            mark = _marks.marked(trace, port, hop)
+            if mark is None or not _left(way, i, stopped.get(id(way))) or _translated(hop):
                 continue
-            chain = "KUBE-POSTROUTING" if target(found.step.detail) == "KUBE-MARK-MASQ" else "CNI-HOSTPORT-MASQ"
-            why, at = _why(world, trace, hop, chain, found.done, target(found.step.detail))
-            yield Finding(
-                CODE,
-                "warning" if arrived(way) else SEVERITY,
-                f"{hop.node} marks the packet to {address(way.packet.dst, way.packet.dport)} for masquerade and "
-                f"sends it out without: {why}",
-                places(found.step, at),
-                f"Restart kube-proxy on {hop.node}, which writes its chains anew; then find what flushed them: a "
-                "firewall that reloads its rules (iptables -F, iptables-restore without --noflush, nft flush "
-                "ruleset) takes kube-proxy's along.",
-                proven([way]),
-            )
+            marking = target(mark.step.detail)
+            chain = "KUBE-POSTROUTING" if marking == "KUBE-MARK-MASQ" else "CNI-HOSTPORT-MASQ"
+            why, at = _why(world, trace, hop, chain, mark.done, marking)
+            found.setdefault((hop.node, why, arrived(way)), []).append((way, mark.step, at))
+    for (node, why, fine), group in found.items():
+        yield Finding(
+            CODE,
+            "warning" if fine else SEVERITY,
+            f"{node} marks the packet to {ends(way for way, _, _ in group)} for masquerade and sends it out "
+            f"without: {why}",
+            places(*(place for _, step, at in group for place in (step, at))),
+            f"Restart kube-proxy on {node}, which writes its chains anew; then find what flushed them: a firewall that "
+            "reloads its rules (iptables -F, iptables-restore without --noflush, nft flush ruleset) takes kube-proxy's "
+            "along.",
+            proven(way for way, _, _ in group),
+        )
 
 
 def _left(way: Way, i: int, stop: Stop | None) -> bool:
@@ -84,7 +91,7 @@ def _left(way: Way, i: int, stop: Stop | None) -> bool:
         return False
     if i + 1 < len(way.hops):
         return True
-    return not (stop is not None and not stop.back and stop.kind in (RULE, "route", "hairpin", "unknown"))
+    return not (stop is not None and not stop.back and stop.kind in (RULE, ROUTE, HAIRPIN, UNKNOWN))
 
 
 def _translated(hop: Hop) -> bool:

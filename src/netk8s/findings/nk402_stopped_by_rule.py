@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netk8s.findings import _verdicts
-from netk8s.findings._reading import Stop, address, places, proven, short, stops, target
+from netk8s.findings._reading import Stop, ends, graded, grouped, places, proven, short, stops, target
 from netk8s.model import Finding, Trace, World
 
 CODE = "NK402"
@@ -43,14 +43,17 @@ SUMMARY = "A rule or a policy drops or rejects the packet or its answer."
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:
     del world
-    for stop in stops(trace):
-        step = stop.step
-        if _verdicts.kind(stop) != _verdicts.OTHER or step is None:
+    for group in grouped(s for s in stops(trace) if _verdicts.kind(s) == _verdicts.OTHER):
+        stop, step = group[0], group[0].step
+        if step is None:
             continue
+        ways = [s.way for s in group]
         verb = "rejects" if target(step.detail) == "REJECT" else "drops"
-        what = f"{stop.what} {_where(trace, stop)}"
+        src = trace.flow.packet.src
+        what = f"the answer to {src}" if stop.back else f"the packet from {src} to {ends(ways)}"
         if step.rule is None:
-            summary = f"the policy of {step.table} {step.chain} on {stop.node} drops {what}: no rule accepts it"
+            policy = f"the policy of {step.table} {step.chain} on {stop.node}"
+            summary = f"{policy} drops {what}: no rule accepts it"
             remedy = (
                 f"Accept the pod network in {step.chain} before the end of the chain (the CNI plugin's job), or set "
                 "the policy to ACCEPT, which opens forwarding for everything else too."
@@ -58,13 +61,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         else:
             summary = f"{stop.node} {verb} {what} in {step.table} {step.chain}: {short(step.rule)}"
             remedy = _remedy(stop)
-        yield Finding(CODE, SEVERITY, summary, places(step), remedy, proven([stop.way]))
-
-
-def _where(trace: Trace, stop: Stop) -> str:
-    if stop.back:
-        return f"to {trace.flow.packet.src}"
-    return f"from {trace.flow.packet.src} to {address(stop.way.packet.dst, stop.way.packet.dport)}"
+        yield Finding(CODE, graded(SEVERITY, ways), summary, places(step), remedy, proven(ways))
 
 
 def _remedy(stop: Stop) -> str:

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netk8s.findings._reading import OTHER, TRANSLATION, Stop, places, proven, stops
+from netk8s.findings._reading import OTHER, TRANSLATION, Stop, graded, grouped, places, proven, stops, why
 from netk8s.model import Finding, Step, Trace, World
 
 CODE = "NK403"
@@ -41,18 +41,16 @@ SUMMARY = "The answer bypasses the node that translated the packet."
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:
     del world
-    for stop in stops(trace):
-        if not stop.back or stop.kind not in (TRANSLATION, OTHER):
-            continue
+    for group in grouped(s for s in stops(trace) if s.back and s.kind in (TRANSLATION, OTHER)):
         yield Finding(
             CODE,
-            SEVERITY,
-            f"the answer to {trace.flow.packet.src} does not come back as it should: {stop.why}",
-            places(*_translations(stop)),
+            graded(SEVERITY, (stop.way for stop in group)),
+            f"the answer to {trace.flow.packet.src} does not come back as it should: {why(group)}",
+            places(*(step for stop in group for step in _translations(stop))),
             "Make the answer pass the translating node again: masquerade there sends it back and costs the source "
-            "address; endpoints of the addressed node only (externalTrafficPolicy: Local) keep it; a client inside "
-            "the pod network should dial the ClusterIP from a pod.",
-            proven([stop.way]),
+            "address; endpoints of the addressed node only (externalTrafficPolicy: Local) keep it; a client inside the "
+            "pod network should dial the ClusterIP from a pod.",
+            proven(stop.way for stop in group),
         )
 
 

@@ -31,7 +31,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from netk8s.findings._reading import OTHER, POD, ROUTE, Stop, address, places, proven, route_dump, stops, sysctl
+from netk8s.findings._reading import (
+    OTHER,
+    POD,
+    ROUTE,
+    Stop,
+    ends,
+    graded,
+    grouped,
+    places,
+    proven,
+    route_dump,
+    stops,
+    sysctl,
+    why,
+)
 from netk8s.model import At, Finding, Trace, World
 
 CODE = "NK404"
@@ -40,27 +54,21 @@ SUMMARY = "Routing discards the packet or its answer."
 
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:
-    for stop in stops(trace):
-        if stop.kind not in (ROUTE, POD) and not (stop.kind == OTHER and not stop.back):
-            continue
-        if "route_localnet" in stop.why:
-            continue  # NK408
-        why = stop.why.removeprefix(f"{stop.node}: ")
-        who = "" if stop.node in why or stop.kind == POD else f"{stop.node}: "
+    # What is neither routing nor anything else known is told here rather than not at all.
+    mine = [s for s in stops(trace) if s.kind in (ROUTE, POD) or (s.kind == OTHER and not s.back)]
+    for group in grouped(s for s in mine if "route_localnet" not in s.why):  # NK408
+        stop = group[0]
+        reason = why(group).removeprefix(f"{stop.node}: ")
+        who = "" if stop.node in reason or stop.kind == POD else f"{stop.node}: "
+        what = f"the answer to {trace.flow.packet.src}" if stop.back else f"the packet to {ends(s.way for s in group)}"
         yield Finding(
             CODE,
-            SEVERITY,
-            f"{who}{why}, so {_what(trace, stop)} ends there",
-            places(*_evidence(world, trace, stop)),
+            graded(SEVERITY, (s.way for s in group)),
+            f"{who}{reason}, so {what} ends there",
+            places(*(at for s in group for at in _evidence(world, trace, s))),
             _remedy(stop),
-            proven([stop.way]),
+            proven(s.way for s in group),
         )
-
-
-def _what(trace: Trace, stop: Stop) -> str:
-    if stop.back:
-        return f"the answer to {trace.flow.packet.src}"
-    return f"the packet to {address(stop.way.packet.dst, stop.way.packet.dport)}"
 
 
 _SETTING = re.compile(r"\b(net\.[\w.-]+) = 0|(rp_filter)=\d on (\S+?)[:,]")
@@ -69,6 +77,8 @@ _SETTING = re.compile(r"\b(net\.[\w.-]+) = 0|(rp_filter)=\d on (\S+?)[:,]")
 def _evidence(world: World, trace: Trace, stop: Stop) -> Iterator[At | None]:
     if stop.step is not None and stop.step.rule is None and stop.step.at is not None:
         yield stop.step.at
+    if stop.kind == POD:
+        yield from (s.at for h in stop.way.hops for s in h.steps if any(name == "dst" for name, _ in s.changes))
     found = _SETTING.search(stop.why)
     if found is not None and found[1]:
         yield sysctl(world, stop.node, found[1], "net.ipv4.ip_forward")
@@ -80,20 +90,20 @@ def _evidence(world: World, trace: Trace, stop: Stop) -> Iterator[At | None]:
 
 
 def _remedy(stop: Stop) -> str:
-    why = stop.why
-    if "does not forward" in why:
+    reason = stop.why
+    if "does not forward" in reason:
         return (
             f"Switch forwarding on at {stop.node} (sysctl -w net.ipv4.ip_forward=1, and in /etc/sysctl.d), and find "
             "what switched it off: some hardening tools do so again at each run."
         )
-    if "rp_filter" in why:
+    if "rp_filter" in reason:
         return (
             "Set rp_filter to 2 (loose) on that device, which protects less against forged sources, or give the "
             "source a route out of the device its packets come in by."
         )
-    if "martian" in why or stop.kind == POD:
+    if "martian" in reason or stop.kind == POD:
         return "The packet should have had another source: see whether a masquerade is missing on the way (NK401)."
-    if "circle" in why:
+    if "circle" in reason:
         return (
             "Two nodes take each other for the way to this address: correct the route on the one that does not have it."
         )

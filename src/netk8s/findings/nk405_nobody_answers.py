@@ -25,10 +25,11 @@ that filters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-from netk8s.findings._reading import SILENCE, Stop, places, proven, stops, target
+from netk8s.findings._reading import SILENCE, Stop, graded, grouped, places, proven, stops, target, why
 from netk8s.model import At, Finding, Neighbour, Step, Trace, Way, World
 
 CODE = "NK405"
@@ -37,24 +38,27 @@ SUMMARY = "Nobody answers for the address the packet is sent to."
 
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:
-    found: dict[tuple[str, str, bool], list[Stop]] = {}
-    for stop in stops(trace):
-        if stop.kind == SILENCE:
-            found.setdefault((stop.node, stop.why, stop.back), []).append(stop)
-    for (node, why, _), group in found.items():
-        first = group[0]
-        neighbour = _neighbour(world, first)
+    for group in grouped(s for s in stops(trace) if s.kind == SILENCE):
         share = sum((s.way.odds for s in group), Fraction(0))
         of = "" if share >= 1 else f", where {float(share):.0%} of the connections go"
         yield Finding(
             CODE,
-            SEVERITY,
-            f"{why.partition(' (neighbour')[0]}{of}",
-            places(neighbour.at if neighbour is not None else _routed(first), *(_translation(s.way) for s in group)),
-            "See whether the pod or node with that address exists and is up; if it is no endpoint any more, "
-            f"kube-proxy on {node} is not up to date.",
-            proven([s.way for s in group]),
+            graded(SEVERITY, (s.way for s in group)),
+            f"{re.sub(_ENTRY, '', why(group))}{of}",
+            places(*(_link(world, s) for s in group), *(_translation(s.way) for s in group)),
+            "See whether the pod or node with that address exists and is up; if it is no endpoint any more, kube-proxy "
+            "on the node that translates is not up to date (NK206).",
+            proven(s.way for s in group),
         )
+
+
+_ENTRY = r" \(neighbour [A-Z]+, [^)]*\)"
+
+
+def _link(world: World, stop: Stop) -> At | None:
+    """The failed neighbour entry, else the route that leads there."""
+    entry = _neighbour(world, stop)
+    return entry.at if entry is not None else _routed(stop)
 
 
 def _neighbour(world: World, stop: Stop) -> Neighbour | None:

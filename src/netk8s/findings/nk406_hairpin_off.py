@@ -1,5 +1,4 @@
-"""A pod reaches itself through its Service and the bridge does not send the packet back by the
-port it came in by.
+"""A pod reaches itself through its Service, and the bridge does not send the packet back to it.
 
 What it sees
 ------------
@@ -58,7 +57,8 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             f"{bridge} of {stop.node} does not send {stop.what} of {sender(trace)} back by the port it came in by: "
             "hairpin mode is off",
             places(*(s for s in hop.steps if target(s.detail) == "DNAT"), *ports[:1]),
-            "Set hairpinMode to true in the CNI bridge plugin's configuration (for pods made from then on), or bridge link "
-            "set dev PORT hairpin on. Promiscuous mode of the bridge helps too and may bring packets twice.",
+            "Set hairpinMode to true in the CNI bridge plugin's configuration (for pods made from then on), or "
+            "bridge link set dev PORT hairpin on. Promiscuous mode of the bridge helps too and may bring packets "
+            "twice.",
             proven([stop.way]),
         )

@@ -1,5 +1,4 @@
-"""Pods of one bridge cannot reach each other through a Service, because bridged frames pass no
-rules.
+"""Pods of one bridge cannot reach each other through a Service: bridged frames pass no rules.
 
 What it sees
 ------------
@@ -30,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netk8s.findings._reading import address, live, places, proven, sender, sysctl
+from netk8s.findings._reading import ends, live, places, proven, sender, sysctl
 from netk8s.model import Finding, Trace, Way, World
 
 CODE = "NK407"
@@ -41,22 +40,24 @@ SUMMARY = "Answers between pods of one bridge pass no rules: bridge-nf-call-ipta
 def check(world: World, trace: Trace) -> Iterator[Finding]:
     family = trace.flow.packet.family
     setting = f"net.bridge.bridge-nf-call-{'iptables' if family == 4 else 'ip6tables'}"
+    found: dict[tuple[str, str], list[Way]] = {}
     for way in live(trace):
         crossed = _crossed(way)
-        if not way.reply or crossed is None:
-            continue
-        node, dev = crossed
+        if way.reply and crossed is not None:
+            found.setdefault(crossed, []).append(way)
+    for (node, dev), ways in found.items():
         at = sysctl(world, node, setting)
         how = f"{setting.rpartition('.')[2]} is 0" if at is not None else "br_netfilter is not loaded there"
         yield Finding(
             CODE,
             SEVERITY,
-            f"the answer of {address(way.packet.dst, way.packet.dport)} to {sender(trace)} crosses {dev} of {node} "
-            f"past its rules, because {how}",
-            places(at, *(s for h in way.hops for s in h.steps if any(name == "dst" for name, _ in s.changes))),
-            f"Load br_netfilter and set {setting}=1 on {node}, for good in /etc/modules-load.d and /etc/sysctl.d. "
-            "Pods that dial themselves through a Service then need hairpin mode on their bridge port.",
-            proven([way]),
+            f"the answer of {ends(ways)} to {sender(trace)} crosses {dev} of {node} past its rules, because {how}",
+            places(
+                at, *(s for w in ways for h in w.hops for s in h.steps if any(name == "dst" for name, _ in s.changes))
+            ),
+            f"Load br_netfilter and set {setting}=1 on {node}, for good in /etc/modules-load.d and /etc/sysctl.d. Pods "
+            "that dial themselves through a Service then need hairpin mode on their bridge port.",
+            proven(ways),
         )
 
 

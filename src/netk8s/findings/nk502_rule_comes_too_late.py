@@ -1,5 +1,4 @@
-"""A filter rule names the port that was dialled, and cannot act: the packet has been translated by
-then.
+"""A filter rule names the port that was dialled and cannot act: the packet is translated by then.
 
 What it sees
 ------------

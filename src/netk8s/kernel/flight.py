@@ -29,11 +29,25 @@ def tuple_of(packet: Packet) -> Tuple:
 
 
 @dataclass(frozen=True, slots=True)
+class IpvsConn:
+    """The IPVS connection of a packet (ip_vs_conn): the ends of the virtual and of the real server.
+
+    ``method`` is how packets get to the real one: masq, route, tunnel or local.
+    """
+
+    vaddr: Addr
+    vport: int
+    daddr: Addr
+    dport: int
+    method: str = "masq"
+
+
+@dataclass(frozen=True, slots=True)
 class Conn:
     """The conntrack entry a packet belongs to (nf_conntrack.h).
 
     ``original`` is fixed; ``reply`` is the inverse of the packet as NAT leaves it. ``dst_bound`` and ``src_bound``:
-    the translation of that side is decided, also when it is none (a null binding).
+    the translation of that side is decided, also when it is none (a null binding). ``ipvs``: IPVS has the flow too.
     """
 
     state: str
@@ -45,10 +59,16 @@ class Conn:
     src_bound: bool = False
     helper: bool = False
     replied: bool = False
+    ipvs: IpvsConn | None = None
 
     @property
     def dnat(self) -> bool:
-        """IPS_DST_NAT: the destination or its port was really changed."""
+        """IPS_DST_NAT: NAT really changed the destination or its port.
+
+        IPVS alters the reply tuple and sets no status bit (ip_vs_update_conntrack), so its own change does not count.
+        """
+        if self.ipvs is not None:
+            return (self.ipvs.vaddr, self.ipvs.vport) != (self.original.dst, self.original.dport)
         return (self.reply.src, self.reply.sport) != (self.original.dst, self.original.dport)
 
     @property
@@ -64,7 +84,8 @@ class Flight:
     ``iif`` and ``oif`` are None where a hook has no such device; ``iif_known`` and ``oif_known`` are False where it
     has one and no dump tells which. ``physin`` and ``physout`` are bridge ports, known to br_netfilter only.
     ``from_pod``: the pod whose bridge port the frame came in by. ``local``: sent by a process of
-    this node. ``src_known`` is False after MASQUERADE to an address no dump tells.
+    this node. ``ipvs_property``: IPVS has translated the packet and its hooks leave it alone from here on.
+    ``src_known`` is False after MASQUERADE to an address no dump tells.
     """
 
     packet: Packet
@@ -80,6 +101,7 @@ class Flight:
     from_pod: Addr | None = None
     local: bool = False
     looped: bool = False
+    ipvs_property: bool = False
     nexthop: Addr | None = None
     rerouted: NextHop | None = None
     src_known: bool = True

@@ -6,23 +6,29 @@ Sources: Linux include/uapi/linux/netfilter_ipv4.h (priorities), net/netfilter/c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 
-from netk8s.kernel import iptables, targets
-from netk8s.kernel.flight import Branch, Conn, Flight
+from netk8s.kernel import iptables, ipvs, nftables, targets
+from netk8s.kernel.flight import Branch, Conn, Flight, Log
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
-from netk8s.model import At, BaseChain, Step
+from netk8s.model import NftChain, NftTable, Question, Step, Table
 
 ORDER: Mapping[str, tuple[tuple[int, str], ...]] = {
     "prerouting": ((-300, "raw"), (-150, "mangle"), (-100, "nat")),
-    "input": ((-150, "mangle"), (0, "filter"), (50, "security"), (100, "nat")),
-    "forward": ((-150, "mangle"), (0, "filter"), (50, "security")),
-    "output": ((-300, "raw"), (-150, "mangle"), (-100, "nat"), (0, "filter"), (50, "security")),
+    "input": ((-150, "mangle"), (0, "filter"), (50, "security"), (99, "ipvs"), (100, "nat")),
+    "forward": ((-150, "mangle"), (0, "filter"), (50, "security"), (100, "ipvs")),
+    "output": ((-300, "raw"), (-150, "mangle"), (-100, "nat"), (-98, "ipvs"), (0, "filter"), (50, "security")),
     "postrouting": ((-150, "mangle"), (100, "nat")),
 }
-"""(priority, table) of the iptables tables at each hook; conntrack looks at the packet at -200."""
+"""(priority, table) of the iptables tables at each hook; conntrack looks at the packet at -200.
+
+IPVS is no table. It registers two functions one after the other: for answers (98, 100, -99) and for requests (99, -98).
+"""
 
 DESTINATION, SOURCE = "destination", "source"
 SIDE = {"prerouting": DESTINATION, "output": DESTINATION, "input": SOURCE, "postrouting": SOURCE}
@@ -37,52 +43,248 @@ def run(hook: str, branch: Branch, netns: Netns, after: After | None = None) -> 
     ``after`` is called behind each table with its name, the packet before it and the branch after it; it yields what
     becomes of that (re-routing behind OUTPUT's mangle and nat tables).
     """
-    unread = _unread_chain(hook, branch.flight.packet.family, netns)
-    if unread is not None:
-        where = f"{unread.family} {unread.table} {unread.chain}"
-        why = f"nftables chain “{where}” of {netns.name} handles the packet here; this version does not read nftables rules"
-        yield Verdict(branch.step(_unread_step(hook, unread, unread.at)), targets.UNKNOWN, why)
-        return
-    yield from _tables(hook, ORDER[hook], branch, netns, after)
+    family = branch.flight.packet.family
+    for note in _notes(hook, branch.flight, netns):
+        branch = branch.assume(note)
+    yield from _stages(hook, stages(hook, family, netns), branch, netns, after)
 
 
-def _tables(
-    hook: str, rest: tuple[tuple[int, str], ...], branch: Branch, netns: Netns, after: After | None
-) -> Iterator[Verdict]:
+# ---------------------------------------------------------------- the order of a hook
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One base chain of a hook: a table of iptables, a chain of nftables (``chain``), or IPVS (``table`` None).
+
+    ``priority`` is its own; nat chains run where the kernel has its nat function, in the order of theirs.
+    """
+
+    priority: int
+    name: str
+    table: Table | NftTable | None = None
+    chain: NftChain | None = None
+
+    def __str__(self) -> str:
+        if self.chain is not None and isinstance(self.table, NftTable):
+            return f"nftables chain {self.table.family} {self.table.name} {self.chain.name}"
+        backend = self.table.backend if isinstance(self.table, Table) else ""
+        return f"the {backend} {self.name} table of iptables".replace("the unknown", "the")
+
+
+Stage = tuple[Entry, ...]
+"""What runs at one priority. All nat chains of a hook are one stage."""
+
+
+def stages(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
+    """The stages of a hook in the kernel's order, each in the likelier order of its entries."""
+    memo = ("stages", hook, family)
+    if memo not in netns.memo:
+        netns.memo[memo] = (netns.node, _stages_of(hook, family, netns))
+    found = netns.memo[memo][1]
+    assert isinstance(found, tuple)  # noqa: S101 - what this function put there
+    return found
+
+
+def _stages_of(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
+    places: dict[tuple[int, bool], list[Entry]] = {}
+    for priority, name in ORDER[hook]:
+        if name == "ipvs":
+            places[priority, True] = [Entry(priority, name)]
+            continue
+        for table in netns.tables(family, name):
+            if hook.upper() in table.chains:
+                places.setdefault((priority, False), []).append(Entry(priority, name, table))
+    nat = {name: priority for priority, name in ORDER[hook]}.get("nat")
+    for nft in _native(family, netns):
+        for chain in nft.chains.values():
+            if chain.hook == hook:
+                if chain.type == "nat" and nat is not None:
+                    places.setdefault((nat, False), []).append(Entry(chain.priority, "nat", nft, chain))
+                else:
+                    # A chain of type route is to OUTPUT what the mangle table of iptables is.
+                    name = "mangle" if chain.type == "route" else "nft"
+                    places.setdefault((chain.priority, False), []).append(Entry(chain.priority, name, nft, chain))
+    if nat is not None:
+        places.setdefault((nat, False), [])
+    return tuple(
+        tuple(sorted(found, key=lambda e: _later_first(e, family, netns))) if found else (Entry(place[0], "nat"),)
+        for place, found in sorted(places.items())
+    )
+
+
+def _native(family: int, netns: Netns) -> Iterator[NftTable]:
+    """The nftables tables of a family, without those that iptables-nft owns and a dump of iptables-save has too."""
+    nft_family = "ip" if family == 4 else "ip6"
+    read = {t.name for t in netns.node.tables if t.family == family and t.backend != "legacy"}
+    for table in netns.node.nft:
+        if table.dormant or table.family not in (nft_family, "inet"):
+            continue
+        owned = table.family == nft_family and table.name in read
+        if not owned or any(c.hook and c.name not in _IPTABLES_CHAINS for c in table.chains.values()):
+            yield table
+
+
+def _later_first(entry: Entry, family: int, netns: Netns) -> tuple[int, int, int, int]:
+    """The likelier order of equal priorities: the chain registered last runs first (nf_hook_entries_grow, Linux 4.14).
+
+    nft lists tables, and the chains of a table, in the order they were made. A node moves from legacy to nft, seldom
+    back, so legacy tables are taken to be the oldest.
+    """
+    if entry.chain is not None and isinstance(entry.table, NftTable):
+        place = list(entry.table.chains).index(entry.chain.name)
+        return (entry.priority, 0, -entry.table.index, -place)
+    if not isinstance(entry.table, Table):
+        return (entry.priority, 0, 0, 0)
+    nft_family = "ip" if family == 4 else "ip6"
+    index = next((t.index for t in netns.node.nft if (t.family, t.name) == (nft_family, entry.name)), -1)
+    rank = {"nft": 0, "unknown": 1, "legacy": 2}[entry.table.backend]
+    return (entry.priority, 0 if rank < 2 and index >= 0 else rank, -index, 0)
+
+
+def _stages(hook: str, rest: tuple[Stage, ...], branch: Branch, netns: Netns, after: After | None) -> Iterator[Verdict]:
     if not rest:
         yield Verdict(branch, targets.ACCEPT)
         return
-    name = rest[0][1]
-    before = branch.flight
-    step = _nat(hook, branch, netns) if name == "nat" else _one(hook, name, 0, branch, netns)
-    for verdict in step:
+    for verdict in _stage(hook, rest[0], branch, netns, after):
         if verdict.kind != targets.ACCEPT:
             yield verdict
-        elif after is None:
-            yield from _tables(hook, rest[1:], verdict.branch, netns, after)
         else:
-            for onward in after(name, before, verdict.branch):
-                if onward.kind != targets.ACCEPT:
-                    yield onward
-                else:
-                    yield from _tables(hook, rest[1:], onward.branch, netns, after)
+            yield from _stages(hook, rest[1:], verdict.branch, netns, after)
 
 
-def _one(hook: str, name: str, i: int, branch: Branch, netns: Netns) -> Iterator[Verdict]:
-    """All tables of one name, one backend after the other: each may drop, and acceptance by one is not the other's."""
-    tables = netns.tables(branch.flight.packet.family, name)
-    if i >= len(tables):
+def _stage(hook: str, stage: Stage, branch: Branch, netns: Netns, after: After | None) -> Iterator[Verdict]:
+    """What becomes of a packet at one stage, in either order of its entries where that makes a difference."""
+    if stage[0].name == "nat":
+        run = partial(_nat, hook, netns=netns, after=after)
+    else:
+        run = partial(_each, hook, netns=netns, after=after)
+    other = _other_order(stage)
+    if other is None:
+        yield from run(stage, branch)
+        return
+    likely = list(run(stage, branch))
+    if _same(likely, list(run(other, branch))):
+        yield from likely
+        return
+    for answer, there in branch.ask(_order_question(hook, stage, netns)):
+        for verdict in run(stage if answer else other, there):
+            yield replace(verdict, branch=_assumed(verdict.branch, there.log))
+
+
+def _other_order(stage: Stage) -> Stage | None:
+    """The entries of equal priority the other way round, None when their order is known."""
+    out: list[Entry] = []
+    for _, group in groupby(stage, key=lambda e: e.priority):
+        entries = list(group)
+        # Within one nftables table the listing's order is the order the chains were registered in.
+        known = all(e.chain is not None and e.table is entries[0].table for e in entries)
+        out.extend(entries if known else reversed(entries))
+    return tuple(out) if out != list(stage) else None
+
+
+def _order_question(hook: str, stage: Stage, netns: Netns) -> Question:
+    first, last = stage[0], stage[-1]
+    backends = {e.table.backend for e in stage if isinstance(e.table, Table)}
+    if all(isinstance(e.table, Table) for e in stage) and len(backends) > 1:
+        one, two = (e.table.backend for e in (first, last) if isinstance(e.table, Table))
+        return Question(
+            f"{netns.name}:order:{first.name}",
+            f"{netns.name} has {first.name} tables of both iptables backends; the {one} ones are taken to be "
+            "registered last and so to be asked first",
+            f"the {two} {first.name} chains of {netns.name} were registered last",
+            default=True,
+        )
+    return Question(
+        f"{netns.name}:order:{hook}:{first.priority}",
+        f"{first} was registered after {last} on {netns.name}, and so is asked first",
+        f"{last} was registered after {first} on {netns.name}",
+        default=True,
+    )
+
+
+def _same(some: list[Verdict], others: list[Verdict]) -> bool:
+    """Whether two runs let go of the packet alike."""
+
+    def shape(verdicts: list[Verdict]) -> Counter[object]:
+        out: Counter[object] = Counter()
+        for v in verdicts:
+            accepted = v.kind == targets.ACCEPT
+            out[v.kind, v.branch.flight if accepted else v.detail, v.branch.odds, v.branch.choices] += 1
+        return out
+
+    return shape(some) == shape(others)
+
+
+def _assumed(branch: Branch, since: Log | None) -> Branch:
+    """A branch whose steps since some place are marked as resting on an assumption."""
+    steps: list[Step] = []
+    log = branch.log
+    while log is not None and log is not since:
+        steps.append(log.step)
+        log = log.parent
+    for step in reversed(steps):
+        log = Log(log, replace(step, assumed=True))
+    return replace(branch, log=log)
+
+
+def _notes(hook: str, flight: Flight, netns: Netns) -> Iterator[str]:
+    """What is taken for granted because no dump or no code here tells it."""
+    if hook not in ("prerouting", "output"):
+        return
+    if f"rules{flight.packet.family}" not in netns.node.covered:
+        words = "iptables" if flight.packet.family == 4 else "ip6tables"
+        yield f"no {words}-save of {netns.name}: it is taken to have no legacy {words} rules"
+    for table in netns.node.nft:
+        if table.family in ("netdev", "bridge") or any(c.hook in ("ingress", "egress") for c in table.chains.values()):
+            if table.family == "bridge" and not flight.has_physin:
+                continue
+            if any(c.rules for c in table.chains.values()) and not table.dormant and table.family != "arp":
+                yield (
+                    f"table {table.family} {table.name} of {netns.name} sees packets before IP does and is not "
+                    "followed: it is taken to let them pass"
+                )
+
+
+# ---------------------------------------------------------------- stages
+
+
+def _each(hook: str, stage: Stage, branch: Branch, netns: Netns, after: After | None) -> Iterator[Verdict]:
+    """One entry after the other: each may drop, and acceptance by one is not the other's."""
+    if not stage:
         yield Verdict(branch, targets.ACCEPT)
         return
-    for verdict in iptables.traverse(tables[i], hook, branch, netns):
-        if verdict.kind == targets.ACCEPT:
-            yield from _one(hook, name, i + 1, verdict.branch, netns)
-        else:
+    entry, before = stage[0], branch.flight
+    for verdict in _entry(hook, entry, branch, netns):
+        if verdict.kind != targets.ACCEPT:
             yield verdict
+            continue
+        for onward in after(entry.name, before, verdict.branch) if after is not None else (verdict,):
+            if onward.kind != targets.ACCEPT:
+                yield onward
+            else:
+                yield from _each(hook, stage[1:], onward.branch, netns, after)
 
 
-def _nat(hook: str, branch: Branch, netns: Netns) -> Iterator[Verdict]:
-    """The nat tables: asked for the first packet of a flow only, until one of them decides this side."""
+def _entry(hook: str, entry: Entry, branch: Branch, netns: Netns) -> Iterator[Verdict]:
+    if entry.chain is not None and isinstance(entry.table, NftTable):
+        return nftables.traverse(entry.table, entry.chain, hook, branch, netns)
+    if isinstance(entry.table, Table):
+        return iptables.traverse(entry.table, hook, branch, netns)
+    return ipvs.run(hook, branch, netns)
+
+
+def _nat(hook: str, stage: Stage, branch: Branch, netns: Netns, after: After | None) -> Iterator[Verdict]:
+    """The nat chains, and re-routing behind them."""
+    before = branch.flight
+    for verdict in _translated(hook, stage, branch, netns):
+        if verdict.kind != targets.ACCEPT or after is None:
+            yield verdict
+        else:
+            yield from after("nat", before, verdict.branch)
+
+
+def _translated(hook: str, stage: Stage, branch: Branch, netns: Netns) -> Iterator[Verdict]:
+    """The nat chains: asked for the first packet of a flow only, until one of them decides this side."""
     flight = branch.flight
     conn = flight.conn
     if conn.state in ("UNTRACKED", "INVALID"):
@@ -95,25 +297,19 @@ def _nat(hook: str, branch: Branch, netns: Netns) -> Iterator[Verdict]:
     if conn.state != "NEW" or (conn.dst_bound if side == DESTINATION else conn.src_bound):
         yield Verdict(branch, targets.ACCEPT)
         return
-    yield from _nat_tables(hook, side, 0, branch, netns)
+    yield from _nat_chains(hook, side, stage, branch, netns)
 
 
-def _nat_tables(hook: str, side: str, i: int, branch: Branch, netns: Netns) -> Iterator[Verdict]:
-    tables = netns.tables(branch.flight.packet.family, "nat")
-    if i >= len(tables):
+def _nat_chains(hook: str, side: str, rest: Stage, branch: Branch, netns: Netns) -> Iterator[Verdict]:
+    if not rest or rest[0].table is None:
         # No rule decided: a null binding, so rules of later hooks on this side are not asked again.
         conn = branch.flight.conn
         bound = replace(conn, dst_bound=True) if side == DESTINATION else replace(conn, src_bound=True)
         yield Verdict(branch.fly(branch.flight.with_(conn=bound)), targets.ACCEPT)
         return
-    if len(tables) > 1 and i == 0:
-        branch = branch.assume(
-            f"{netns.name} has nat tables of both iptables backends; the {tables[0].backend} ones are taken to be "
-            "registered last and so to be asked first"
-        )
-    for verdict in iptables.traverse(tables[i], hook, branch, netns):
+    for verdict in _entry(hook, rest[0], branch, netns):
         if verdict.kind == targets.ACCEPT and not verdict.bound:
-            yield from _nat_tables(hook, side, i + 1, verdict.branch, netns)
+            yield from _nat_chains(hook, side, rest[1:], verdict.branch, netns)
         else:
             yield verdict
 
@@ -134,20 +330,3 @@ def new_connection(flight_packet_conn: Conn) -> Conn:
 
 
 _IPTABLES_CHAINS = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
-
-
-def _unread_chain(hook: str, family: int, netns: Netns) -> BaseChain | None:
-    """A native nftables chain at this hook that would handle the packet, None when there is none."""
-    nft_family = "ip" if family == 4 else "ip6"
-    read = {t.name for t in netns.node.tables if t.family == family and t.backend != "legacy"}
-    for chain in netns.node.base_chains:
-        if chain.hook != hook or chain.family not in (nft_family, "inet"):
-            continue
-        owned = chain.family == nft_family and chain.chain in _IPTABLES_CHAINS and chain.table in read
-        if not owned:
-            return chain
-    return None
-
-
-def _unread_step(hook: str, chain: BaseChain, at: At) -> Step:
-    return Step(hook, chain.table, chain.chain, None, at, "not read", unknown="nftables rules are not read")

@@ -6,7 +6,7 @@ Sources: Linux net/netfilter/ipset/ip_set_hash_*.c, ip_set_bitmap_*.c; ipset(8).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from netk8s.kernel.flight import Flight
 from netk8s.model import PROTOCOL_NAMES, SCTP, TCP, UDP, IpSet
@@ -14,11 +14,18 @@ from netk8s.model import PROTOCOL_NAMES, SCTP, TCP, UDP, IpSet
 _PORT_PROTOCOLS = (TCP, UDP, SCTP, 136)
 
 
-def contains(kept: IpSet, directions: Sequence[str], flight: Flight) -> bool | None:
+def contains(
+    kept: IpSet, directions: Sequence[str], flight: Flight, others: Callable[[str], IpSet | None] = lambda name: None
+) -> bool | None:
     """Whether the packet's elements, taken by ``directions`` ("src", "dst" for each dimension), are in the set.
 
-    None when the type or an entry is not understood. An entry with ``nomatch`` takes out what a wider one holds.
+    ``others`` finds the member sets of a list:set. None when the type or an entry is not understood. An entry with ``nomatch`` takes out what a wider one holds.
     """
+    if kept.kind == "list:set":
+        members = [others(entry.split()[0]) for entry in kept.entries if entry.split()]
+        # A list holds sets and no lists, so this goes one deep (ip_set_list_set.c).
+        inside_of = [contains(m, directions, flight) if m and m.kind != "list:set" else None for m in members]
+        return True if True in inside_of else None if None in inside_of else False
     _, _, dimensions = kept.kind.partition(":")
     parts = dimensions.split(",")
     if not dimensions or any(p not in ("ip", "net", "port", "iface") for p in parts) or len(directions) < len(parts):

@@ -7,14 +7,14 @@ backends behave alike here. A work list, not recursion: a chain of thousands of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from netk8s.kernel import targets
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.matches import Ask, Seen, conditions
 from netk8s.kernel.netns import Netns
-from netk8s.model import PROTOCOL_NAMES, Rule, Step, Table, Target
+from netk8s.model import PROTOCOL_NAMES, Missing, NftRule, Rule, Step, Table, Target
 
 MOST_FRAMES = 512
 """Deeper than any kernel allows (nft 16 jumps, legacy its stack size): chains that jump in a circle."""
@@ -23,13 +23,17 @@ MOST_BRANCHES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a table let go of a packet. ``kind`` is accept, drop, reject or unknown; ``bound`` see targets.Effect."""
+    """How a table let go of a packet. ``kind`` is accept, drop, reject or unknown; ``bound`` see targets.Effect.
+
+    ``missing``: the dump that would have told more.
+    """
 
     branch: Branch
     kind: str
     detail: str = ""
     bound: bool = False
-    rule: Rule | None = None
+    rule: Rule | NftRule | None = None
+    missing: Missing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,20 @@ def traverse(table: Table, hook: str, branch: Branch, netns: Netns) -> Iterator[
 
     Raises DecodeError for a rule that cannot be decoded, when the packet comes to its chain.
     """
+    if table.name == "raw" and not branch.flight.looped:
+        # Conntrack looks at the packet behind raw: in raw there is no entry yet.
+        conn = branch.flight.conn
+        unseen = branch.fly(branch.flight.with_(conn=replace(conn, state="INVALID")))
+        for verdict in _traverse(table, hook, unseen, netns):
+            after = verdict.branch.flight
+            if after.conn.state != "UNTRACKED":
+                after = after.with_(conn=replace(after.conn, state=conn.state))
+            yield replace(verdict, branch=verdict.branch.fly(after))
+        return
+    yield from _traverse(table, hook, branch, netns)
+
+
+def _traverse(table: Table, hook: str, branch: Branch, netns: Netns) -> Iterator[Verdict]:
     base = hook.upper()
     if base not in table.chains:
         yield Verdict(branch, targets.ACCEPT)
@@ -67,6 +85,7 @@ def traverse(table: Table, hook: str, branch: Branch, netns: Netns) -> Iterator[
     done = 0
     while tasks:
         task = tasks.pop()
+        done += 1  # chains that go to each other in a circle come to no verdict
         chain = rules.get(task.chain)
         if chain is None:
             chain = rules[task.chain] = list(table.chains[task.chain].rules.relevant(*where))
@@ -93,7 +112,6 @@ def traverse(table: Table, hook: str, branch: Branch, netns: Netns) -> Iterator[
             for item in following:
                 if isinstance(item, Verdict):
                     yield item
-                    done += 1
             # The branch that matched goes first, then those that did not, so answers come in the rules' order.
             tasks.extend(waiting)
             tasks.extend(reversed([item for item in following if isinstance(item, _Task)]))
@@ -170,7 +188,8 @@ def _try(rule: Rule, hook: str, branch: Branch, netns: Netns) -> tuple[list[_Hit
                     else:
                         missed.append(other)
         hits = following
-    return hits, missed
+    # Dice in front of an answer that was given before: the rule cannot match, and the packet goes on whole.
+    return (hits, missed) if hits else ([], [branch])
 
 
 def _act(table: Table, rule: Rule, hook: str, hit: _Hit, netns: Netns, here: _Task) -> list[Verdict | _Task]:

@@ -25,6 +25,7 @@ from netk8s.model import (
     UDP,
     Addr,
     Match,
+    NftRule,
     Option,
     Question,
     Rule,
@@ -50,7 +51,8 @@ class Seen:
     flight: Flight
     hook: str
     netns: Netns
-    rule: Rule
+    rule: Rule | NftRule
+    table: str = "nat"
 
     def ask(
         self, what: str, otherwise: str = "", default: bool | None = None, key: str = "", memory: bool = False
@@ -101,7 +103,8 @@ def _each(test: Callable[[Option, Seen], Truth]) -> Test:
 
     def run(match: Match, seen: Seen) -> Iterable[Truth]:
         for option in match.options:
-            truth = test(option, seen)
+            bare = not option.values and option.name not in ("-f", "--syn")
+            truth = seen.ask(f"{option.name} holds") if bare else test(option, seen)
             yield negate(truth) if option.negated else truth
 
     return run
@@ -326,9 +329,10 @@ def value_mask(text: str) -> tuple[int, int] | None:
     """ "0x4000/0x4000", "16" as (value, mask); None when it is no number."""
     value, slash, mask = text.partition("/")
     try:
-        return int(value, 0), int(mask, 0) if slash else 0xFFFFFFFF
+        pair = int(value, 0), int(mask, 0) if slash else 0xFFFFFFFF
     except ValueError:
         return None
+    return pair if 0 <= min(pair) and max(pair) <= 0xFFFFFFFF else None
 
 
 def _mark(option: Option, seen: Seen) -> Truth:
@@ -340,9 +344,9 @@ def _mark(option: Option, seen: Seen) -> Truth:
 
 def _connmark(match: Match, seen: Seen) -> Iterable[Truth]:
     for option in match.options:
-        wanted = value_mask(option.values[0])
+        wanted = value_mask(option.values[0]) if option.values else None
         if wanted is None:
-            yield seen.ask(f"the connection's mark matches {option.values[0]}")
+            yield seen.ask(f"the connection's mark matches {' '.join(option.values)}")
         elif seen.flight.conn.state in ("UNTRACKED", "INVALID"):
             # connmark_mt without an entry is false, also when inverted.
             yield False
@@ -352,14 +356,15 @@ def _connmark(match: Match, seen: Seen) -> Iterable[Truth]:
 
 def _conntrack(match: Match, seen: Seen) -> Iterable[Truth]:
     conn = seen.flight.conn
-    entry = conn.state not in ("UNTRACKED", "INVALID")
+    if conn.state in ("UNTRACKED", "INVALID"):
+        # conntrack_mt without an entry: a state that is asked for decides alone, and nothing else ever holds.
+        states = [o for o in match.options if o.name in ("--ctstate", "--state")]
+        yield all(_ct_state(o.values[0], seen) != o.negated for o in states) if states else False
+        return
     for option in match.options:
         word = option.values[0] if option.values else ""
         if option.name in ("--ctstate", "--state"):
             truth: Truth = _ct_state(word, seen)
-        elif not entry:
-            yield False
-            return
         elif option.name == "--ctproto":
             truth = protocol_number(word) == conn.original.protocol
         elif option.name in ("--ctorigsrc", "--ctorigdst", "--ctreplsrc", "--ctrepldst"):
@@ -398,6 +403,8 @@ def _ct_state(word: str, seen: Seen) -> bool:
 def _ct_status(word: str, seen: Seen) -> Truth:
     bits = set(word.upper().split(","))
     have = {"SEEN_REPLY", "CONFIRMED"} if seen.flight.conn.state == "ESTABLISHED" else set[str]()
+    if seen.flight.looped:
+        have.add("CONFIRMED")  # POSTROUTING confirmed the entry before the packet came back by lo
     if bits & have:
         return True
     if "ASSURED" in bits and have:
@@ -486,8 +493,8 @@ def _physdev(match: Match, seen: Seen) -> Iterable[Truth]:
             port = flight.physin if inward else flight.physout
             if not there:
                 truth = False
-            elif port is None:
-                truth = seen.ask(f"the bridge port is {option.values[0]}")
+            elif port is None or not option.values:
+                truth = seen.ask(f"the bridge port is {' '.join(option.values)}")
             else:
                 truth = device_matches(option.values[0], port)
         yield negate(truth) if option.negated else truth
@@ -502,12 +509,14 @@ def _rpfilter(match: Match, seen: Seen) -> Iterable[Truth]:
         return
     family = flight.packet.family
     if not netns.routes_known(family) or not flight.iif_known or flight.iif is None:
-        yield seen.ask("the reverse route check passes", default=True)
+        passes: Truth = seen.ask("the reverse route check passes", default=True)
+        yield negate(passes) if invert else passes
         return
     mark = flight.packet.mark if "--validmark" in names else 0
     found = netns.fib(family).lookup(flight.packet.src, flight.packet.dst, mark=mark)
     if found.kind == "unknown":
-        yield seen.ask("the reverse route check passes", default=True)
+        passes = seen.ask("the reverse route check passes", default=True)
+        yield negate(passes) if invert else passes
         return
     good = found.kind == "unicast" or (found.kind == "local" and "--accept-local" in names)
     if good and "--loose" not in names:
@@ -536,7 +545,7 @@ def probability(text: str) -> Fraction | None:
     The kernel keeps 31 bits of it and iptables-save prints those, so 1/3 reads 0.33333333349 (xt_statistic.c).
     """
     try:
-        exact = Fraction(text)
+        exact = Fraction(text) if len(text) <= 32 and "e" not in text.lower() else Fraction(-1)
     except (ValueError, ZeroDivisionError):
         return None
     if not 0 <= exact <= 1:
@@ -595,7 +604,7 @@ def _set(match: Match, seen: Seen) -> Iterable[Truth]:
             continue
         name, directions = option.values
         known = seen.netns.ipset(name)
-        inside = ipsets.contains(known, directions.split(","), seen.flight) if known is not None else None
+        inside = ipsets.contains(known, directions.split(","), seen.flight, seen.netns.ipset) if known else None
         truth: Truth
         if inside is None:
             why = "is not in the dump" if known is None else f"of type {known.kind} is not understood"
@@ -606,6 +615,42 @@ def _set(match: Match, seen: Seen) -> Iterable[Truth]:
             )
         else:
             truth = inside
+        yield negate(truth) if option.negated else truth
+
+
+_METHOD_NAMES = {"GATE": "route", "IPIP": "tunnel", "MASQ": "masq"}
+
+
+def _ipvs(match: Match, seen: Seen) -> Iterable[Truth]:
+    """xt_ipvs.c ipvs_mt: a packet that IPVS has handled, and then only one on its way to the real server.
+
+    The connection is looked up by the inverse of the packet's addresses, which an answer's never are.
+    """
+    flight = seen.flight
+    known = flight.conn.ipvs
+    asked = [o for o in match.options if o.name != "--ipvs"]
+    if not asked:
+        yield flight.ipvs_property != any(o.negated for o in match.options)
+        return
+    if not flight.ipvs_property or known is None or flight.conn.direction == "REPLY":
+        yield False
+        return
+    for option in asked:
+        word = option.values[0] if option.values else ""
+        truth: Truth
+        if option.name == "--vproto":
+            truth = protocol_number(word) == flight.packet.protocol
+        elif option.name == "--vaddr":
+            inside = holds(word, known.vaddr)
+            truth = seen.ask(f"“--vaddr {word}” holds the virtual server's address") if inside is None else inside
+        elif option.name == "--vport":
+            truth = port_range(word) == (known.vport, known.vport)
+        elif option.name == "--vdir":
+            truth = word.upper() == "ORIGINAL"
+        elif option.name == "--vmethod":
+            truth = _METHOD_NAMES.get(word.upper()) == known.method
+        else:
+            truth = seen.ask(f"{option.name} {word} holds for the IPVS connection")
         yield negate(truth) if option.negated else truth
 
 
@@ -671,6 +716,35 @@ def _ipsec(match: Match, seen: Seen) -> Iterable[Truth]:
     yield seen.ask("the IPsec policy match holds", default=False)
 
 
+def _ttl(option: Option, seen: Seen) -> Truth:
+    """TTL and hop limit: known as far as the sender's is, which is 64 unless it is told otherwise."""
+    ttl = seen.flight.packet.ttl
+    word = option.values[0]
+    if not word.isdecimal():
+        return seen.ask(f"the packet's TTL matches {option.name} {word}")
+    wanted = int(word)
+    kind = option.name.rpartition("-")[2]
+    holds_now = ttl < wanted if kind == "lt" else ttl > wanted if kind == "gt" else ttl == wanted
+    return seen.ask(
+        f"the packet's TTL matches {option.name} {word} at {seen.hook} of {seen.netns.name}",
+        f"the packet's TTL does not match {option.name} {word} at {seen.hook} of {seen.netns.name}",
+        default=holds_now,
+        key=f"ttl:{seen.hook}:{option.name}:{word}:{ttl}",
+    )
+
+
+def _service_class(option: Option, seen: Seen) -> Truth:
+    """Type of service and DSCP: taken as 0, as of a sender that sets none."""
+    word = option.values[0]
+    parsed = (0, 0) if word.upper() in ("CS0", "BE", "NORMAL-SERVICE") else value_mask(word)
+    zero = parsed is not None and parsed[0] == 0
+    return seen.ask(
+        f"the packet's type of service matches {option.name} {word}",
+        f"the packet's type of service does not match {option.name} {word}",
+        default=zero,
+    )
+
+
 def _open(text: str, default: bool | None = None) -> Test:
     def run(match: Match, seen: Seen) -> Iterable[Truth]:
         words = " ".join(w for o in match.options for w in (o.name, *o.values))
@@ -718,15 +792,15 @@ _MODULES: Mapping[str, Test] = {
     "socket": _socket,
     "string": _string,
     "policy": _ipsec,
-    "ipvs": _always(False),
+    "ipvs": _ipvs,
     "u32": _open("the packet's bytes match"),
     "bpf": _open("the BPF program matches"),
     "length": _open("the packet's length matches"),
-    "ttl": _open("the packet's TTL matches"),
-    "hl": _open("the packet's hop limit matches"),
+    "ttl": _each(_ttl),
+    "hl": _each(_ttl),
     "mac": _open("the sender's MAC address matches"),
-    "tos": _open("the packet's type of service matches", default=False),
-    "dscp": _open("the packet's DSCP matches", default=False),
+    "tos": _each(_service_class),
+    "dscp": _each(_service_class),
     "connbytes": _open("the connection's byte count matches", default=False),
     "helper": _open("a conntrack helper owns the connection", default=False),
     "devgroup": _open("the device group matches"),

@@ -7,7 +7,21 @@ from functools import cached_property
 from ipaddress import ip_address
 
 from netk8s.kernel.routing import Fib, local_routes, select_address, select_address6
-from netk8s.model import Addr, Address, IpSet, Link, Neighbour, NextHop, Node, Question, Route, Socket, Table
+from netk8s.model import (
+    Addr,
+    Address,
+    IpSet,
+    Link,
+    Neighbour,
+    NextHop,
+    Node,
+    Packet,
+    Question,
+    Route,
+    Socket,
+    Table,
+    VirtualServer,
+)
 
 _HOST_SCOPE = (Address("lo", ip_address("127.0.0.1"), 8, "host"), Address("lo", ip_address("::1"), 128, "host"))
 
@@ -21,6 +35,8 @@ class Netns:
         self.own = frozenset(own)
         self.foreign = frozenset(foreign)
         self._fibs: dict[int, Fib] = {}
+        self.memo: dict[object, tuple[object, object]] = {}
+        """What kernel modules derive from the node's facts once: (the fact, what came of it)."""
 
     # -- what the dumps cover
 
@@ -36,7 +52,7 @@ class Netns:
         return "socket" in self.node.covered
 
     def rules_known(self, family: int) -> bool:
-        return f"rules{family}" in self.node.covered
+        return f"rules{family}" in self.node.covered or "nft" in self.node.covered
 
     # -- tables
 
@@ -56,6 +72,27 @@ class Netns:
 
     def ipset(self, name: str) -> IpSet | None:
         return next((s for s in self.node.sets if s.name == name), None)
+
+    # -- IPVS
+
+    @property
+    def virtual_servers_known(self) -> bool:
+        return "ipvs" in self.node.covered
+
+    def virtual_server(self, packet: Packet) -> VirtualServer | None:
+        """The virtual server of a packet (ip_vs_service_find): by its mark, else its destination, else any port."""
+        found = self._marked_servers.get((packet.family, packet.mark)) if packet.mark else None
+        for port in (packet.dport, 0) if found is None else ():
+            found = found or self._virtual_servers.get((packet.protocol, packet.dst, port))
+        return found
+
+    @cached_property
+    def _virtual_servers(self) -> dict[tuple[int, Addr | None, int | None], VirtualServer]:
+        return {(s.protocol, s.ip, s.port): s for s in self.node.virtual_servers if s.fwmark is None}
+
+    @cached_property
+    def _marked_servers(self) -> dict[tuple[int, int | None], VirtualServer]:
+        return {(s.family, s.fwmark): s for s in self.node.virtual_servers if s.fwmark is not None}
 
     # -- addresses and routes
 

@@ -57,7 +57,7 @@ def is_target(name: str) -> bool:
 _NO_EFFECT = frozenset(
     {
         "LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "LED", "RATEEST", "IDLETIMER", "SECMARK", "CONNSECMARK", "TOS",
-        "DSCP", "TTL", "HL", "ECN", "TCPMSS", "TCPOPTSTRIP", "CHECKSUM", "CLASSIFY", "SET", "TEE",
+        "DSCP", "ECN", "TCPMSS", "TCPOPTSTRIP", "CHECKSUM", "CLASSIFY", "SET", "TEE",
     }
 )  # fmt: skip
 """Targets that go on with the next rule and change nothing that rules or routes look at."""
@@ -164,7 +164,10 @@ def _reject(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
 def _ct(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
     options = _options(target)
     flight = branch.flight
-    if target.name == "NOTRACK" or "--notrack" in options:
+    if flight.looped:
+        # xt_ct_target leaves a packet alone that has its entry already.
+        yield Effect(branch, CONTINUE)
+    elif target.name == "NOTRACK" or "--notrack" in options:
         yield Effect(branch.fly(flight.with_(conn=replace(flight.conn, state="UNTRACKED"))), CONTINUE)
     else:
         # A helper, an event mask or a timeout policy does not change the first packet's way; a zone
@@ -183,6 +186,21 @@ def _tproxy(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
     port = options.get("--on-port", ("0",))[0]
     changed = (("mark", f"{packet.mark:#x} → {mark:#x}"), ("socket", f"the listener on port {port} takes it"))
     yield Effect(branch.fly(branch.flight.with_(packet=packet.replace(mark=mark))), ACCEPT, changes=changed)
+
+
+def _ttl(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
+    packet = branch.flight.packet
+    for name, values in _options(target).items():
+        if not values or not values[0].isdecimal():
+            continue
+        amount = int(values[0])
+        kind = name.rpartition("-")[2]
+        ttl = amount if kind == "set" else packet.ttl + amount if kind == "inc" else packet.ttl - amount
+        ttl = min(max(ttl, 0), 255)
+        changed = (("ttl", f"{packet.ttl} → {ttl}"),) if ttl != packet.ttl else ()
+        yield Effect(branch.fly(branch.flight.with_(packet=packet.replace(ttl=ttl))), CONTINUE, changes=changed)
+        return
+    yield _unclear(branch, seen, target)
 
 
 def _nfqueue(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
@@ -226,6 +244,8 @@ def parse_range(text: str) -> tuple[Addr | None, Addr | None, int | None, int | 
         return None
     if first is not None and last is not None and (first.version != last.version or int(first) > int(last)):
         return None
+    if "/" in ports or any(port is not None and not 0 <= port <= 65535 for port in (low, high)):
+        return None  # ":2000-2010/1000" shifts a range of ports (NF_NAT_RANGE_PROTO_OFFSET), which is not followed
     return first, last, low, high, bool(ports)
 
 
@@ -265,7 +285,7 @@ def _destination_changes(before: Packet, after: Packet) -> tuple[tuple[str, str]
 def _dnat(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
     words = _options(target).get("--to-destination")
     parsed = parse_range(words[0]) if words else None
-    if parsed is None:
+    if parsed is None or (parsed[0] is not None and parsed[0].version != branch.flight.packet.family):
         yield _unclear(branch, seen, target)
         return
     first, last, low, high, _ = parsed
@@ -295,7 +315,7 @@ def _redirect(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
     port = packet.dport
     if words:
         low, _, high = words[0].partition("-")
-        if not low.isdecimal() or (high and not high.isdecimal()):
+        if not low.isdecimal() or (high and not high.isdecimal()) or not int(low) <= int(high or low) <= 65535:
             yield _unclear(branch, seen, target)
             return
         if not (port is not None and int(low) <= port <= int(high or low)):
@@ -326,7 +346,7 @@ def _source_effect(
 ) -> tuple[Branch, tuple[tuple[str, str], ...]]:
     flight = branch.flight
     before = flight.packet.src
-    rewrite = Rewrite(seen.netns.name, seen.rule.raw, seen.rule.at, before, address, because, seen.rule.chain, "nat")
+    rewrite = Rewrite(seen.netns.name, seen.rule.raw, seen.rule.at, before, address, because, seen.rule.chain, seen.table)
     changed = bind_source(flight, address, port, rewrite)
     return branch.fly(changed), ((("src", f"{before} → {address}"),) if before != address else ())
 
@@ -335,7 +355,7 @@ def _snat(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
     options = _options(target)
     words = options.get("--to-source")
     parsed = parse_range(words[0]) if words else None
-    if parsed is None or words is None:
+    if parsed is None or words is None or (parsed[0] is not None and parsed[0].version != branch.flight.packet.family):
         yield _unclear(branch, seen, target)
         return
     first, last, low, high, _ = parsed
@@ -367,7 +387,7 @@ def _masquerade(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
     if not (flight.oif_known and flight.oif is not None and netns.addresses_known):
         what = "device the packet leaves by" if flight.oif is None else f"addresses of {flight.oif}"
         because = f"MASQUERADE takes an address of the outgoing device; no dump tells the {what}"
-        rewrite = Rewrite(netns.name, seen.rule.raw, seen.rule.at, packet.src, None, because, seen.rule.chain, "nat")
+        rewrite = Rewrite(netns.name, seen.rule.raw, seen.rule.at, packet.src, None, because, seen.rule.chain, seen.table)
         conn = replace(flight.conn, src_bound=True)
         unknown = flight.with_(src_known=False, rewrites=(*flight.rewrites, rewrite), conn=conn)
         yield Effect(
@@ -413,6 +433,8 @@ _TARGETS: Mapping[str, Apply] = {
     "CT": _ct,
     "NOTRACK": _ct,
     "TPROXY": _tproxy,
+    "TTL": _ttl,
+    "HL": _ttl,
     "NFQUEUE": _nfqueue,
     "QUEUE": _nfqueue,
     "DNAT": _dnat,

@@ -1,0 +1,148 @@
+"""Network namespaces: going into one and back, and finding that of a pod.
+
+A socket stays in the namespace it was made in (net/core/sock.c, sk_alloc), and a child process begins in that of its
+parent. So going in, making one of these, and coming back is enough; setns(2) moves the calling thread alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from netk8s.errors import CollectError, UsageError
+from netk8s.model import Addr
+
+CLONE_NEWNET = 0x40000000
+RTM_GETNSID, RTM_NEWNSID = 90, 88
+NETNSA_NSID, NETNSA_FD = 1, 3
+
+
+def path_of(word: str) -> str:
+    """The file of a namespace that was named by its file, or by the id of a process in it."""
+    path = f"/proc/{word}/ns/net" if word.isdecimal() else word
+    if not os.path.exists(path):
+        raise UsageError(f"there is no network namespace at {path}; give /run/netns/NAME, /proc/PID/ns/net or a PID")
+    return path
+
+
+@contextmanager
+def entered(path: str | None) -> Iterator[None]:
+    """In a network namespace for the time of the block; None: where we are. Raises CollectError."""
+    if path is None:
+        yield
+        return
+    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        try:
+            there = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise CollectError(f"the network namespace {path} cannot be opened: {error.strerror}") from None
+        try:
+            _setns(there, path)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            _setns(back, "it came from")
+    finally:
+        os.close(back)
+
+
+def _setns(fd: int, path: str) -> None:
+    # os.setns is there from Python 3.12 on.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise CollectError(f"cannot enter the network namespace {path}: {os.strerror(number)}; that needs root")
+
+
+def identity(path: str | None = None) -> tuple[int, int]:
+    """What tells a namespace from every other one: device and inode of its file."""
+    found = os.stat(path or "/proc/thread-self/ns/net")
+    return found.st_dev, found.st_ino
+
+
+def hangs_on(path: str, nsids: Iterable[int]) -> bool:
+    """Whether a namespace is one of those that our veth devices lead to (``nsids``: their ``link-netnsid``)."""
+    number = _nsid(path)
+    return number >= 0 and number in set(nsids)
+
+
+def of_pod(ip: Addr, nsids: Iterable[int]) -> str:
+    """The namespace of a pod with this address that hangs on the namespace we are in.
+
+    ``nsids`` are the peers that this namespace's veth devices name (``link-netnsid``): only a namespace that the kernel
+    knows by one of these numbers is taken, for an address may be there a second time in somebody else's namespace.
+    Raises UsageError when there is not exactly one.
+    """
+    wanted = set(nsids)
+    found = []
+    for path in _known():
+        if _nsid(path) not in wanted:
+            continue
+        with suppress(CollectError), entered(path):
+            if ip in _addresses():
+                found.append(path)
+    if len(found) != 1:
+        why = "no network namespace behind this node's veth devices has" if not found else "several namespaces have"
+        raise UsageError(f"{why} the address {ip}; name the pod's with --from-namespace /proc/PID/ns/net", found)
+    return found[0]
+
+
+def _known() -> Iterator[str]:
+    """One file of each network namespace but our own that a process is in or that has a name."""
+    seen = {identity()}
+    for path in (*Path("/run/netns").glob("*"), *Path("/var/run/docker/netns").glob("*"), *Path("/proc").glob("[0-9]*/ns/net")):
+        with suppress(OSError):
+            this = identity(str(path))
+            if this not in seen:
+                seen.add(this)
+                yield str(path)
+
+
+def _nsid(path: str) -> int:
+    """The number by which this namespace knows another, -1 for none (rtnetlink(7), net/core/net_namespace.c)."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return -1
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+            body = struct.pack("=Bxxx", 0) + struct.pack("=HHI", 8, NETNSA_FD, fd)
+            sock.send(struct.pack("=IHHII", 16 + len(body), RTM_GETNSID, 1, 1, 0) + body)
+            answer = sock.recv(4096)
+    except OSError:
+        return -1
+    finally:
+        os.close(fd)
+    if struct.unpack_from("=H", answer, 4)[0] != RTM_NEWNSID:
+        return -1
+    at = 20
+    while at + 8 <= len(answer):
+        length, kind, value = struct.unpack_from("=HHi", answer, at)
+        if kind == NETNSA_NSID:
+            return int(value)
+        at += max((length + 3) & ~3, 4)
+    return -1
+
+
+def _addresses() -> set[Addr]:
+    """The addresses of the namespace we are in (/proc/thread-self/net shows the thread's)."""
+    out: set[Addr] = set()
+    with suppress(OSError):
+        before = ""
+        for line in Path("/proc/thread-self/net/fib_trie").read_text().splitlines():
+            if "/32 host LOCAL" in line:
+                out.add(IPv4Address(before))
+            before = line.rpartition(" ")[2]
+    with suppress(OSError):
+        for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines():
+            out.add(IPv6Address(bytes.fromhex(line.split()[0])))
+    return out

@@ -1,0 +1,67 @@
+"""NK101: The endpoint sees another source address than the sender's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+SEVERITIES = {
+    "fires-policy-cluster": "warning",
+    "fires-policy-cluster-1.23": "warning",
+    "fires-policy-cluster-loadbalancer-1.23": "warning",
+    "fires-masquerade-all": "warning",
+    "fires-client-of-clusterip": "warning",
+    "fires-client-of-clusterip-bridge": "warning",
+    "fires-hairpin": "info",
+    "fires-node-process": "info",
+    "fires-cni-flannel": "info",
+    "fires-cni-ipmasq": "info",
+    "fires-hostport": "info",
+}
+
+
+@pytest.mark.parametrize("name", SEVERITIES)
+def test_only_what_can_be_changed_is_a_warning(name: str, asked: Callable[[str], Any]) -> None:
+    assert {finding.severity for finding in asked(f"NK101/{name}").of("NK101")} == {SEVERITIES[name]}
+
+
+def test_the_evidence_is_the_rule_that_marks_then_the_rule_that_masquerades(asked: Callable[[str], Any]) -> None:
+    answer = asked("NK101/fires-policy-cluster")
+    (finding,) = answer.of("NK101")
+    marks, masquerades = answer.cited(finding)
+    assert marks.startswith("-A KUBE-EXT-")
+    assert marks.endswith("-j KUBE-MARK-MASQ")
+    assert masquerades.startswith("-A KUBE-POSTROUTING")
+    assert "MASQUERADE" in masquerades
+    assert any(place.startswith("service default/nginx") for place in finding.evidence)
+    assert finding.proven
+
+
+def test_one_service_shows_an_address_of_each_device(asked: Callable[[str], Any]) -> None:
+    (finding,) = asked("NK101/fires-policy-cluster").of("NK101")
+    assert "10.244.1.1 (seen by 10.244.1.5:80 and 10.244.1.6:80)" in finding.summary
+    assert "192.168.52.201 (seen by 10.244.2.5:80)" in finding.summary
+
+
+def test_the_remedy_names_the_nodes_that_would_drop(asked: Callable[[str], Any]) -> None:
+    (finding,) = asked("NK101/fires-policy-cluster").of("NK101")
+    assert "kubectl -n default patch svc nginx" in finding.remedy
+    assert "k8s-master drops" in finding.remedy
+    assert "PROXY protocol" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("fires-masquerade-all", "masqueradeAll: false"),
+        ("fires-client-of-clusterip", "the masquerade is needed"),
+        ("fires-node-process", "Nothing is lost"),
+        ("fires-hairpin", "would not accept a packet from its own address"),
+        ("fires-hostport", "snat: false"),
+        ("fires-cni-flannel", "nonMasqueradeCIDRs"),
+    ],
+)
+def test_the_remedy_fits_the_case(name: str, words: str, asked: Callable[[str], Any]) -> None:
+    assert all(words in finding.remedy for finding in asked(f"NK101/{name}").of("NK101"))
