@@ -747,6 +747,8 @@ class Flow:
     stand_ins: tuple[tuple[Addr, str], ...] = ()
     routed: bool = True
     """False: an outside packet to an address that only the cluster knows, and nobody said which node it enters at."""
+    owned: tuple[tuple[Addr, str], ...] = ()
+    """Addresses that a node's rules say are its own, with the node's name."""
 
 
 # ---------------------------------------------------------------- the answer

@@ -11,7 +11,6 @@ from netk8s.model import (
     Addr,
     Alternative,
     Flow,
-    Missing,
     Outcome,
     Question,
     Reached,
@@ -25,50 +24,77 @@ from netk8s.model import (
 MOST_DOUBTS = 6
 """With more open questions than this (64 combinations) the part of the odds that depends on them is just unknown."""
 
+MOST_ALTERNATIVES = 64
+"""More alternatives than this are listed by nobody."""
+
 Key = tuple[str, Reached | None, Addr | None, bool]
+
+
+REMEMBERED = "the node remembers the client from an earlier connection (session affinity): it stays where it was"
+FORGOTTEN = "the nodes remember no earlier connection of the client (session affinity; the lists are in no dump)"
+
+
+class _Ways:
+    """The ways, looked up by what they assume: a large service with affinity has thousands of them."""
+
+    def __init__(self, ways: tuple[Way, ...]) -> None:
+        self.ways = ways
+        self.usual: list[int] = []
+        self.against: dict[str, list[int]] = {}
+        self.questions: dict[str, Question] = {}
+        for i, way in enumerate(ways):
+            off = []
+            for choice in way.choices:
+                question = choice.question
+                self.questions.setdefault(question.key, question)
+                if question.default is not None and choice.answer != question.default:
+                    off.append(question.key)
+            if not off:
+                self.usual.append(i)
+            elif len(off) == 1:
+                self.against.setdefault(off[0], []).append(i)
+
+    def otherwise(self, key: str, answer: bool) -> list[int]:
+        """The ways under the defaults, but with this question answered so."""
+        against = self.against.get(key, []) if self.questions[key].default is not None else []
+        agreeing = [i for i in self.usual if _answer(self.ways[i], key) in (None, answer)]
+        return sorted((*against, *agreeing))
+
+    @property
+    def remembered(self) -> list[int]:
+        """The ways of a client that some node remembers."""
+        keys = (key for key, question in self.questions.items() if question.memory)
+        return sorted(i for key in keys for i in self.against.get(key, ()))
+
+
+def _answer(way: Way, key: str) -> bool | None:
+    return next((c.answer for c in way.choices if c.question.key == key), None)
 
 
 def fold(flow: Flow, ways: tuple[Way, ...], world: World) -> Trace:
     """Outcomes under what is assumed, and what they would be were one assumption false."""
-    outcomes = _under(ways, {})
-    alternatives = _alternatives(ways, outcomes)
-    outcomes = _remembered(ways, outcomes)
+    index = _Ways(ways)
+    usual = [ways[i] for i in index.usual]
+    outcomes = _of(ways, index.usual)
+    alternatives = _alternatives(index, outcomes)
+    outcomes = _remembered(index, outcomes)
     assumed = [
-        c.question.if_true if c.answer else c.question.if_false
-        for way in ways
+        FORGOTTEN if c.question.memory else c.question.if_true if c.answer else c.question.if_false
+        for way in usual
         for c in way.choices
-        if _follows(way, {}) and c.question.default is not None and c.answer == c.question.default
+        if c.question.default is not None
     ]
-    texts = [
-        *world.notes,
-        *flow.assumptions,
-        *(a for way in ways if _follows(way, {}) for a in way.assumptions),
-        *assumed,
-    ]
-    missing: list[Missing] = list(world.missing)
-    for way in ways:
-        missing.extend(m for m in way.missing if m not in missing)
+    texts = [*world.notes, *flow.assumptions, *(a for way in usual for a in way.assumptions), *assumed]
+    missing = dict.fromkeys((*world.missing, *(m for way in ways for m in way.missing)))
     return Trace(
         flow,
         ways,
         outcomes,
         alternatives,
-        _reply(ways),
+        _reply(usual),
         tuple(dict.fromkeys(texts)),
         tuple(missing),
     )
-
-
-def _follows(way: Way, answers: dict[str, bool]) -> bool:
-    """Whether a way is one of those under the defaults, with some questions answered otherwise."""
-    for choice in way.choices:
-        question = choice.question
-        if question.key in answers:
-            if answers[question.key] != choice.answer:
-                return False
-        elif question.default is not None and choice.answer != question.default:
-            return False
-    return True
 
 
 def _key(way: Way) -> Key:
@@ -77,16 +103,15 @@ def _key(way: Way) -> Key:
     return (way.verdict, way.reached, way.source, way.source_known)
 
 
-def _under(ways: tuple[Way, ...], answers: dict[str, bool]) -> tuple[Outcome, ...]:
-    """The outcomes when questions with a default have it, but for ``answers``.
-
-    An outcome's odds are those it has however the open questions are answered; what is left is unknown.
+def _of(ways: tuple[Way, ...], indexes: Iterable[int], answered: str = "") -> tuple[Outcome, ...]:
+    """The outcomes of some ways. An outcome's odds are those it has however open questions are answered; the rest is
+    unknown. ``answered``: a question that is not open here.
     """
-    live = [(i, way) for i, way in enumerate(ways) if _follows(way, answers)]
+    live = [(i, ways[i]) for i in indexes]
     open_: dict[str, Question] = {}
     for _, way in live:
         for choice in way.choices:
-            if choice.question.default is None and choice.question.key not in answers:
+            if choice.question.default is None and choice.question.key != answered:
                 open_.setdefault(choice.question.key, choice.question)
     keys: dict[Key, list[int]] = {}
     for i, way in live:
@@ -122,16 +147,12 @@ def _under(ways: tuple[Way, ...], answers: dict[str, bool]) -> tuple[Outcome, ..
     return tuple(out)
 
 
-def _remembered(ways: tuple[Way, ...], outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+def _remembered(index: _Ways, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     """The outcomes with their odds taken back where they hold only for a client that the node does not remember."""
-    memories = {c.question.key for way in ways for c in way.choices if c.question.memory}
-    varied: set[Key] = set()
-    usual = {_outcome_key(o): o.odds for o in outcomes}
-    for key in memories:
-        other = {_outcome_key(o): o.odds for o in _under(ways, {key: True})}
-        if other:
-            varied.update(k for k in {*usual, *other} if usual.get(k) != other.get(k))
-    return tuple(_forgotten(o) if _outcome_key(o) in varied and o.verdict != "unknown" else o for o in outcomes)
+    back = {_key(index.ways[i]) for i in index.remembered}
+    if not back or (back == {_outcome_key(o) for o in outcomes} and len(outcomes) == 1):
+        return outcomes
+    return tuple(_forgotten(o) if o.verdict != "unknown" else o for o in outcomes)
 
 
 def _forgotten(outcome: Outcome) -> Outcome:
@@ -181,20 +202,23 @@ def _same_rewrites(ways: tuple[Way, ...], indexes: Iterable[int]) -> tuple[Rewri
     return tuple(seen)
 
 
-def _alternatives(ways: tuple[Way, ...], outcomes: tuple[Outcome, ...]) -> tuple[Alternative, ...]:
+def _alternatives(index: _Ways, outcomes: tuple[Outcome, ...]) -> tuple[Alternative, ...]:
     """One for each assumption that the answer hangs on, and both answers of each open question."""
-    questions: dict[str, Question] = {}
-    for way in ways:
-        for choice in way.choices:
-            questions.setdefault(choice.question.key, choice.question)
-    out = []
+    out: list[Alternative] = []
     shown = [_shape(o) for o in outcomes]
-    for question in questions.values():
-        answers = (True, False) if question.default is None else (not question.default,)
-        for answer in answers:
-            other = _under(ways, {question.key: answer})
-            if other and [_shape(o) for o in other] != shown:
+    for question in index.questions.values():
+        if question.memory:
+            continue
+        if len(out) >= MOST_ALTERNATIVES:
+            break
+        for answer in (True, False) if question.default is None else (not question.default,):
+            other = _of(index.ways, index.otherwise(question.key, answer), question.key)
+            if [_shape(o) for o in other] not in (shown, []):
                 out.append(Alternative(question.if_true if answer else question.if_false, other))
+    back = index.remembered
+    if back and {_key(index.ways[i]) for i in back} != {_outcome_key(o) for o in outcomes if o.odds == 1}:
+        other = tuple(replace(o, odds=None) for o in _of(index.ways, back))
+        out.append(Alternative(REMEMBERED, other))
     return tuple(out)
 
 
@@ -202,8 +226,8 @@ def _shape(outcome: Outcome) -> tuple[object, ...]:
     return (outcome.verdict, outcome.odds, outcome.reached, outcome.source, outcome.reason)
 
 
-def _reply(ways: tuple[Way, ...]) -> Reply:
-    live = [way for way in ways if _follows(way, {}) and (way.verdict in ("delivered", "refused") or way.reply)]
+def _reply(ways: Iterable[Way]) -> Reply:
+    live = [way for way in ways if way.verdict in ("delivered", "refused") or way.reply]
     if not live:
         return Reply(None, "the packet is not delivered")
     broken = [way for way in live if way.reply]

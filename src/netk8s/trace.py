@@ -21,7 +21,6 @@ from netk8s.model import (
     ICMP,
     ICMPV6,
     PROTOCOL_NAMES,
-    TCP,
     Addr,
     At,
     Cluster,
@@ -92,6 +91,8 @@ class _Walk:
         """(addresses that objects or stand-ins give to this node, addresses that are surely not this node's)."""
         own: list[Addr] = [a for a, what in self.stand_ins.items() if what == f"node/{name}"]
         foreign: list[Addr] = [a for a, what in self.stand_ins.items() if what != f"node/{name}"]
+        for address, owner in self.flow.owned:
+            (own if owner == name else foreign).append(address)
         for node in self.cluster.nodes:
             for _, text in node.addresses:
                 try:
@@ -376,6 +377,12 @@ class _Walk:
         if local is None:
             pod = self.pod_by_ip.get(packet.dst)
             local = False if pod is not None and not pod.host_network else None
+        if local is None and branch.flight.conn.dnat:
+            # A question for each endpoint would double the ways with each; hostNetwork endpoints are the exception.
+            branch = branch.assume(
+                f"endpoints are taken to be pods and not addresses of {netns.name}, which no dump lists"
+            )
+            local = False
         if local is None:
             for answer, other in branch.ask(netns.is_local_question(packet.dst)):
                 if answer:
@@ -705,6 +712,11 @@ class _Walk:
                 here = self.netns[other.name].links.get(address.dev)
                 if link is not None and link.kind == "bridge" and here is not None:
                     continue
+                if link is not None and link.kind == "dummy":
+                    # A virtual address: asked for on the wire unless arp_ignore keeps it to its own device (strictARP).
+                    if other.dev_setting("arp_ignore", "all"):
+                        continue
+                    return "?"
                 return address.dev
         if not other.addresses_known and target in other.own:
             return "?"
@@ -818,7 +830,9 @@ class _Walk:
             yield _End(branch, past, DELIVERED, "", "outside", Reached(packet.dst, packet.dport))
             return
         if (self._is_service_address(packet.dst) or self._only_inside(packet.dst)) and not branch.flight.conn.dnat:
-            reason = f"{packet.dst} is a Service address no rule of {netns.name} translates; where it goes no dump tells"
+            reason = (
+                f"{packet.dst} is a Service address no rule of {netns.name} translates; where it goes no dump tells"
+            )
             yield _End(branch, past, UNKNOWN, reason)
             return
         pod = self.pod_by_ip.get(packet.dst)

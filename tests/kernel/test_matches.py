@@ -737,13 +737,24 @@ def test_the_sender_is_asked_on_its_own_node_only() -> None:
 
 
 def test_open_ends() -> None:
-    for text in ("-m u32 --u32 0>>22&0x3C@0&0xFF=8", "-m bpf --object-pinned /x", "-m ttl --ttl-eq 64", "-m time --timestart 8:00"):
+    for text in ("-m u32 --u32 0>>22&0x3C@0&0xFF=8", "-m bpf --object-pinned /x", "-m cpu --cpu 0", "-m time --timestart 8:00"):
         found = truth(text)
         assert isinstance(found, Ask)
         assert found.question.default is None
     unknown = truth("-m geoip --source-country DE")
     assert isinstance(unknown, Ask)
     assert "-m geoip --source-country DE" in unknown.question.if_true
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [("--ttl-eq 64", True), ("--ttl-eq 63", False), ("--ttl-lt 64", False), ("--ttl-lt 65", True), ("--ttl-gt 63", True)],
+)
+def test_the_ttl_is_that_of_a_usual_sender(text: str, holds: bool) -> None:
+    for inverted in ("", "! "):
+        found = truth(f"-m ttl {inverted}{text}")
+        assert isinstance(found, Ask)
+        assert (found.question.default == found.wanted) is (holds is not bool(inverted))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def address_and_port(word: str, at: At) -> tuple[Addr, int]:
     except ValueError:
         ip = None
     if ip is None or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-        why = f"expected address:port in numbers, found {word[:60]!r}; take the dump with `ipvsadm -Sn` or `ipvsadm -Ln`"
+        why = (
+            f"expected address:port in numbers, found {word[:60]!r}; take the dump with `ipvsadm -Sn` or `ipvsadm -Ln`"
+        )
         raise DecodeError(at.origin, at.line, why)
     return ip, int(port)
 

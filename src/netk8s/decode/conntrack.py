@@ -16,7 +16,9 @@ from netk8s.model import Addr, At, ConntrackEntry, ConntrackTuple, Coverage, Dum
 
 NAME = "conntrack"
 
-_HEAD = re.compile(r"(?:(?:ipv4|ipv6)\s+(?:2|10)\s+)?[a-z][a-z0-9-]*\s+\d{1,3}\s+(?:\d+\s+)?(?:[A-Z][A-Z0-9_]*\s+)?src=\S+ dst=\S+")
+_HEAD = re.compile(
+    r"(?:(?:ipv4|ipv6)\s+(?:2|10)\s+)?[a-z][a-z0-9-]*\s+\d{1,3}\s+(?:\d+\s+)?(?:[A-Z][A-Z0-9_]*\s+)?src=\S+ dst=\S+"
+)
 _SUMMARY = re.compile(r"conntrack v\S+ \(conntrack-tools\)")
 _OF_TUPLE = frozenset({"src", "dst", "sport", "dport", "type", "code", "id", "srckey", "dstkey", "key"})
 

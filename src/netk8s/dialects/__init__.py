@@ -1,7 +1,7 @@
 """What Kubernetes software means by its names. A dialect is a module of this package; its file being there is enough.
 
-A dialect may offer ``programmed(node, cluster, mention, port)``, ``pod_network(node, family)``, ``complete(table)``
-and ``means(step)``; see ``kube_proxy_iptables``.
+A dialect may offer ``programmed(node, cluster, mention, port)``, ``pod_network(node, family)``, ``node_addresses(node)``, ``complete(table)``,
+``complete_node(node, cluster)`` and ``means(step)``; see ``kube_proxy_iptables``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def dialects() -> list[ModuleType]:
 def complete(world: World) -> World:
     """The world with what a headless dump leaves out and its writer always has, each said in the notes."""
     nodes: dict[str, Node] = {}
-    notes = list(world.notes)
+    notes, missing = list(world.notes), list(world.missing)
     for name, node in world.nodes.items():
         tables = []
         for table in node.tables:
@@ -33,8 +33,15 @@ def complete(world: World) -> World:
                     table, note = found
                     notes.append(note)
             tables.append(table)
-        nodes[name] = replace(node, tables=tuple(tables))
-    return replace(world, nodes=nodes, notes=tuple(notes))
+        node = replace(node, tables=tuple(tables))
+        for dialect in dialects():
+            added = dialect.complete_node(node, world.cluster) if hasattr(dialect, "complete_node") else None
+            if added is not None:
+                node, note, gap = added
+                notes.append(note)
+                missing.append(gap)
+        nodes[name] = node
+    return replace(world, nodes=nodes, notes=tuple(notes), missing=tuple(missing))
 
 
 def programmed(world: World) -> tuple[Programmed, ...]:

@@ -17,6 +17,7 @@ from netk8s.model import (
     Ask,
     ClusterNode,
     Flow,
+    Node,
     Packet,
     Pod,
     Programmed,
@@ -364,6 +365,9 @@ def _node_address(world: World, name: str, family: int | None, notes: list[str])
             for address in node.addresses:
                 if address.dev == device and address.scope == "global" and family in (None, address.ip.version):
                     return address.ip
+        for ip in _programmed_addresses(node) if not node.addresses else ():
+            if family in (None, ip.version):
+                return ip
     return NODE[family or 4]
 
 
@@ -429,8 +433,23 @@ def _flow(world: World, ask: Ask, dialled: _Dialled, notes: list[str]) -> Flow:
     routed = not (origin == "outside" and inside and entry is None)
     return Flow(
         ask.target, source, origin, node, packet, name, None, dialled.service, dialled.kind, tuple(notes),
-        tuple(stand_ins), routed,
+        tuple(stand_ins), routed, _owned(world),
     )  # fmt: skip
+
+
+def _owned(world: World) -> tuple[tuple[Addr, str], ...]:
+    """The addresses that rules say are a node's, where no dump lists them."""
+    return tuple(
+        (ip, name)
+        for name, node in world.nodes.items()
+        if "addr" not in node.covered
+        for ip in _programmed_addresses(node)
+    )
+
+
+def _programmed_addresses(node: Node) -> list[Addr]:
+    dialects = [d for d in plugins.modules("netk8s.dialects") if hasattr(d, "node_addresses")]
+    return [ip for dialect in dialects for ip in dialect.node_addresses(node)]
 
 
 def _in_service_range(world: World, ip: Addr) -> bool:
@@ -445,6 +464,7 @@ def _family_of_nodes(world: World) -> int:
             except ValueError:
                 continue
     families = {t.family for n in world.nodes.values() for t in n.tables}
+    families |= {{"ip": 4, "ip6": 6}.get(t.family, 4) for n in world.nodes.values() for t in n.nft}
     return 6 if families == {6} else 4
 
 
@@ -528,7 +548,7 @@ def _pod_address(world: World, node: str, pod: Pod | None, dst: Addr, notes: lis
             if ip.version == dst.version:
                 return ip
         raise UsageError(f"pod {pod.namespace}/{pod.name} has no IPv{dst.version} address, and {dst} is one")
-    network = kube_proxy_iptables.pod_network(world.nodes[node], dst.version)
+    network = _pod_network(world.nodes[node], dst.version)
     address = POD[dst.version]
     if network is not None:
         net = ip_network(network, strict=False)
@@ -536,6 +556,11 @@ def _pod_address(world: World, node: str, pod: Pod | None, dst: Addr, notes: lis
             address = net[-3]
     notes.append(f"{address} stands for a pod on {node} that is none of the endpoints; give one with --from")
     return address
+
+
+def _pod_network(node: Node, family: int) -> str | None:
+    found = (d.pod_network(node, family) for d in plugins.modules("netk8s.dialects") if hasattr(d, "pod_network"))
+    return next((network for network in found if network is not None), None)
 
 
 def _entry(world: World, ask: Ask, dialled: _Dialled, notes: list[str]) -> str:

@@ -7,16 +7,19 @@ the API's, by address and port, or the comments of set entries where somebody pu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from ipaddress import ip_network
 
 from netk8s.model import (
     PROTOCOL_NAMES,
     Addr,
+    At,
     Backend,
     Cluster,
     IpSet,
+    Missing,
     Node,
     Programmed,
     RealServer,
@@ -128,7 +131,11 @@ def _name(
         if found is not None and found.kind != "NodePort":
             return found
     if ip not in virtual:
-        for found in (objects.get((None, server.port, server.protocol)), members.get(port), members.get(f"{ip},{port}")):
+        for found in (
+            objects.get((None, server.port, server.protocol)),
+            members.get(port),
+            members.get(f"{ip},{port}"),
+        ):
             if found is not None:
                 return found
     return _Named("", "", "NodePort" if ip in own and ip not in virtual else "ClusterIP")
@@ -152,6 +159,128 @@ def _backends(server: VirtualServer, pods: Mapping[Addr, str]) -> Iterator[Backe
 def _share(server: VirtualServer, real: RealServer) -> int:
     """A real server of weight 0 gets nothing new, whatever the scheduler."""
     return min(real.weight, 1) if server.scheduler == "rr" else real.weight
+
+
+# ---------------------------------------------------------------- sets that no dump has
+
+
+def complete_node(node: Node, cluster: Cluster) -> tuple[Node, str, Missing] | None:
+    """A node without ipset dump, with the KUBE-* sets as kube-proxy makes them; None when nothing is to add.
+
+    From the API's Services all of them follow. Without those the virtual servers tell the NodePorts and which addresses are
+    virtual, but not whether such an address is a load balancer's, nor any externalTrafficPolicy: those sets stay out.
+    """
+    chains = {name for table in node.tables if table.name == "nat" for name in table.chains}
+    if "ipset" in node.covered or not chains & {"KUBE-NODE-PORT", "KUBE-LOAD-BALANCER"} or not node.virtual_servers:
+        return None
+    known = "services" in cluster.covered
+    entries = _entries(node, cluster, known)
+    sets = tuple(
+        IpSet(prefix + name, "bitmap:port" if name in _PORTS else kind, (), tuple(dict.fromkeys(entries.get((family, name), ()))), At(""))
+        for family, prefix in ((4, "KUBE-"), (6, "KUBE-6-"))
+        for name, kind in (_ALL_SETS if known else _TOLD_BY_SERVERS).items()
+    )  # fmt: skip
+    if known:
+        note = f"no dump has the ipsets of {node.name}: they are taken to hold what kube-proxy makes of the Services"
+    else:
+        note = f"no dump has the ipsets of {node.name} and none has the Services: virtual addresses are all taken to be ClusterIPs"
+    gap = Missing(f"ipsets of {node.name} (ipset save)", "which rules match")
+    return replace(node, sets=(*node.sets, *sets)), note, gap
+
+
+_PORTS = frozenset(
+    {"NODE-PORT-TCP", "NODE-PORT-UDP", "NODE-PORT-LOCAL-TCP", "NODE-PORT-LOCAL-UDP", "HEALTH-CHECK-NODE-PORT"}
+)
+_TOLD_BY_SERVERS = {
+    "LOOP-BACK": "hash:ip,port,ip", "CLUSTER-IP": "hash:ip,port", "EXTERNAL-IP": "hash:ip,port",
+    "EXTERNAL-IP-LOCAL": "hash:ip,port", "LOAD-BALANCER": "hash:ip,port", "LOAD-BALANCER-FW": "hash:ip,port",
+    "NODE-PORT-TCP": "", "NODE-PORT-UDP": "", "NODE-PORT-SCTP-HASH": "hash:ip,port", "IPVS-IPS": "hash:ip",
+}  # fmt: skip
+_ALL_SETS = {
+    **_TOLD_BY_SERVERS, "LOAD-BALANCER-LOCAL": "hash:ip,port", "LOAD-BALANCER-SOURCE-CIDR": "hash:ip,port,net",
+    "LOAD-BALANCER-SOURCE-CID": "hash:ip,port,net", "LOAD-BALANCER-SOURCE-IP": "hash:ip,port,ip",
+    "NODE-PORT-LOCAL-TCP": "", "NODE-PORT-LOCAL-UDP": "", "NODE-PORT-LOCAL-SCTP-HASH": "hash:ip,port",
+    "NODE-PORT-LOCAL-SCTP-HAS": "hash:ip,port", "HEALTH-CHECK-NODE-PORT": "",
+}  # fmt: skip
+"""Names as the rules have them, "KUBE-" aside; ipset cuts names at 31 characters, which some of IPv6 are longer than."""
+
+
+def _entries(node: Node, cluster: Cluster, known: bool) -> dict[tuple[int, str], list[str]]:
+    """What kube-proxy puts into its sets (syncProxyRules), by family and set."""
+    out: dict[tuple[int, str], list[str]] = {}
+
+    def add(family: int, name: str, entry: str) -> None:
+        out.setdefault((family, name), []).append(entry)
+
+    virtual = {a.ip for a in node.addresses if a.dev == DEVICE}
+    for ip in virtual:
+        add(ip.version, "IPVS-IPS", str(ip))
+    for server in node.virtual_servers:
+        protocol = PROTOCOL_NAMES.get(server.protocol, str(server.protocol))
+        for real in server.real:
+            # Only a packet from an endpoint to itself is ever asked about, so remote ones do no harm here.
+            add(real.ip.version, "LOOP-BACK", f"{real.ip},{protocol}:{real.port},{real.ip}")
+        if not known and server.ip is not None:
+            _server_entries(server, server.ip, protocol, virtual, add)
+    for s in cluster.services if known else ():
+        _service_entries(node, s, add)
+    return out
+
+
+_Add = Callable[[int, str, str], None]
+
+
+def _server_entries(server: VirtualServer, ip: Addr, protocol: str, virtual: set[Addr], add: _Add) -> None:
+    if ip in virtual:
+        add(ip.version, "CLUSTER-IP", f"{ip},{protocol}:{server.port}")
+    elif protocol == "sctp":
+        add(ip.version, "NODE-PORT-SCTP-HASH", f"{ip},sctp:{server.port}")
+    else:
+        add(ip.version, f"NODE-PORT-{protocol.upper()}", str(server.port))
+
+
+def _service_entries(node: Node, s: ServicePort, add: _Add) -> None:
+    protocol = PROTOCOL_NAMES.get(s.protocol, str(s.protocol))
+    port = f"{protocol}:{s.port}"
+    local = s.external_policy == "Local"
+    for ip in s.cluster_ips:
+        add(ip.version, "CLUSTER-IP", f"{ip},{port}")
+    for ip in s.external_ips:
+        add(ip.version, "EXTERNAL-IP-LOCAL" if local else "EXTERNAL-IP", f"{ip},{port}")
+    for ip in s.lb_ips:
+        add(ip.version, "LOAD-BALANCER", f"{ip},{port}")
+        if local:
+            add(ip.version, "LOAD-BALANCER-LOCAL", f"{ip},{port}")
+        if s.lb_source_ranges:
+            add(ip.version, "LOAD-BALANCER-FW", f"{ip},{port}")
+            _source_entries(node, s, ip, port, add)
+    families = {ip.version for ip in s.cluster_ips}
+    for family in families:
+        if s.node_port is not None:
+            names = ("NODE-PORT-", *(("NODE-PORT-LOCAL-",) if local else ()))
+            for name in names:
+                if protocol == "sctp":
+                    for server in node.virtual_servers:
+                        if (server.protocol, server.port, server.family) == (s.protocol, s.node_port, family):
+                            add(family, f"{name}SCTP-HASH", f"{server.ip},sctp:{s.node_port}")
+                            add(family, f"{name}SCTP-HAS", f"{server.ip},sctp:{s.node_port}")
+                else:
+                    add(family, f"{name}{protocol.upper()}", str(s.node_port))
+        if s.health_check_node_port is not None:
+            add(family, "HEALTH-CHECK-NODE-PORT", str(s.health_check_node_port))
+
+
+def _source_entries(node: Node, s: ServicePort, ip: Addr, port: str, add: _Add) -> None:
+    for text in s.lb_source_ranges:
+        try:
+            net = ip_network(text.strip(), strict=False)
+        except ValueError:
+            continue
+        if net.version == ip.version:
+            add(ip.version, "LOAD-BALANCER-SOURCE-CIDR", f"{ip},{port},{net}")
+            add(ip.version, "LOAD-BALANCER-SOURCE-CID", f"{ip},{port},{net}")
+            if any(a.dev != DEVICE and a.ip in net for a in node.addresses):
+                add(ip.version, "LOAD-BALANCER-SOURCE-IP", f"{ip},{port},{ip}")
 
 
 # ---------------------------------------------------------------- words for steps
@@ -211,5 +340,3 @@ def _set_names(rule: Rule) -> Iterator[str]:
             for option in match.options:
                 if option.name == "--match-set" and option.values and option.values[0].startswith("KUBE-"):
                     yield option.values[0].removeprefix("KUBE-").removeprefix("6-")
-
-

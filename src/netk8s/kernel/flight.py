@@ -165,6 +165,11 @@ class Branch:
         return Branch(self.flight, self.odds, (*self.choices, Choice(question, answer)), self.log, self.assumptions)
 
     @property
+    def doubts(self) -> int:
+        """How many questions are open on this branch, those of session affinity and others with a default aside."""
+        return sum(1 for c in self.choices if c.question.default is None)
+
+    @property
     def off_default(self) -> bool:
         """Whether some choice already goes against what is assumed."""
         return any(c.question.default is not None and c.answer != c.question.default for c in self.choices)

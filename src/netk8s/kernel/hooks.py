@@ -30,6 +30,9 @@ ORDER: Mapping[str, tuple[tuple[int, str], ...]] = {
 IPVS is no table. It registers two functions one after the other: for answers (98, 100, -99) and for requests (99, -98).
 """
 
+_NFT_SECURITY = 150
+"""iptables-nft registers its security table here, behind nat (iptables/nft.c, xtables_ipv4)."""
+
 DESTINATION, SOURCE = "destination", "source"
 SIDE = {"prerouting": DESTINATION, "output": DESTINATION, "input": SOURCE, "postrouting": SOURCE}
 """Which side of the packet NAT may change at a hook (HOOK2MANIP)."""
@@ -93,7 +96,8 @@ def _stages_of(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
             continue
         for table in netns.tables(family, name):
             if hook.upper() in table.chains:
-                places.setdefault((priority, False), []).append(Entry(priority, name, table))
+                own = _NFT_SECURITY if (name, table.backend) == ("security", "nft") else priority
+                places.setdefault((own, False), []).append(Entry(own, name, table))
     nat = {name: priority for priority, name in ORDER[hook]}.get("nat")
     for nft in _native(family, netns):
         for chain in nft.chains.values():

@@ -6,12 +6,15 @@ Sources: Linux net/netfilter/ipset/ip_set_hash_*.c, ip_set_bitmap_*.c; ipset(8).
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 
 from netk8s.kernel.flight import Flight
 from netk8s.model import PROTOCOL_NAMES, SCTP, TCP, UDP, IpSet
 
 _PORT_PROTOCOLS = (TCP, UDP, SCTP, 136)
+_PLAIN = re.compile(r"[1-9]\d{0,2}(?:\.(?:0|[1-9]\d{0,2})){3}")
+"""An IPv4 address in the one way that ipset prints it: another text is another address, without parsing it."""
 
 
 def contains(
@@ -28,6 +31,9 @@ def contains(
         return True if True in inside_of else None if None in inside_of else False
     _, _, dimensions = kept.kind.partition(":")
     parts = dimensions.split(",")
+    if kept.kind == "bitmap:port" and flight.packet.protocol not in (TCP, UDP):
+        # ip_set_get_ip_port: a set of bare ports knows TCP and UDP only.
+        return False
     if not dimensions or any(p not in ("ip", "net", "port", "iface") for p in parts) or len(directions) < len(parts):
         return None
     if not flight.src_known and "src" in directions:
@@ -64,6 +70,10 @@ def _one(part: str, value: str, direction: str, flight: Flight) -> int | None:
     packet = flight.packet
     if part in ("ip", "net"):
         address = packet.src if direction == "src" else packet.dst
+        if value == str(address):
+            return address.max_prefixlen
+        if address.version == 4 and _PLAIN.fullmatch(value):
+            return -1
         first, dash, last = value.partition("-")
         try:
             if dash:

@@ -19,6 +19,8 @@ from netk8s.model import PROTOCOL_NAMES, Missing, NftRule, Rule, Step, Table, Ta
 MOST_FRAMES = 512
 """Deeper than any kernel allows (nft 16 jumps, legacy its stack size): chains that jump in a circle."""
 MOST_BRANCHES = 200_000
+MOST_OPEN = 8
+"""A branch on which more than this is not known is followed no further: 256 ways, and no odds could be given for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,14 @@ def _traverse(table: Table, hook: str, branch: Branch, netns: Netns) -> Iterator
         while index < len(chain):
             rule = chain[index]
             index += 1
-            matched, missed = _try(rule, hook, current, netns)
+            tried = _try(rule, hook, current, netns)
+            if tried is None:
+                why = f"more than {MOST_OPEN} matches of rules on the way to {rule.at} hang on what no dump tells"
+                yield Verdict(current, targets.UNKNOWN, why)
+                done += 1
+                ended = True
+                break
+            matched, missed = tried
             if not matched:
                 assert len(missed) == 1  # noqa: S101 - a rule that cannot match leaves the packet as it is
                 current = missed[0]
@@ -160,8 +169,8 @@ class _Hit:
         )
 
 
-def _try(rule: Rule, hook: str, branch: Branch, netns: Netns) -> tuple[list[_Hit], list[Branch]]:
-    """(branches that match, branches that do not)."""
+def _try(rule: Rule, hook: str, branch: Branch, netns: Netns) -> tuple[list[_Hit], list[Branch]] | None:
+    """(branches that match, branches that do not); None when too much is open already to follow both."""
     seen = Seen(branch.flight, hook, netns, rule)
     open_ = conditions(rule, seen)
     if open_ is None:
@@ -173,6 +182,9 @@ def _try(rule: Rule, hook: str, branch: Branch, netns: Netns) -> tuple[list[_Hit
         likely = all(isinstance(c, Ask) and c.question.default == c.wanted for c in open_)
         asked = tuple(c for c in open_ if isinstance(c, Ask))
         return ([_Hit(branch, asked=asked)], []) if likely else ([], [branch])
+    asked_now = [c.question for c in open_ if isinstance(c, Ask) and c.question.default is None]
+    if any(branch.answered(q) is None for q in asked_now) and branch.doubts >= MOST_OPEN:
+        return None
     hits = [_Hit(branch)]
     missed: list[Branch] = []
     for condition in open_:

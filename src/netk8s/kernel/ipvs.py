@@ -190,7 +190,9 @@ def _schedule(branch: Branch, server: VirtualServer, usable: Sequence[RealServer
     full = [real for real in usable if real.upper]
     for real in full:
         where = targets.endpoint_text(real.ip, real.port)
-        branch = branch.assume(f"{where} is taken to have fewer than the {real.upper} connections that {_name(server)} gives it")
+        branch = branch.assume(
+            f"{where} is taken to have fewer than the {real.upper} connections that {_name(server)} gives it"
+        )
     shares = [(real, Fraction(real.weight if name in _BY_WEIGHT else 1)) for real in usable]
     lost = Fraction(0)
     if name in _BY_SOURCE:
@@ -203,7 +205,9 @@ def _schedule(branch: Branch, server: VirtualServer, usable: Sequence[RealServer
         branch = _about(branch, server, usable)
     for real, share in shares:
         odds = share / total
-        yield _Pick(branch.dice(odds) if odds != 1 else branch, real, _words(server, len(usable)), odds, name in _BY_CONNECTIONS)
+        yield _Pick(
+            branch.dice(odds) if odds != 1 else branch, real, _words(server, len(usable)), odds, name in _BY_CONNECTIONS
+        )
     if not shares or lost:
         odds = lost / total if lost else Fraction(1)
         yield _Pick(branch.dice(odds) if odds != 1 else branch, None, _words(server, len(usable)), odds)
@@ -226,7 +230,9 @@ def _about(branch: Branch, server: VirtualServer, usable: Sequence[RealServer]) 
     name = server.scheduler
     if name in _BY_CONNECTIONS:
         counts = ", ".join(f"{r.ip} {r.active}+{r.inactive}" for r in usable if r.active is not None)
-        seen = f"; at the moment of the dump: {counts}" if counts and any(r.active or r.inactive for r in usable) else ""
+        seen = (
+            f"; at the moment of the dump: {counts}" if counts and any(r.active or r.inactive for r in usable) else ""
+        )
         by = "as their weights" if name in _BY_WEIGHT else "even"
         return branch.assume(
             f"scheduler {name} of {_name(server)} goes by the connections of the moment: its shares are taken to be {by}{seen}"
@@ -297,7 +303,9 @@ def _sent(hook: str, pick: _Pick, real: RealServer, netns: Netns, server: Virtua
     where = targets.endpoint_text(real.ip, dport)
     step = Step(hook, "", "", None, real.at, f"IPVS {pick.how} → {where}", pick.odds, assumed=pick.assumed)
     if real.method == "local" or (real.method != "masq" and local):
-        tracked = _noticed(branch, netns, server, IpvsConn(packet.dst, packet.dport, packet.dst, packet.dport, real.method))
+        tracked = _noticed(
+            branch, netns, server, IpvsConn(packet.dst, packet.dport, packet.dst, packet.dport, real.method)
+        )
         return Verdict(tracked.step(replace(step, action=f"IPVS {pick.how} → this node itself")), targets.ACCEPT)
     if real.method != "masq":
         by = "direct routing" if real.method == "route" else "an IP tunnel"
@@ -325,7 +333,9 @@ def _noticed(branch: Branch, netns: Netns, server: VirtualServer, known: IpvsCon
     """The packet with its IPVS connection, and what conntrack learns of it (ip_vs_update_conntrack, ip_vs_notrack)."""
     tracks = netns.flag("net.ipv4.vs.conntrack")
     if tracks is None:
-        branch = branch.assume(f"net.ipv4.vs.conntrack of {netns.name} is in no dump and taken as 1, as kube-proxy sets it")
+        branch = branch.assume(
+            f"net.ipv4.vs.conntrack of {netns.name} is in no dump and taken as 1, as kube-proxy sets it"
+        )
         tracks = True
     flight: Flight = branch.flight
     conn = flight.conn

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from netk8s.kernel import ipsets
-from netk8s.kernel.flight import Flight
+from netk8s.kernel.flight import Flight, tuple_of
 from netk8s.kernel.netns import Netns
 from netk8s.kernel.routing import network
 from netk8s.model import (
@@ -611,7 +611,8 @@ def _set(match: Match, seen: Seen) -> Iterable[Truth]:
             truth = seen.ask(
                 f"the packet is in ipset {name} ({directions}), which {why}",
                 f"the packet is not in ipset {name} ({directions}), which {why}",
-                key=f"set:{name}:{directions}:{seen.flight.packet}",
+                # A mark set in between does not change what a set holds: the answer of before stands.
+                key=f"set:{name}:{directions}:{tuple_of(seen.flight.packet)}",
             )
         else:
             truth = inside

@@ -1,0 +1,313 @@
+"""kube-proxy's nftables mode: what its table, chain names, sets and maps say of Services.
+
+Layouts of kube-proxy 1.29 to 1.36: pkg/proxy/nftables/proxier.go. All is in one table per family, ``ip kube-proxy`` and
+``ip6 kube-proxy``; a per-Service chain is named ``<kind>-<hash>-<namespace>/<name>/<protocol>/<port name>``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from ipaddress import ip_address
+
+from netk8s.model import (
+    Addr,
+    Backend,
+    Cluster,
+    NftChain,
+    NftElement,
+    NftExpr,
+    NftRule,
+    NftStatement,
+    NftTable,
+    NftVerdict,
+    Node,
+    Programmed,
+    Step,
+)
+
+NAME = "kube-proxy (nftables)"
+TABLE = "kube-proxy"
+
+_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
+_CHAIN = re.compile(
+    r"(?P<kind>service|local|external|firewall|endpoint)-[A-Z2-7]{8}-"
+    r"(?P<service>[^/]+/[^/]+)/(?P<protocol>tcp|udp|sctp)/(?P<port>[^/]*?)(?:__(?P<ip>[^/]+)/(?P<number>\d+))?"
+)
+_COMMENT = re.compile(r"(?P<service>[a-z0-9.-]+/[a-z0-9.-]+)(?::(?P<port>[a-zA-Z0-9-]*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a chain's name says. ``kind`` is service, local, external, firewall or endpoint; ``ip`` an endpoint's."""
+
+    kind: str
+    service: str
+    protocol: int
+    port_name: str
+    ip: Addr | None = None
+    port: int | None = None
+
+
+def named(chain: str) -> Named | None:
+    """What a chain's name says, None when it is none of a Service's."""
+    found = _CHAIN.fullmatch(chain)
+    if found is None:
+        return None
+    ip: Addr | None = None
+    if found["ip"]:
+        try:
+            # An IPv6 address stands there with dots in place of its colons.
+            ip = ip_address(found["ip"] if found["ip"].count(".") == 3 else found["ip"].replace(".", ":"))
+        except ValueError:
+            ip = None
+    number = int(found["number"]) if found["number"] else None
+    return Named(found["kind"], found["service"], _NUMBERS[found["protocol"]], found["port"], ip, number)
+
+
+def tables(node: Node, family: int | None = None) -> Iterator[NftTable]:
+    """kube-proxy's tables of a node."""
+    for table in node.nft:
+        if table.name == TABLE and table.family in ("ip", "ip6") and family in (None, 4 if table.family == "ip" else 6):
+            yield table
+
+
+# ---------------------------------------------------------------- what is programmed
+
+
+def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None = None) -> Iterator[Programmed]:
+    """Every way to dial a Service that the node's maps have.
+
+    ``mention`` and ``port`` narrow the search: to rows of a Service whose name has it (or, as ``-d IP/``, of an
+    address), or to that port.
+    """
+    pods = {ip: f"{p.namespace}/{p.name}" for p in cluster.pods for ip in p.ips if not p.host_network}
+    external = {ip for s in cluster.services for ip in s.external_ips}
+    balanced = {ip for s in cluster.services for ip in (*s.lb_ips, *s.lb_ips_proxy)}
+    address = mention.removeprefix("-d ").rstrip("/") if mention.startswith("-d ") else ""
+    for table in tables(node):
+        for map_name in ("service-ips", "service-nodeports", "no-endpoint-services", "no-endpoint-nodeports"):
+            found = table.sets.get(map_name)
+            for element in found.elements if found is not None else ():
+                key = _key(element)
+                if key is None or port not in (None, key[2]) or (address and str(key[0]) != address):
+                    continue
+                ip, protocol, number = key
+                verdict = element.value
+                if not isinstance(verdict, NftVerdict):
+                    continue
+                name = named(verdict.chain)
+                comment = _COMMENT.fullmatch(element.comment)
+                service = name.service if name else comment["service"] if comment else ""
+                if mention and not address and mention not in service:
+                    continue
+                refused = map_name.startswith("no-endpoint")
+                kind = "NodePort" if ip is None else "ClusterIP"
+                if ip is not None and (ip in external or ip in balanced or (name and name.kind == "external")):
+                    kind = "ExternalIP" if ip in external else "LoadBalancer"
+                port_name = name.port_name if name else (comment["port"] or "") if comment else ""
+                at = table.chains[verdict.chain].at if verdict.chain in table.chains else table.at
+                if found is not None and refused:
+                    at = found.at
+                yield Programmed(
+                    node.name, service, port_name, protocol, kind, ip, number,
+                    verdict.chain or map_name,
+                    () if refused else tuple(_backends(table, verdict.chain, pods)),
+                    verdict="" if not refused else "DROP" if verdict.kind == "drop" else "REJECT",
+                    affinity=not refused and _sticky(table, verdict.chain),
+                    at=at,
+                )  # fmt: skip
+
+
+def _key(element: NftElement) -> tuple[Addr | None, int, int] | None:
+    """(address, protocol, port) of an element; the address None in the maps of NodePorts."""
+    key = element.key
+    parts = key.args if isinstance(key, NftExpr) and key.op == "concat" else ()
+    if len(parts) not in (2, 3):
+        return None
+    protocol, port = parts[-2], parts[-1]
+    number = _NUMBERS.get(protocol) if isinstance(protocol, str) else protocol if isinstance(protocol, int) else None
+    if number is None or not isinstance(port, int):
+        return None
+    try:
+        return (ip_address(str(parts[0])) if len(parts) == 3 else None), number, port
+    except ValueError:
+        return None
+
+
+def _plain(rule: NftRule) -> bool:
+    """Whether a rule holds for every packet: it marks, counts and goes on, and asks nothing."""
+    return all(s.kind in ("verdict", "mangle", "counter") for s in rule.statements)
+
+
+def _goes_to(rule: NftRule) -> str:
+    for s in rule.statements:
+        if s.kind == "verdict" and isinstance(s.args[0], NftVerdict) and s.args[0].kind in ("goto", "jump"):
+            return s.args[0].chain
+    return ""
+
+
+def _chain(table: NftTable, name: str) -> NftChain | None:
+    """The chain that balances: the one itself, or that which an external- chain sends everybody else to."""
+    for _ in range(4):
+        chain = table.chains.get(name)
+        if chain is None or not name.startswith("external-"):
+            return chain
+        onward = [t for r in chain.rules if _plain(r) and (t := _goes_to(r)) and named(t) is not None]
+        if not onward:
+            return None
+        name = onward[-1]
+    return None
+
+
+def _backends(table: NftTable, name: str, pods: dict[Addr, str]) -> Iterator[Backend]:
+    chain = _chain(table, name)
+    for rule in chain.rules if chain is not None else ():
+        for s in rule.statements:
+            if s.kind == "vmap":
+                for element, odds in _shares(s.args[0], s.args[1]):
+                    if isinstance(element.value, NftVerdict):
+                        yield from _endpoint(table, element.value.chain, odds, pods)
+            elif s.kind == "dnat" and isinstance(s.args[0], NftExpr) and s.args[0].op == "map":
+                for element, odds in _shares(*s.args[0].args):
+                    value = element.value
+                    if isinstance(value, NftExpr) and value.op == "concat" and len(value.args) == 2:
+                        yield from _backend(value.args[0], value.args[1], odds, rule, pods)
+
+
+def _shares(key: object, data: object) -> Iterator[tuple[NftElement, Fraction]]:
+    """The elements of ``numgen random mod N`` with the odds of each."""
+    if isinstance(key, NftExpr) and key.op == "numgen" and isinstance(data, NftExpr) and data.op == "set":
+        modulus = key.args[0]
+        for element in data.args:
+            if isinstance(element, NftElement) and isinstance(modulus, int) and modulus > 0:
+                yield element, Fraction(1, modulus)
+
+
+def _endpoint(table: NftTable, name: str, odds: Fraction, pods: dict[Addr, str]) -> Iterator[Backend]:
+    chain = table.chains.get(name)
+    for rule in chain.rules if chain is not None else ():
+        for s in rule.statements:
+            if s.kind == "dnat":
+                yield from _backend(s.args[0], s.args[1], odds, rule, pods)
+
+
+def _backend(ip: object, port: object, odds: Fraction, rule: NftRule, pods: dict[Addr, str]) -> Iterator[Backend]:
+    try:
+        address = ip_address(str(ip))
+    except ValueError:
+        return
+    yield Backend(address, port if isinstance(port, int) else None, odds, rule.chain, pods.get(address), rule.at)
+
+
+def _sticky(table: NftTable, name: str) -> bool:
+    chain = _chain(table, name)
+    return chain is not None and any(_affinity(s) for r in chain.rules for s in r.statements)
+
+
+def _affinity(s: NftStatement) -> bool:
+    right = s.args[1] if s.kind == "match" else None
+    return isinstance(right, NftExpr) and right.op == "@" and right.words[0].startswith("affinity-")
+
+
+# ---------------------------------------------------------------- the network of the pods
+
+
+def pod_network(node: Node, family: int) -> str | None:
+    """The cluster CIDR that kube-proxy's rules carry: the ``saddr !=`` of a rule that marks ClusterIP traffic."""
+    for table in tables(node, family):
+        for i, (name, chain) in enumerate(table.chains.items()):
+            if i > 400:
+                break
+            if name == "services" or name.startswith(("service-", "local-")):
+                for rule in chain.rules:
+                    for s in rule.statements:
+                        right = s.args[1] if s.kind == "match" and s.words[0] == "!=" else None
+                        if isinstance(right, NftExpr) and right.op == "prefix" and s.args[0] == _source(table):
+                            return f"{right.args[0]}/{right.args[1]}"
+    return None
+
+
+def _source(table: NftTable) -> NftExpr:
+    return NftExpr("payload", (table.family, "saddr"))
+
+
+def node_addresses(node: Node) -> Iterator[Addr]:
+    """The addresses that take NodePorts, which are the node's own (unless --nodeport-addresses chose among them)."""
+    for table in tables(node):
+        found = table.sets.get("nodeport-ips")
+        for element in found.elements if found is not None else ():
+            try:
+                yield ip_address(str(element.key))
+            except ValueError:
+                continue
+
+
+# ---------------------------------------------------------------- words for steps
+
+
+_JUMPS = {
+    "services": "Service lookup",
+    "masquerading": "masquerade what is marked",
+    "mark-for-masquerade": "mark for masquerade",
+    "firewall-check": "LoadBalancer source ranges",
+    "service-endpoints-check": "Services without usable endpoints",
+    "nodeport-endpoints-check": "NodePorts without usable endpoints",
+    "endpoints-check": "Services without usable endpoints",
+    "cluster-ips-check": "ports and addresses of the Service range that no Service has",
+    "reject-chain": "the Service has no usable endpoint",
+    "forward": "drop what conntrack calls invalid",
+}
+_KINDS = {
+    "service": "all endpoints",
+    "local": "endpoints of this node",
+    "external": "traffic from outside",
+    "firewall": "LoadBalancer source ranges",
+}
+
+
+def means(step: Step) -> str:
+    """What a step is for in kube-proxy's words, "" when the rule is not kube-proxy's."""
+    rule = step.nft
+    if rule is None or step.table != TABLE:
+        return ""
+    word, _, target = step.action.partition(" ")
+    found = named(target) if word in ("goto", "jump") else None
+    if found is not None:
+        who = f"{found.service}{f':{found.port_name}' if found.port_name else ''}"
+        if found.kind == "endpoint":
+            return f"endpoint {_endpoint_text(found)} of {who}"
+        return f"Service {who}: {_KINDS[found.kind]}"
+    if word in ("goto", "jump"):
+        return _JUMPS.get(target, "")
+    return _does(rule, word)
+
+
+def _endpoint_text(found: Named) -> str:
+    ip = f"[{found.ip}]" if found.ip is not None and found.ip.version == 6 else str(found.ip)
+    return f"{ip}:{found.port}"
+
+
+def _does(rule: NftRule, word: str) -> str:
+    kinds = {s.kind for s in rule.statements}
+    if rule.chain == "masquerading":
+        if word == "return":
+            return "not marked: leave the source as it is"
+        if "hairpin-connections" in rule.raw:
+            return "masquerade a pod that reaches itself through a Service"
+        return "masquerade what is marked" if "masquerade" in kinds else "take the mark off again"
+    if "dnat" in kinds:
+        return "the endpoint is the new destination"
+    if "mangle" in kinds:
+        return rule.comment or "marked for masquerade"
+    if "set" in kinds:
+        return "remember the client for session affinity"
+    if rule.chain == "reject-chain":
+        return _JUMPS[rule.chain]
+    if rule.chain.startswith("firewall-"):
+        return "the client is in none of the LoadBalancer's source ranges"
+    if word == "drop" and rule.chain.endswith("endpoints-check"):
+        return "the Service has no usable endpoint on this node"
+    return rule.comment or _JUMPS.get(rule.chain, "")
