@@ -33,7 +33,8 @@ OURS: dict[str, frozenset[str] | None] = {
     "dialects": frozenset({"model", "errors", "plugins"}),
     "outcomes": frozenset({"model"}),
     "verification": frozenset({"model"}),
-    "trace": frozenset({"model", "kernel", "outcomes"}),
+    "surroundings": frozenset({"model", "kernel"}),
+    "trace": frozenset({"model", "kernel", "outcomes", "surroundings"}),
     "cli": EVERYTHING,
     "agent": EVERYTHING,
 }

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_address, ip_network
 
 from netk8s import outcomes
-from netk8s.kernel import conntrack, hooks, ipvs, links, targets
+from netk8s.kernel import conntrack, hooks, ipvs, links, martians, targets
 from netk8s.kernel.flight import Branch, Conn, Flight, Tuple, steps_of, tuple_of
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
@@ -23,7 +22,6 @@ from netk8s.model import (
     PROTOCOL_NAMES,
     Addr,
     At,
-    Cluster,
     Flow,
     Hop,
     Missing,
@@ -36,8 +34,8 @@ from netk8s.model import (
     Trace,
     Way,
     World,
-    service_ranges,
 )
+from netk8s.surroundings import Surroundings
 
 MOST_HOPS = 16
 """A packet that passes more nodes goes in a circle until its TTL is used up."""
@@ -79,33 +77,12 @@ class _End:
 
 
 class _Walk:
-    def __init__(self, world: World, flow: Flow, *, back: bool = False) -> None:
+    def __init__(self, world: World, flow: Flow, around: Surroundings | None = None, *, back: bool = False) -> None:
         self.world, self.flow, self.back = world, flow, back
-        self.cluster: Cluster = world.cluster
-        self.stand_ins = dict(flow.stand_ins)
-        self.netns = {name: Netns(node, *self._known_addresses(name)) for name, node in world.nodes.items()}
-        self.pod_by_ip = _pods_by_ip(world.cluster)
+        self.cluster = world.cluster
+        self.around = around or Surroundings(world, flow)
+        self.netns, self.pod_by_ip = self.around.netns, self.around.pod_by_ip
         self.family = flow.packet.family
-
-    def _known_addresses(self, name: str) -> tuple[list[Addr], list[Addr]]:
-        """(addresses that objects or stand-ins give to this node, addresses that are surely not this node's)."""
-        own: list[Addr] = [a for a, what in self.stand_ins.items() if what == f"node/{name}"]
-        foreign: list[Addr] = [a for a, what in self.stand_ins.items() if what != f"node/{name}"]
-        for address, owner in self.flow.owned:
-            (own if owner == name else foreign).append(address)
-        for node in self.cluster.nodes:
-            for _, text in node.addresses:
-                try:
-                    ip = ip_address(text)
-                except ValueError:
-                    continue
-                (own if node.name == name else foreign).append(ip)
-        for service in self.cluster.services:
-            foreign.extend(service.cluster_ips)
-        for pod in self.cluster.pods:
-            if not pod.host_network:
-                foreign.extend(pod.ips)
-        return own, foreign
 
     # ------------------------------------------------------------ the question
 
@@ -140,7 +117,7 @@ class _Walk:
                 f"network:{packet.dst}",
                 f"the network routes {packet.dst} to {netns.name}",
                 f"the network outside the cluster has no route to {packet.dst} (give --via NODE if it has)",
-                default=self._shares_network(netns, packet),
+                default=self.around.shares_network(netns, packet),
             )
             for answer, other in branch.ask(question):
                 if answer:
@@ -149,13 +126,6 @@ class _Walk:
                     yield _End(other, past, UNREACHABLE, question.if_false)
             return
         yield from self._enter(branch, netns, past)
-
-    def _shares_network(self, netns: Netns, packet: Packet) -> bool:
-        """Whether client and destination are in one subnet of the node, so that no route is needed."""
-        return any(
-            packet.src in net and packet.dst in net
-            for net in (ip_network(f"{a.ip}/{a.prefixlen}", strict=False) for a in netns.node.addresses)
-        )
 
     def _enter(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
         packet = branch.flight.packet
@@ -274,7 +244,7 @@ class _Walk:
             yield from self._route_by_objects(branch, netns, past)
             return
         iif = flight.iif or ""
-        martian = self._martian(flight, netns)
+        martian = martians.martian(flight, netns)
         if martian:
             step = _decision("routing", f"dropped: {martian}")
             yield _End(
@@ -329,41 +299,6 @@ class _Walk:
             reason += f" ({found.at})"
         done = branch.step(_decision("routing", reason, found.at))
         return _End(done, self._hop_done(done, netns, past), verdict, reason)
-
-    def _martian(self, flight: Flight, netns: Netns) -> str:
-        """Why the routing decision drops a packet for its addresses, "" when it does not (ip_route_input_slow)."""
-        packet, iif = flight.packet, flight.iif
-        if packet.family == 6 or iif is None or iif == "lo" or flight.looped:
-            return ""
-        localnet = netns.dev_setting("route_localnet", iif)
-        if packet.dst.is_loopback and not localnet:
-            return f"a packet to {packet.dst} came in by {iif} (martian destination; route_localnet is 0)"
-        if packet.src.is_loopback and not localnet:
-            return f"a packet from {packet.src} came in by {iif} (martian source; route_localnet is 0)"
-        if not flight.src_known:
-            return ""
-        accept_local = netns.dev_setting("accept_local", iif)
-        fib = netns.fib(4)
-        if fib.address_type(packet.src) == "local" and not accept_local:
-            return f"a packet from {packet.src}, an address of {netns.name} itself, came in by {iif} (martian source)"
-        strict = netns.dev_setting("rp_filter", iif)
-        if not strict:
-            return ""
-        back = fib.lookup(
-            packet.src, packet.dst, iif="lo", mark=packet.mark if netns.dev_setting("src_valid_mark", iif) else 0
-        )
-        if back.kind == "unknown":
-            return ""
-        if back.kind == "unicast" and any(hop.dev == iif for _, hop in back.ways):
-            return ""
-        if strict == 1:
-            way = (
-                f"the route back to {packet.src} leaves by {back.ways[0][1].dev}"
-                if back.ways
-                else f"no route back to {packet.src}"
-            )
-            return f"rp_filter=1 on {iif}: {way}"
-        return "" if back.kind == "unicast" else f"rp_filter=2 on {iif}: no route back to {packet.src}"
 
     def _route_by_objects(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
         """The routing decision where no dump has the routes: by what is known of addresses."""
@@ -465,7 +400,7 @@ class _Walk:
         """To the socket that takes the packet, or the refusal when there is none."""
         packet = branch.flight.packet
         past = self._hop_done(branch, netns, past)
-        pod = self._host_pod(netns, packet)
+        pod = self.around.host_pod(netns, packet)
         reached = Reached(packet.dst, packet.dport, pod, netns.name)
         if branch.flight.conn.direction == "REPLY" or packet.protocol in (ICMP, ICMPV6):
             yield _End(branch, past, DELIVERED, "", "node", reached, netns.name, check_reply=True)
@@ -500,18 +435,6 @@ class _Walk:
         for answer, other in branch.ask(question):
             verdict = DELIVERED if answer else REFUSED
             yield _End(other, past, verdict, "" if answer else question.if_false, "node", reached, netns.name, True)
-
-    def _host_pod(self, netns: Netns, packet: Packet) -> str | None:
-        """The hostNetwork pod that a local packet is for, by endpoints, then by declared ports."""
-        for endpoint in self.cluster.endpoints:
-            if endpoint.ip == packet.dst and endpoint.port == packet.dport and endpoint.protocol == packet.protocol:
-                return endpoint.pod
-        for pod in self.cluster.pods:
-            if pod.host_network and pod.node == netns.name:
-                for _, port, protocol, _, _ in pod.ports:
-                    if (port, protocol) == (packet.dport, packet.protocol):
-                        return f"{pod.namespace}/{pod.name}"
-        return None
 
     # ------------------------------------------------------------ sending from a node
 
@@ -730,7 +653,7 @@ class _Walk:
         if branch.flight.conn.direction == "REPLY" or packet.dst == self.flow.packet.src:
             yield _End(branch, past, DELIVERED, "", "outside", Reached(packet.dst, packet.dport), None)
             return
-        owner = self._object_owner(target)
+        owner = self.around.owner_by_objects(target)
         if owner is not None:
             missing = Missing(f"every dump of {owner}", "what happens to the packet there")
             past = replace(past, missing=(*past.missing, missing))
@@ -745,12 +668,12 @@ class _Walk:
         link = netns.links.get(dev)
         on_bridge = link is not None and link.kind == "bridge"
         gateway = target != packet.dst
-        if not gateway and (on_bridge or self._is_service_address(packet.dst)) and "pods" in self.cluster.covered:
+        if not gateway and (on_bridge or self.around.is_service_address(packet.dst)) and "pods" in self.cluster.covered:
             what = "no pod has" if on_bridge else "no node and no pod has"
             reason = f"{what} the address {target}, so nobody answers for it on {dev} of {netns.name}"
             yield _End(branch.assume("the lists of pods and nodes are complete"), past, UNREACHABLE, reason)
             return
-        if self._only_inside(packet.dst):
+        if self.around.only_inside(packet.dst):
             reason = (
                 f"no rule of {netns.name} translates {packet.dst}, an address of the Service range, and the packet "
                 f"leaves by {dev}{f' to gateway {target}' if gateway else ''}, where nobody has it"
@@ -758,7 +681,7 @@ class _Walk:
             there = branch.assume(f"the network outside the cluster has no route to {packet.dst}")
             yield _End(there, past, UNREACHABLE, reason)
             return
-        if self._is_service_address(packet.dst):
+        if self.around.is_service_address(packet.dst):
             reason = (
                 f"no rule of {netns.name} translates {packet.dst}, and the packet leaves by {dev} to gateway {target}: "
                 "which node the network brings it to no dump tells; ask again with --via"
@@ -797,7 +720,7 @@ class _Walk:
             f"{netns.name}:gateway:{gateway}:{dst}",
             f"gateway {gateway} routes {dst} to {pod.node}",
             f"{netns.name} has no route of its own to pod {dst}, and gateway {gateway} does not know where it is",
-            default=not self._nodes_route_pods(dst.version),
+            default=not self.around.nodes_route_pods(dst.version),
         )
         other_node = self.netns.get(pod.node or "")
         for answer, other in branch.ask(question):
@@ -810,33 +733,22 @@ class _Walk:
                 iif = found.ways[0][1].dev if found.ways else None
                 yield from self._receive(_on_wire(other, iif), other_node, past)
 
-    def _nodes_route_pods(self, family: int) -> bool:
-        """Whether some node has a route to another node's pods, so that one without it has lost it."""
-        for name, netns in self.netns.items():
-            for pod in self.cluster.pods:
-                if pod.node in (None, name) or pod.host_network:
-                    continue
-                for ip in pod.ips:
-                    if ip.version == family and any(
-                        r.dst.prefixlen > 0 and ip in r.dst for r in netns.node.routes if r.dst.version == family
-                    ):
-                        return True
-        return False
-
     def _no_device(self, branch: Branch, netns: Netns, past: _Past) -> Iterator[_End]:
         """No dump has the routes: the packet is taken to come to where it is addressed."""
         packet = branch.flight.packet
         if branch.flight.conn.direction == "REPLY":
             yield _End(branch, past, DELIVERED, "", "outside", Reached(packet.dst, packet.dport))
             return
-        if (self._is_service_address(packet.dst) or self._only_inside(packet.dst)) and not branch.flight.conn.dnat:
+        if (
+            self.around.is_service_address(packet.dst) or self.around.only_inside(packet.dst)
+        ) and not branch.flight.conn.dnat:
             reason = (
                 f"{packet.dst} is a Service address no rule of {netns.name} translates; where it goes no dump tells"
             )
             yield _End(branch, past, UNKNOWN, reason)
             return
         pod = self.pod_by_ip.get(packet.dst)
-        owner = pod.node if pod is not None else self._object_owner(packet.dst)
+        owner = pod.node if pod is not None else self.around.owner_by_objects(packet.dst)
         endpoint = next((e for e in self.cluster.endpoints if e.ip == packet.dst and e.port == packet.dport), None)
         node = owner or (endpoint.node if endpoint else None)
         name = f"{pod.namespace}/{pod.name}" if pod else endpoint.pod if endpoint else None
@@ -845,35 +757,6 @@ class _Walk:
             yield from self._receive(_on_wire(there, None), self.netns[node], past)
             return
         yield _End(branch, past, DELIVERED, "", "pod", Reached(packet.dst, packet.dport, name, node), node)
-
-    def _object_owner(self, target: Addr) -> str | None:
-        """The node without dumps that an address belongs to, by the Node objects."""
-        for node in self.cluster.nodes:
-            if node.name not in self.world.nodes:
-                if any(text == str(target) for _, text in node.addresses):
-                    return node.name
-                if any(target in cidr for cidr in node.pod_cidrs):
-                    return node.name
-        return None
-
-    def _is_service_address(self, ip: Addr) -> bool:
-        if self.flow.packet.dst == ip and self.flow.kind in ("clusterip", "loadbalancer", "external-ip"):
-            return True
-        return any(
-            ip in s.cluster_ips or ip in s.external_ips or ip in s.lb_ips or ip in s.lb_ips_proxy
-            for s in self.cluster.services
-        )
-
-    def _only_inside(self, ip: Addr) -> bool:
-        """Whether an address is a ClusterIP, or lies where they do and is nobody's."""
-        if ip in self.pod_by_ip or any(netns.is_local(ip) for netns in self.netns.values()):
-            return False
-        if self.flow.packet.dst == ip and self.flow.kind == "clusterip":
-            return True
-        inside_pods = any(ip in cidr for node in self.cluster.nodes for cidr in node.pod_cidrs)
-        return not inside_pods and any(
-            ip in net for net in service_ranges(self.cluster.services) if net.version == ip.version
-        )
 
     def _pod_end(self, branch: Branch, past: _Past, ip: Addr, pod: Pod | None, node: str | None = None) -> _End:
         packet = branch.flight.packet
@@ -945,8 +828,7 @@ class _Walk:
             tcp_flags=frozenset({"RST", "ACK"} if end.verdict == REFUSED else {"SYN", "ACK"}),
             icmp_type=_ECHO.get(packet.icmp_type or -1), icmp_code=0 if packet.icmp_type is not None else None,
         )  # fmt: skip
-        back = _Walk(self.world, self.flow, back=True)
-        back.netns = self.netns
+        back = _Walk(self.world, self.flow, self.around, back=True)
         netns = self.netns.get(end.node or "")
         if netns is None or end.reached is None:
             return replace(way, reply_known=False)
@@ -1069,14 +951,3 @@ def _on_wire(branch: Branch, iif: str | None) -> Branch:
 
 def _decision(hook: str, action: str, at: At | None = None) -> Step:
     return Step(hook, "", "", None, at if at is not None and at.origin else None, action)
-
-
-def _pods_by_ip(cluster: Cluster) -> dict[Addr, Pod]:
-    """Running pods by address; a pod that is over has given its address back."""
-    out: dict[Addr, Pod] = {}
-    for pod in cluster.pods:
-        if pod.phase not in ("Succeeded", "Failed"):
-            for ip in pod.ips:
-                if not pod.host_network or ip not in out:
-                    out[ip] = pod
-    return out

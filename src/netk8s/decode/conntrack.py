@@ -1,6 +1,7 @@
 """``conntrack -L``: tracked connections, one a line (libnetfilter_conntrack's snprintf_default.c).
 
-``-o extended`` and /proc/net/nf_conntrack begin a line with the family; ``-o id``, zones, accounting and labels add words.
+``-o extended`` and /proc/net/nf_conntrack begin a line with the family; ``-o id``, zones, accounting and labels add
+words.
 """
 
 from __future__ import annotations

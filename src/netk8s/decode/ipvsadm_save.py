@@ -14,7 +14,8 @@ from netk8s.model import SCTP, TCP, UDP, At, Coverage, Dump, Fact, RealServer, V
 NAME = "ipvsadm-save"
 
 _SERVICE = {
-    "-t": TCP, "--tcp-service": TCP, "-u": UDP, "--udp-service": UDP, "--sctp-service": SCTP, "-f": 0, "--fwmark-service": 0,
+    "-t": TCP, "--tcp-service": TCP, "-u": UDP, "--udp-service": UDP, "--sctp-service": SCTP,
+    "-f": 0, "--fwmark-service": 0,
 }  # fmt: skip
 _FIRST = re.compile(
     r"(?:ipvsadm )?(?:-A|-a|--add-service|--add-server) (?:-t|-u|-f|--(?:tcp|udp|sctp|fwmark)-service) \S+"

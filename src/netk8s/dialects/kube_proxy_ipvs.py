@@ -1,7 +1,7 @@
 """kube-proxy's IPVS mode: what its virtual servers, ipsets and chains say of Services.
 
-Layouts of kube-proxy 1.14 to 1.36: pkg/proxy/ipvs/proxier.go, ipset.go. Virtual servers carry no Service names: those are
-the API's, by address and port, or the comments of set entries where somebody put them.
+Layouts of kube-proxy 1.14 to 1.36: pkg/proxy/ipvs/proxier.go, ipset.go. Virtual servers carry no Service names: those
+are the API's, by address and port, or the comments of set entries where somebody put them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ DEVICE = "kube-ipvs0"
 """The dummy device that holds every ClusterIP, external IP and load balancer address (NodePorts: the node's own)."""
 
 _KINDS = {
-    "CLUSTER-IP": "ClusterIP", "LOAD-BALANCER": "LoadBalancer", "EXTERNAL-IP": "ExternalIP", "EXTERNAL-IP-LOCAL": "ExternalIP",
+    "CLUSTER-IP": "ClusterIP", "LOAD-BALANCER": "LoadBalancer", "EXTERNAL-IP": "ExternalIP",
+    "EXTERNAL-IP-LOCAL": "ExternalIP",
 }  # fmt: skip
 _COMMENT = re.compile(r'comment "?([a-z0-9.-]+/[a-z0-9.-]+)(?::([a-zA-Z0-9-]*))?')
 
@@ -74,10 +75,11 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
                 continue
             told.add((server.protocol, server.port))
         backends = tuple(_backends(server, pods))
+        ip = None if name.kind == "NodePort" else server.ip
+        verdict = "" if any(r.weight for r in server.real) else "REJECT"
         yield Programmed(
-            node.name, name.service, name.port_name, server.protocol, name.kind, None if name.kind == "NodePort" else server.ip,
-            server.port, f"IPVS {server.scheduler}", backends, "" if any(r.weight for r in server.real) else "REJECT",
-            server.persistence is not None, server.at,
+            node.name, name.service, name.port_name, server.protocol, name.kind, ip, server.port,
+            f"IPVS {server.scheduler}", backends, verdict, server.persistence is not None, server.at,
         )  # fmt: skip
 
 
@@ -167,8 +169,8 @@ def _share(server: VirtualServer, real: RealServer) -> int:
 def complete_node(node: Node, cluster: Cluster) -> tuple[Node, str, Missing] | None:
     """A node without ipset dump, with the KUBE-* sets as kube-proxy makes them; None when nothing is to add.
 
-    From the API's Services all of them follow. Without those the virtual servers tell the NodePorts and which addresses are
-    virtual, but not whether such an address is a load balancer's, nor any externalTrafficPolicy: those sets stay out.
+    From the API's Services all of them follow. Without those the virtual servers tell the NodePorts and which addresses
+    are virtual, but not which of them are load balancers' nor any externalTrafficPolicy: what asks for that stays open.
     """
     chains = {name for table in node.tables if table.name == "nat" for name in table.chains}
     if "ipset" in node.covered or not chains & {"KUBE-NODE-PORT", "KUBE-LOAD-BALANCER"} or not node.virtual_servers:
@@ -176,33 +178,33 @@ def complete_node(node: Node, cluster: Cluster) -> tuple[Node, str, Missing] | N
     known = "services" in cluster.covered
     entries = _entries(node, cluster, known)
     sets = tuple(
-        IpSet(prefix + name, "bitmap:port" if name in _PORTS else kind, (), tuple(dict.fromkeys(entries.get((family, name), ()))), At(""))
+        # ipset cuts names at 31 characters, which some of IPv6 are longer than.
+        IpSet((prefix + name)[:31], kind, (), tuple(dict.fromkeys(entries.get((family, name), ()))), At(""))
         for family, prefix in ((4, "KUBE-"), (6, "KUBE-6-"))
         for name, kind in (_ALL_SETS if known else _TOLD_BY_SERVERS).items()
     )  # fmt: skip
     if known:
         note = f"no dump has the ipsets of {node.name}: they are taken to hold what kube-proxy makes of the Services"
     else:
-        note = f"no dump has the ipsets of {node.name} and none has the Services: virtual addresses are all taken to be ClusterIPs"
+        note = (
+            f"no dump has the ipsets of {node.name} or the Services: virtual addresses are all taken to be ClusterIPs"
+        )
     gap = Missing(f"ipsets of {node.name} (ipset save)", "which rules match")
     return replace(node, sets=(*node.sets, *sets)), note, gap
 
 
-_PORTS = frozenset(
-    {"NODE-PORT-TCP", "NODE-PORT-UDP", "NODE-PORT-LOCAL-TCP", "NODE-PORT-LOCAL-UDP", "HEALTH-CHECK-NODE-PORT"}
-)
 _TOLD_BY_SERVERS = {
     "LOOP-BACK": "hash:ip,port,ip", "CLUSTER-IP": "hash:ip,port", "EXTERNAL-IP": "hash:ip,port",
     "EXTERNAL-IP-LOCAL": "hash:ip,port", "LOAD-BALANCER": "hash:ip,port", "LOAD-BALANCER-FW": "hash:ip,port",
-    "NODE-PORT-TCP": "", "NODE-PORT-UDP": "", "NODE-PORT-SCTP-HASH": "hash:ip,port", "IPVS-IPS": "hash:ip",
+    "NODE-PORT-TCP": "bitmap:port", "NODE-PORT-UDP": "bitmap:port", "NODE-PORT-SCTP-HASH": "hash:ip,port",
+    "IPVS-IPS": "hash:ip",
 }  # fmt: skip
 _ALL_SETS = {
     **_TOLD_BY_SERVERS, "LOAD-BALANCER-LOCAL": "hash:ip,port", "LOAD-BALANCER-SOURCE-CIDR": "hash:ip,port,net",
-    "LOAD-BALANCER-SOURCE-CID": "hash:ip,port,net", "LOAD-BALANCER-SOURCE-IP": "hash:ip,port,ip",
-    "NODE-PORT-LOCAL-TCP": "", "NODE-PORT-LOCAL-UDP": "", "NODE-PORT-LOCAL-SCTP-HASH": "hash:ip,port",
-    "NODE-PORT-LOCAL-SCTP-HAS": "hash:ip,port", "HEALTH-CHECK-NODE-PORT": "",
+    "LOAD-BALANCER-SOURCE-IP": "hash:ip,port,ip", "NODE-PORT-LOCAL-TCP": "bitmap:port",
+    "NODE-PORT-LOCAL-UDP": "bitmap:port", "NODE-PORT-LOCAL-SCTP-HASH": "hash:ip,port",
+    "HEALTH-CHECK-NODE-PORT": "bitmap:port",
 }  # fmt: skip
-"""Names as the rules have them, "KUBE-" aside; ipset cuts names at 31 characters, which some of IPv6 are longer than."""
 
 
 def _entries(node: Node, cluster: Cluster, known: bool) -> dict[tuple[int, str], list[str]]:
@@ -263,7 +265,6 @@ def _service_entries(node: Node, s: ServicePort, add: _Add) -> None:
                     for server in node.virtual_servers:
                         if (server.protocol, server.port, server.family) == (s.protocol, s.node_port, family):
                             add(family, f"{name}SCTP-HASH", f"{server.ip},sctp:{s.node_port}")
-                            add(family, f"{name}SCTP-HAS", f"{server.ip},sctp:{s.node_port}")
                 else:
                     add(family, f"{name}{protocol.upper()}", str(s.node_port))
         if s.health_check_node_port is not None:
@@ -278,7 +279,6 @@ def _source_entries(node: Node, s: ServicePort, ip: Addr, port: str, add: _Add) 
             continue
         if net.version == ip.version:
             add(ip.version, "LOAD-BALANCER-SOURCE-CIDR", f"{ip},{port},{net}")
-            add(ip.version, "LOAD-BALANCER-SOURCE-CID", f"{ip},{port},{net}")
             if any(a.dev != DEVICE and a.ip in net for a in node.addresses):
                 add(ip.version, "LOAD-BALANCER-SOURCE-IP", f"{ip},{port},{ip}")
 
@@ -325,7 +325,7 @@ def means(step: Step) -> str:
         return ""
     target = rule.target.name if rule.target else ""
     found = next((_SETS[name] for name in _set_names(rule) if name in _SETS), "")
-    if found and not (step.table, target) in _TARGETS:
+    if found and (step.table, target) not in _TARGETS:
         return f"{found}: {_ACTIONS[target]}" if target in _ACTIONS else found
     if rule.chain == "KUBE-IPVS-OUT-FILTER":
         return "a load balancer address whose source ranges leave this node out"

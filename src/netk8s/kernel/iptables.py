@@ -20,7 +20,7 @@ MOST_FRAMES = 512
 """Deeper than any kernel allows (nft 16 jumps, legacy its stack size): chains that jump in a circle."""
 MOST_BRANCHES = 200_000
 MOST_OPEN = 8
-"""A branch on which more than this is not known is followed no further: 256 ways, and no odds could be given for any."""
+"""A branch on which more than this is not known is followed no further: 256 ways, and no odds for any of them."""
 
 
 @dataclass(frozen=True, slots=True)

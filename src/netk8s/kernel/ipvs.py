@@ -1,8 +1,8 @@
 """IPVS: a packet for a virtual server gets a real one and is sent on from where it is.
 
-It sits in three hooks (ip_vs_core.c, ip_vs_ops4 and ip_vs_ops6): INPUT at 98 and 99, behind the filter and before the nat
-table, OUTPUT at -99 and -98, behind the nat table and before the filter, and FORWARD at 99 and 100, for answers. What it
-takes passes OUTPUT and POSTROUTING as if it were sent from here; the rest goes on.
+It sits in three hooks (ip_vs_core.c, ip_vs_ops4 and ip_vs_ops6): INPUT at 98 and 99, behind the filter and before the
+nat table, OUTPUT at -99 and -98, behind the nat table and before the filter, and FORWARD at 99 and 100, for answers.
+What it takes passes OUTPUT and POSTROUTING as if it were sent from here; the rest goes on.
 
 Sources: Linux net/netfilter/ipvs/ip_vs_core.c (ip_vs_in_hook, ip_vs_out_hook, ip_vs_schedule, ip_vs_sched_persist,
 ip_vs_leave), ip_vs_xmit.c (ip_vs_nat_xmit, crosses_local_route_boundary), ip_vs_nfct.c (ip_vs_update_conntrack),
@@ -86,19 +86,19 @@ def _without_servers(hook: str, branch: Branch, netns: Netns) -> Iterator[Verdic
         return
     where = f"{targets.endpoint_text(packet.dst, packet.dport)}/{PROTOCOL_NAMES[packet.protocol]}"
     if device is None:
-        text = f"IPVS is loaded on {netns.name}, no dump lists its virtual servers (ipvsadm -Sn), and none is taken to be there"
+        text = f"IPVS of {netns.name}, of which there is no dump (ipvsadm -Sn), is taken to have no virtual servers"
         yield Verdict(branch.assume(text), targets.ACCEPT)
         return
     virtual = any(a.ip == packet.dst for a in netns.addresses.get(device, ()))
     listens = netns.sockets_known and bool(netns.sockets_at(packet.protocol, packet.dst, packet.dport or 0))
     if listens and not virtual:
-        text = f"{where}, where a process of {netns.name} listens, is taken to be no virtual server (no dump of ipvsadm -Sn)"
+        text = f"{where}, where a process of {netns.name} listens, is taken to be no virtual server (no ipvsadm dump)"
         yield Verdict(branch.assume(text), targets.ACCEPT)
         return
     what = f"an address of {device}" if virtual else f"an address of {netns.name}"
     why = (
-        f"{packet.dst} is {what}, and {netns.name} balances with IPVS: whether {where} is a virtual server, and of which real "
-        "servers, is in no dump (ipvsadm -Sn)"
+        f"{packet.dst} is {what}, and {netns.name} balances with IPVS: whether {where} is a virtual server, and of "
+        "which real servers, is in no dump (ipvsadm -Sn)"
     )
     missing = Missing(f"virtual servers of {netns.name} (ipvsadm -Sn)", "which endpoint the packet gets")
     step = Step(hook, "", "", None, None, "IPVS (its virtual servers are in no dump)", unknown=why)
@@ -235,12 +235,13 @@ def _about(branch: Branch, server: VirtualServer, usable: Sequence[RealServer]) 
         )
         by = "as their weights" if name in _BY_WEIGHT else "even"
         return branch.assume(
-            f"scheduler {name} of {_name(server)} goes by the connections of the moment: its shares are taken to be {by}{seen}"
+            f"scheduler {name} of {_name(server)} goes by the connections of the moment: its shares are taken to be "
+            f"{by}{seen}"
         )
     if name in _BY_SOURCE:
         return branch.assume(
-            f"scheduler {name} of {_name(server)} goes by a hash of the client's address: the odds are those of many clients, "
-            "and one client gets the same real server each time"
+            f"scheduler {name} of {_name(server)} goes by a hash of the client's address: the odds are those of many "
+            "clients, and one client gets the same real server each time"
         )
     return branch
 
@@ -273,7 +274,7 @@ def _refuse(hook: str, pick: _Pick, netns: Netns, server: VirtualServer) -> Verd
     quiesced = f" ({len(server.real)} of weight 0)" if server.real else ""
     why = f"virtual server {_name(server)} of {netns.name} has no real server{quiesced} ({server.at})"
     if _usable(server):
-        why = f"the hash of virtual server {_name(server)} of {netns.name} falls on a real server of weight 0 ({server.at})"
+        why = f"the hash of {_name(server)} on {netns.name} falls on a real server of weight 0 ({server.at})"
     step = Step(hook, "", "", None, server.at, f"IPVS refuses: {pick.how}, no real server", pick.odds)
     return Verdict(pick.branch.step(step), targets.REFUSED, why)
 
@@ -310,12 +311,12 @@ def _sent(hook: str, pick: _Pick, real: RealServer, netns: Netns, server: Virtua
     if real.method != "masq":
         by = "direct routing" if real.method == "route" else "an IP tunnel"
         why = (
-            f"{netns.name} passes the packet unchanged to real server {real.ip} by {by} ({real.at}): whether that one has "
-            f"{packet.dst} and answers is in no dump"
+            f"{netns.name} passes the packet unchanged to real server {real.ip} by {by} ({real.at}): whether that one "
+            f"has {packet.dst} and answers is in no dump"
         )
         return Verdict(branch.step(replace(step, unknown=why)), targets.UNKNOWN, why)
     if not local and packet.src.is_loopback:
-        why = f"IPVS of {netns.name} drops a packet from {packet.src} to {where}: a loopback address does not leave the node"
+        why = f"IPVS of {netns.name} drops a packet from {packet.src}, a loopback address, to {where} on another node"
         return Verdict(branch.step(step), targets.DROP, why)
     if local and real.ip.is_loopback and hook == "input" and not flight.looped:
         why = f"IPVS of {netns.name} drops a packet from outside to {where}, a loopback address"

@@ -332,7 +332,7 @@ def value_mask(text: str) -> tuple[int, int] | None:
         pair = int(value, 0), int(mask, 0) if slash else 0xFFFFFFFF
     except ValueError:
         return None
-    return pair if 0 <= min(pair) and max(pair) <= 0xFFFFFFFF else None
+    return pair if min(pair) >= 0 and max(pair) <= 0xFFFFFFFF else None
 
 
 def _mark(option: Option, seen: Seen) -> Truth:

@@ -192,7 +192,7 @@ def kind(e: NftValue) -> str:
         name = words[0].rpartition(" ")[2]
         if name in ("saddr", "daddr"):
             return "address"
-        return "protocol" if name == "protocol" else f"ct {name}"
+        return {"protocol": "protocol", "l3proto": "nfproto"}.get(name, f"ct {name}")
     if op == "fib":
         return {"type": "fib type", "oifname": "device", "oif": "device"}.get(words[0], "")
     if op == "rt":

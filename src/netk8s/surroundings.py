@@ -1,0 +1,116 @@
+"""What dumps and objects say of an address: whose it is, and whether the world outside knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+
+from netk8s.kernel.netns import Netns
+from netk8s.model import Addr, Cluster, Flow, Packet, Pod, World, service_ranges
+
+
+class Surroundings:
+    """Everything around the packet that is no hook: nodes' addresses, pods, Service addresses."""
+
+    def __init__(self, world: World, flow: Flow) -> None:
+        self.cluster: Cluster = world.cluster
+        self.nodes = world.nodes
+        self.dialled = (flow.packet.dst, flow.kind)
+        self.owned = flow.owned
+        self.stand_ins = dict(flow.stand_ins)
+        self.pod_by_ip = _pods_by_ip(world.cluster)
+        self.service_ips = frozenset(
+            ip for s in world.cluster.services for ip in (*s.cluster_ips, *s.external_ips, *s.lb_ips, *s.lb_ips_proxy)
+        )
+        self.netns: Mapping[str, Netns] = {
+            name: Netns(node, *self._known_addresses(name)) for name, node in world.nodes.items()
+        }
+
+    def _known_addresses(self, name: str) -> tuple[list[Addr], list[Addr]]:
+        """(addresses that objects or stand-ins give to this node, addresses that are surely not this node's)."""
+        own: list[Addr] = [a for a, what in self.stand_ins.items() if what == f"node/{name}"]
+        foreign: list[Addr] = [a for a, what in self.stand_ins.items() if what != f"node/{name}"]
+        for address, owner in self.owned:
+            (own if owner == name else foreign).append(address)
+        for node in self.cluster.nodes:
+            for _, text in node.addresses:
+                try:
+                    ip = ip_address(text)
+                except ValueError:
+                    continue
+                (own if node.name == name else foreign).append(ip)
+        for service in self.cluster.services:
+            foreign.extend(service.cluster_ips)
+        for pod in self.cluster.pods:
+            if not pod.host_network:
+                foreign.extend(pod.ips)
+        return own, foreign
+
+    def host_pod(self, netns: Netns, packet: Packet) -> str | None:
+        """The hostNetwork pod that a local packet is for, by endpoints, then by declared ports."""
+        for endpoint in self.cluster.endpoints:
+            if endpoint.ip == packet.dst and endpoint.port == packet.dport and endpoint.protocol == packet.protocol:
+                return endpoint.pod
+        for pod in self.cluster.pods:
+            if pod.host_network and pod.node == netns.name:
+                for _, port, protocol, _, _ in pod.ports:
+                    if (port, protocol) == (packet.dport, packet.protocol):
+                        return f"{pod.namespace}/{pod.name}"
+        return None
+
+    def shares_network(self, netns: Netns, packet: Packet) -> bool:
+        """Whether client and destination are in one subnet of the node, so that no route is needed."""
+        return any(
+            packet.src in net and packet.dst in net
+            for net in (ip_network(f"{a.ip}/{a.prefixlen}", strict=False) for a in netns.node.addresses)
+        )
+
+    def nodes_route_pods(self, family: int) -> bool:
+        """Whether some node has a route to another node's pods, so that one without it has lost it."""
+        for name, netns in self.netns.items():
+            for pod in self.cluster.pods:
+                if pod.node in (None, name) or pod.host_network:
+                    continue
+                for ip in pod.ips:
+                    if ip.version == family and any(
+                        r.dst.prefixlen > 0 and ip in r.dst for r in netns.node.routes if r.dst.version == family
+                    ):
+                        return True
+        return False
+
+    def owner_by_objects(self, target: Addr) -> str | None:
+        """The node without dumps that an address belongs to, by the Node objects."""
+        for node in self.cluster.nodes:
+            if node.name not in self.nodes:
+                if any(text == str(target) for _, text in node.addresses):
+                    return node.name
+                if any(target in cidr for cidr in node.pod_cidrs):
+                    return node.name
+        return None
+
+    def is_service_address(self, ip: Addr) -> bool:
+        """Whether a Service is dialled by this address, its node ports left aside."""
+        dialled, kind = self.dialled
+        return ip in self.service_ips or (dialled == ip and kind in ("clusterip", "loadbalancer", "external-ip"))
+
+    def only_inside(self, ip: Addr) -> bool:
+        """Whether an address is a ClusterIP, or lies where they do and is nobody's."""
+        if ip in self.pod_by_ip or any(netns.is_local(ip) for netns in self.netns.values()):
+            return False
+        if self.dialled == (ip, "clusterip"):
+            return True
+        inside_pods = any(ip in cidr for node in self.cluster.nodes for cidr in node.pod_cidrs)
+        return not inside_pods and any(
+            ip in net for net in service_ranges(self.cluster.services) if net.version == ip.version
+        )
+
+
+def _pods_by_ip(cluster: Cluster) -> dict[Addr, Pod]:
+    """Running pods by address; a pod that is over has given its address back."""
+    out: dict[Addr, Pod] = {}
+    for pod in cluster.pods:
+        if pod.phase not in ("Succeeded", "Failed"):
+            for ip in pod.ips:
+                if not pod.host_network or ip not in out:
+                    out[ip] = pod
+    return out
