@@ -26,8 +26,8 @@ VERDICTS = {
     "timeout": ("dropped", "unreachable"),
 }
 
-# Targets that leave the packet as it is. A rule with one of them and a match that no dump decides (limit, …) is left out
-# of a prediction, for it makes no difference.
+# Targets that leave the packet as it is. A rule with one of them and a match that no dump decides (limit, …) is left
+# out of a prediction, for it makes no difference.
 IDLE = ("LOG", "NFLOG", "TRACE", "DSCP", "TTL", "HL", "AUDIT", "TOS", "TCPMSS")
 
 
@@ -247,7 +247,11 @@ def _idle(event: TracedRule) -> bool:
     words = (event.rule or "").split()
     target = next((words[i + 1] for i, word in enumerate(words[:-1]) if word in ("-j", "-g")), "")
     if words[:1] != ["-A"]:
-        return event.action == "continue" and not {"dnat", "snat", "masquerade", "redirect"} & set(words) and "set" not in words
+        return (
+            event.action == "continue"
+            and not {"dnat", "snat", "masquerade", "redirect"} & set(words)
+            and "set" not in words
+        )
     return not target or target in IDLE
 
 
@@ -265,7 +269,9 @@ def _differences(claims: Sequence[Claim], rows: Sequence[Row]) -> Iterator[Diffe
     row = rows[first]
     rest = [other for other in rows[first:] if other.node == row.node]
     predicted = next((other for other in rest if other.predicted is not None and other.observed is None), None)
-    observed = next((other for other in rest if other.observed is not None and other.predicted is None and not other.idle), None)
+    observed = next(
+        (other for other in rest if other.observed is not None and other.predicted is None and not other.idle), None
+    )
     before = next((other for other in reversed(rows[:first]) if other.agrees and other.node == row.node), None)
     behind = f"behind {before.table} {before.predicted or before.observed}" if before else "from the first rule on"
     sides = [

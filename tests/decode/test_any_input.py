@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from netk8s import plugins
 from netk8s.errors import DecodeError
-from netk8s.model import Dump
+from netk8s.model import Dump, NftChain, NftSet
 
 TEXTS = {
     "ip_link": '[{"ifindex":2,"ifname":"a","flags":["UP"],"mtu":1,"link":"b","link_index":3,"link_netnsid":0,'
@@ -30,7 +30,17 @@ TEXTS = {
     '"action":"prohibit","suppress_prefixlen":0,"not":null}]',
     "ip_neigh": '[{"dst":"10.0.0.1","dev":"a","lladdr":"02:00:00:00:00:01","state":["STALE"],"proxy":null}]',
     "bridge_fdb": '[{"mac":"02:00:00:00:00:01","ifname":"a","dst":"10.0.0.1","flags":["self"],"state":"permanent"}]',
-    "nft_json": '{"nftables":[{"chain":{"family":"ip","table":"t","name":"c","hook":"input","prio":-5}}]}',
+    "nft_json": '{"nftables":[{"table":{"family":"ip","name":"t","flags":["dormant"]}},{"map":{"family":"ip","name":"m",'
+    '"table":"t","type":["ipv4_addr","inet_service"],"map":"verdict","flags":["dynamic"],"timeout":5,"elem":[[{"elem":'
+    '{"val":{"concat":["10.0.0.1",80]},"comment":"x","expires":3}},{"goto":{"target":"c"}}],["*",{"drop":null}]]}},'
+    '{"chain":{"family":"ip","table":"t","name":"c","type":"nat","hook":"input","prio":-5,"policy":"drop"}},'
+    '{"rule":{"family":"ip","table":"t","chain":"c","comment":"y","expr":[{"match":{"op":"!=","left":{"&":[{"meta":'
+    '{"key":"mark"}},3]},"right":{"set":[1,{"range":[2,3]},{"prefix":{"addr":"10.0.0.0","len":8}}]}}},{"vmap":{"key":'
+    '{"numgen":{"mode":"inc","mod":2,"offset":1}},"data":{"set":[[0,{"drop":null}]]}}},{"limit":{"rate":1,"per":"day"}},'
+    '{"dnat":{"family":"ip","addr":{"map":{"key":{"jhash":{"mod":2,"expr":{"ct":{"key":"mark"}}}},"data":"@m"}},"port":'
+    '80,"flags":"random"}},{"set":{"op":"add","elem":{"elem":{"val":1}},"set":"@m","stmt":[{"counter":null}]}},'
+    '{"xt":{"type":"match","name":"z"}},{"reject":{"type":"icmp","expr":"no-route"}},{"mangle":{"key":{"payload":'
+    '{"protocol":"ip","field":"daddr"}},"value":{"fib":{"result":"oif","flags":["saddr","iif"]}}}}]}}]}',
     "kubectl": json.dumps(
         {
             "apiVersion": "v1",
@@ -82,7 +92,13 @@ TEXTS = {
     "sysctl": "net.ipv4.ip_forward = 1\nnet/ipv4/conf/a.b/x: 3\n",
     "listening": 'Netid State Recv-Q Send-Q Local Address:Port\ntcp LISTEN 0 1 [::1]%a:80 *:* users:(("a",pid=1))\n',
     "ipset_save": 'create a hash:ip family inet\nadd a 10.0.0.1\ncreate "b c" list:set size 8\nadd "b c" a\n',
-    "nft_text": "table ip t {\n\tchain c {\n\t\ttype nat hook input priority dstnat - 5; policy accept;\n\t}\n}\n",
+    "nft_text": "table ip t {\n\tflags dormant\n\tmap m {\n\t\ttype ipv4_addr . inet_service : verdict\n\t\tflags dynamic\n"
+    '\t\telements = { 10.0.0.1 . 80 timeout 5s comment "x" : goto c,\n\t\t\t     * : drop }\n\t}\n\n\tchain c {\n'
+    "\t\ttype nat hook input priority dstnat - 5; policy accept;\n"
+    '\t\tmeta mark & 3 != { 1, 2-3, 10.0.0.0/8 } numgen inc mod 2 vmap { 0 : drop } comment "y"\n'
+    "\t\ttcp flags syn / fin,syn limit rate over 10 mbytes/second dnat ip to jhash ct mark mod 2 seed 0x1 map @m random\n"
+    '\t\tct original ip saddr 10.0.0.1 log prefix "z" reject with icmp no-route # handle 5\n'
+    "\t\tadd @m { ip saddr . tcp dport timeout 5s counter } fib saddr . iif oif missing dnat to [fd00::1]:80-90\n\t}\n}\n",
 }
 YAML = "apiVersion: v1\nkind: Pod\nmetadata: {name: 'a'}\nspec:\n  containers:\n  - ports:\n    - containerPort: 1\n"
 
@@ -103,8 +119,12 @@ def strings(value: object) -> Iterator[str]:
     """Every text within a fact, the raw details of a device aside."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, tuple):
+    elif isinstance(value, Sequence) and not isinstance(value, bytes):
         for inner in value:
+            yield from strings(inner)
+    elif isinstance(value, Mapping) and any(isinstance(inner, NftChain | NftSet) for inner in value.values()):
+        for name, inner in value.items():
+            yield name
             yield from strings(inner)
     elif is_dataclass(value):
         for field in fields(value):

@@ -113,7 +113,7 @@ def test_it_agrees_with_the_kernel(cluster: Cluster) -> None:
 
 @pytest.mark.lab
 def test_it_agrees_on_a_drop(cluster: Cluster) -> None:
-    rules = f"*filter\n-I FORWARD 1 -d 10.244.1.5/32 -p tcp -m tcp --dport 80 -j DROP\nCOMMIT\n"
+    rules = "*filter\n-I FORWARD 1 -d 10.244.1.5/32 -p tcp -m tcp --dport 80 -j DROP\nCOMMIT\n"
     cluster.host(NODE).call("run", [f"iptables-{cluster.backend}-restore", "--noflush"], rules)
     found = agreed(
         verify(cluster, "svc/self", "--port", "30001", "--from", "client", "--from-namespace", netns(cluster, "client"))
@@ -126,10 +126,13 @@ def test_it_agrees_on_a_drop(cluster: Cluster) -> None:
 @pytest.mark.lab
 def test_a_rule_behind_its_back_is_where_the_paths_part(cluster: Cluster, tmp_path: Path) -> None:
     before = cluster.snapshot(tmp_path / "dump")
-    rules = "*nat\n-I KUBE-SERVICES 1 -d 10.96.120.31/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.2.5:80\nCOMMIT\n"
+    rule = "-I KUBE-SERVICES 1 -d 10.96.120.31/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.2.5:80"
+    rules = f"*nat\n{rule}\nCOMMIT\n"
     cluster.host(NODE).call("run", [f"iptables-{cluster.backend}-restore", "--noflush"], rules)
     wrote = tmp_path / "observed.json"
-    ran = verify(cluster, "svc/self", "--port", "80", "--from", f"node/{NODE}", "--dump", str(before), "--write", str(wrote))
+    ran = verify(
+        cluster, "svc/self", "--port", "80", "--from", f"node/{NODE}", "--dump", str(before), "--write", str(wrote)
+    )
     assert ran.status == 1, ran.err + ran.out
     paths = [d for d in ran.document["differences"] if d["about"] == "path"]
     assert len(paths) == 1
@@ -139,7 +142,18 @@ def test_a_rule_behind_its_back_is_where_the_paths_part(cluster: Cluster, tmp_pa
     assert claims(ran.document)["endpoint"] == ("10.244.1.5:80", "10.244.2.5:80")
 
     # The same from the file, and as findings of a trace.
-    offline = verify(cluster, "svc/self", "--port", "80", "--from", f"node/{NODE}", "--dump", str(before), "--observation", str(wrote))
+    offline = verify(
+        cluster,
+        "svc/self",
+        "--port",
+        "80",
+        "--from",
+        f"node/{NODE}",
+        "--dump",
+        str(before),
+        "--observation",
+        str(wrote),
+    )
     assert offline.status == 1, offline.err
     assert offline.document["differences"] == ran.document["differences"]
     traced = subprocess.run(
@@ -161,7 +175,9 @@ def test_a_rule_behind_its_back_is_where_the_paths_part(cluster: Cluster, tmp_pa
 def test_nothing_is_left_when_it_is_killed(cluster: Cluster, number: signal.Signals) -> None:
     # 192.0.2.77 does not answer: the probe waits while it is killed.
     words = command(cluster, "verify", "192.168.52.77:80", "--node", NODE, "--timeout", "30")
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(SRC)}) as process:
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(SRC)}
+    ) as process:
         try:
             wait_until(lambda: "netk8s_verify_" in left_behind(cluster))
             process.send_signal(number)
@@ -183,8 +199,8 @@ def test_what_a_killed_watchdog_left_is_removed_by_the_next_run(cluster: Cluster
 @pytest.mark.lab
 def test_without_nft_a_trace_rule_is_put_into_raw(cluster: Cluster, tmp_path: Path) -> None:
     """Nodes of kube-proxy's iptables mode need not have nft installed."""
-    for name in ("ip", "bridge", "ss", "iptables", "ip6tables", *(f"{ip}tables-{end}" for ip in ("ip", "ip6") for end in (
-            "save", "nft", "nft-save", "legacy", "legacy-save"))):  # fmt: skip
+    ends = ("", "-save", "-nft", "-nft-save", "-legacy", "-legacy-save")
+    for name in ("ip", "bridge", "ss", *(f"{ip}tables{end}" for ip in ("ip", "ip6") for end in ends)):
         found = subprocess.run(["which", name], capture_output=True, text=True, check=True).stdout.strip()
         (tmp_path / name).symlink_to(found)
     path = {**os.environ, "PYTHONPATH": str(SRC), "PATH": str(tmp_path)}
@@ -200,7 +216,9 @@ def test_without_nft_a_trace_rule_is_put_into_raw(cluster: Cluster, tmp_path: Pa
 def test_the_packet_of_somebody_else_is_waited_for(cluster: Cluster) -> None:
     words = command(cluster, "verify", "192.168.52.201:30001", "--from", "192.168.52.50", "--sport", "41999", "--wait",
                     "--timeout", "20", "--node", NODE, "-o", "json")  # fmt: skip
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": str(SRC)}) as process:
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": str(SRC)}
+    ) as process:
         wait_until(lambda: "netk8s_verify_" in left_behind(cluster))
         cluster.host("client").call("run", [sys.executable, "-c",
             "import socket; socket.create_connection(('192.168.52.201', 30001), 2, ('', 41999)).close()"])  # fmt: skip

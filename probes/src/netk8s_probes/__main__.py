@@ -17,14 +17,16 @@ from netk8s_probes.plan import KINDS, MOST, Refused
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
         prog="netk8s-probes",
-        description="Sends one marked packet or connection, sees where it comes by and what comes back, writes an observation.",
+        description="Sends one marked packet or connection and writes down where it was seen and what came back.",
         epilog="Exit status: 0 answered, 1 refused, unreachable or no answer, 2 usage, 5 the kernel does not let it.",
     )
     words.add_argument("target", metavar="IP:PORT", help="whom to send to; [IPv6]:PORT; for an echo IP")
     words.add_argument("--kind", choices=KINDS, default="connect", help="what is sent (default: connect)")
     words.add_argument("--from-namespace", metavar="NETNS", help="network namespace that sends: a file, or a PID in it")
     words.add_argument("--sniff", metavar="[NODE=][NETNS@]DEV", action="append", default=[], help="listen at a hop")
-    words.add_argument("--end", metavar="[NODE=][NETNS@]DEV", action="append", default=[], help="listen at the other end")
+    words.add_argument(
+        "--end", metavar="[NODE=][NETNS@]DEV", action="append", default=[], help="listen at the other end"
+    )
     words.add_argument("--sport", type=int, default=0, help="source port (default: a free one)")
     words.add_argument("--timeout", type=float, default=0.9, help="seconds to wait for an answer (default: 0.9)")
     words.add_argument("--count", type=int, default=1, help=f"how many, at most {MOST} (default: 1)")

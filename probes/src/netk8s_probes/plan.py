@@ -37,7 +37,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One probe with everything decided. ``tag`` marks it: IPv4 identification or IPv6 flow label, and in the payload."""
+    """One probe with everything decided. ``tag`` marks it: IPv4 identification, IPv6 flow label, payload."""
 
     kind: str
     src: Addr
@@ -58,6 +58,11 @@ class Plan:
     def payload(self) -> bytes:
         return f"netk8s-probe {self.tag:05d}\n".encode()
 
+    @property
+    def mss(self) -> int:
+        """The segment size a connection asks for: a mark in its SYN that no translation changes."""
+        return 900 + self.tag % 500
+
     def sentence(self, count: int = 1, interval: float = 1.0) -> str:
         """What will be sent, in one line."""
         what = {
@@ -69,12 +74,16 @@ class Plan:
         if count > 1:
             what = f"{count} times, {interval:g} s apart, {what}"
         ends = " to ".join(
-            f"[{ip}]:{port}" if port is not None and ip.version == 6 else f"{ip}:{port}" if port is not None else str(ip)
+            f"[{ip}]:{port}"
+            if port is not None and ip.version == 6
+            else f"{ip}:{port}"
+            if port is not None
+            else str(ip)
             for ip, port in ((self.src, self.sport if self.kind != "echo" else None), (self.dst, self.dport))
         )
         where = f", from the network namespace {self.namespace}" if self.namespace else ""
         listens = f"; listens at {', '.join(map(str, self.places))}" if self.places else ""
-        mark = "port and sequence number" if self.kind == "connect" else f"identification {self.tag}"
+        mark = f"segment size {self.mss}" if self.kind == "connect" else f"identification {self.tag}"
         return f"sends {what}, {ends}{where}; marked by {mark}{listens}"
 
 
@@ -125,7 +134,7 @@ def limits(count: int, interval: float) -> None:
 def made(
     kind: str, dst: Addr, dport: int | None, namespace: str | None, places: tuple[Place, ...], sport: int = 0
 ) -> Plan:
-    """A plan with its addresses. The source is what the kernel takes towards this address; nothing is sent to learn it."""
+    """A plan with its addresses. The source is what the kernel takes towards this address; asking it sends nothing."""
     one_host(dst)
     family = socket.AF_INET if dst.version == 4 else socket.AF_INET6
     with entered(namespace), socket.socket(family, socket.SOCK_DGRAM) as sock:

@@ -51,22 +51,24 @@ def run(plan: Plan, timeout: float, source: str = "") -> dict[str, object]:
             raise Refused(f"cannot listen or send: {error.strerror}") from None
         began = time.time()
         caught: list[Caught] = []
-        refused = _send(plan, sock, raw)
+        told = _send(plan, sock, raw)
         end = time.monotonic() + timeout
         answer: Caught | None = None
+        hurried = False
         while (left := end - time.monotonic()) > 0:
             ready, _, _ = select.select(list(listeners), [], [], left)
             for one in ready:
                 caught += _received(one, listeners[one])
-            if answer is None and (answer := _answer(plan, _ours(plan, caught))) is not None:
+            if answer is None and (answer := _answer(_ours(plan, caught))) is not None:
                 end = min(end, time.monotonic() + QUIET)
-            if refused:
-                end = min(end, time.monotonic() + QUIET)
-                refused = ""
+            if told and not hurried:
+                end, hurried = min(end, time.monotonic() + QUIET), True
         if raw is not None and plan.kind == "syn" and answer is not None and "S" in answer.headers.flags:
             with suppress(OSError):
                 raw.sendto(wire.reset(plan), (str(plan.dst), 0))
-    return document(plan, caught, began, source)
+        if raw is None and not told:
+            told = _outcome(sock)
+    return document(plan, caught, began, source, told)
 
 
 def _port(plan: Plan) -> socket.socket:
@@ -75,6 +77,8 @@ def _port(plan: Plan) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM if plan.kind in ("udp", "echo") else socket.SOCK_STREAM)
     if plan.kind != "echo":
         sock.bind(("", plan.sport))
+    if plan.kind == "connect":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, plan.mss)
     sock.setblocking(False)
     return sock
 
@@ -88,6 +92,17 @@ def _send(plan: Plan, sock: socket.socket, raw: socket.socket | None) -> str:
         raw.sendto(wire.built(plan), (str(plan.dst), 0))
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, str(error))
+    return ""
+
+
+def _outcome(sock: socket.socket) -> str:
+    """What the kernel says of a connection: "connected", an errno's name, "" while it waits."""
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        return errno.errorcode.get(number, str(number))
+    with suppress(OSError):
+        sock.getpeername()
+        return "connected"
     return ""
 
 
@@ -108,48 +123,55 @@ def _received(sock: socket.socket, place: Place) -> list[Caught]:
 
 def _ours(plan: Plan, caught: list[Caught]) -> list[tuple[Caught, str]]:
     """(packet, "probe" or "answer") of what has to do with the probe, in the order of time."""
-    first = next((c.headers for c in caught if _is_first(plan, c.headers)), None)
-    if first is None:
-        return []
+    caught = sorted(caught, key=lambda c: c.time)
+    # The probe as it was sent: the sender's own rules may have translated it before any device, or stopped it.
+    sent = Headers(plan.protocol, plan.src, plan.dst, plan.sport if plan.dport else None, plan.dport, ident=plan.tag)
+    seq = wire.sequence(plan) if plan.kind == "syn" else None
+    if plan.kind == "connect":
+        seq = next((c.headers.seq for c in caught if _is_connection(plan, c)), None)
     found: list[tuple[Caught, str]] = []
-    looks: dict[tuple[object, ...], None] = {}
-    for one in sorted(caught, key=lambda c: c.time):
+    looks = {_ends(sent): None}
+    for one in caught:
         headers = one.headers
-        if _is_probe(plan, first, headers):
+        if _is_probe(plan, seq, headers):
             looks[_ends(headers)] = None
             found.append((one, "probe"))
-        elif _is_answer(plan, first, headers, looks):
+        elif _is_answer(plan, seq, headers, looks):
             found.append((one, "answer"))
     return found
 
 
-def _is_first(plan: Plan, headers: Headers) -> bool:
-    if (headers.protocol, headers.src, headers.dst) != (plan.protocol, plan.src, plan.dst):
+def _is_connection(plan: Plan, one: Caught) -> bool:
+    """The kernel's SYN: by its addresses, or translated, by the segment size that was asked for."""
+    headers = one.headers
+    if one.place is not SENDER or headers.protocol != "tcp" or headers.flags != "S":
         return False
-    if plan.kind == "echo":
-        return headers.icmp in ((8, 0), (128, 0)) and plan.payload in headers.payload
-    return (headers.sport, headers.dport) == (plan.sport, plan.dport) and (plan.protocol == "udp" or headers.flags == "S")
+    untouched = (headers.src, headers.sport, headers.dst, headers.dport) == (plan.src, plan.sport, plan.dst, plan.dport)
+    return untouched or (one.outgoing and headers.mss == plan.mss)
 
 
-def _is_probe(plan: Plan, first: Headers, headers: Headers) -> bool:
+def _is_probe(plan: Plan, seq: int | None, headers: Headers) -> bool:
     """By what no NAT changes: a SYN's sequence number, the tag in a payload."""
-    if headers.protocol != first.protocol:
+    if headers.protocol != plan.protocol:
         return False
     if plan.protocol == "tcp":
-        return headers.flags == "S" and headers.seq == first.seq
+        return headers.flags == "S" and headers.seq == seq
     if plan.kind == "udp":
         return plan.payload == headers.payload
-    return headers.icmp == first.icmp and plan.payload in headers.payload
+    return headers.icmp in ((8, 0), (128, 0)) and plan.payload in headers.payload
 
 
-def _is_answer(plan: Plan, first: Headers, headers: Headers, looks: dict[tuple[object, ...], None]) -> bool:
+def _is_answer(plan: Plan, seq: int | None, headers: Headers, looks: dict[tuple[object, ...], None]) -> bool:
     if headers.inner is not None:
-        return _ends(headers.inner) in looks or headers.inner.ident == first.ident != 0
-    if headers.protocol != first.protocol:
+        inner = headers.inner
+        return inner.protocol == plan.protocol and (
+            inner.ident == plan.tag if plan.kind == "echo" else _ends(inner) in looks
+        )
+    if headers.protocol != plan.protocol:
         return False
     if plan.protocol == "tcp":
         known = (headers.dst, headers.dport, headers.src, headers.sport) in looks
-        return known and headers.ack == (first.seq + 1) & 0xFFFFFFFF and bool(set(headers.flags) & set("SR"))
+        return known and headers.ack == ((seq or 0) + 1) & 0xFFFFFFFF and bool(set(headers.flags) & set("SR"))
     if plan.kind == "udp":
         return (headers.dst, headers.dport, headers.src, headers.sport) in looks
     return headers.icmp in ((0, 0), (129, 0)) and plan.payload in headers.payload
@@ -159,15 +181,18 @@ def _ends(headers: Headers) -> tuple[object, ...]:
     return headers.src, headers.sport, headers.dst, headers.dport
 
 
-def _answer(plan: Plan, ours: list[tuple[Caught, str]]) -> Caught | None:
+def _answer(ours: list[tuple[Caught, str]]) -> Caught | None:
     """The first answer that came back to who sent."""
-    return next((c for c, what in ours if what == "answer" and c.place is SENDER and c.headers.dst == plan.src), None)
+    return next((c for c, what in ours if what == "answer" and c.place is SENDER and not c.outgoing), None)
 
 
-def _result(answer: Caught | None) -> tuple[str, str]:
-    """(result, what answered) in the words of an observation."""
+def _result(answer: Caught | None, told: str) -> tuple[str, str]:
+    """(result, what answered) in the words of an observation. ``told``: what the kernel said to who sent."""
     if answer is None:
-        return "timeout", ""
+        if told in ("connected", ""):
+            return told or "timeout", ""
+        result = {"ECONNREFUSED": "refused", "EPERM": "timeout", "ETIMEDOUT": "timeout"}.get(told, "unreachable")
+        return result, f"{told} from the sender's own kernel"
     headers = answer.headers
     if headers.inner is not None and headers.icmp is not None:
         kind, code = headers.icmp
@@ -181,10 +206,10 @@ def _result(answer: Caught | None) -> tuple[str, str]:
 # ---------------------------------------------------------------- the document
 
 
-def document(plan: Plan, caught: list[Caught], began: float, source: str = "") -> dict[str, object]:
+def document(plan: Plan, caught: list[Caught], began: float, source: str = "", told: str = "") -> dict[str, object]:
     """The observation. An endpoint is claimed only where somebody said that a place is the other end."""
     ours = _ours(plan, caught)
-    result, answer = _result(_answer(plan, ours))
+    result, answer = _result(_answer(ours), told)
     end = next((c.headers for c, what in reversed(ours) if what == "probe" and c.place.end), None)
     seen = [_seen(c, what) for c, what in _once(ours)]
     icmp = {"icmp_type": 8 if plan.dst.version == 4 else 128, "icmp_code": 0} if plan.kind == "echo" else {}
@@ -211,7 +236,9 @@ def _once(ours: list[tuple[Caught, str]]) -> list[tuple[Caught, str]]:
     """lo and listening at one device twice show a packet more than once: the same headers at the same place are one."""
     found: dict[tuple[object, ...], tuple[Caught, str]] = {}
     for one, what in ours:
-        found.setdefault((str(one.place), one.device, one.outgoing, what, _ends(one.headers), one.headers.flags), (one, what))
+        found.setdefault(
+            (str(one.place), one.device, one.outgoing, what, _ends(one.headers), one.headers.flags), (one, what)
+        )
     return list(found.values())
 
 

@@ -41,6 +41,7 @@ class Headers:
     ack: int = 0
     icmp: tuple[int, int] | None = None
     ident: int = 0
+    mss: int = 0
     payload: bytes = b""
     inner: Headers | None = None
 
@@ -52,7 +53,9 @@ def built(plan: Plan) -> bytes:
     else:
         ip = IPv6(src=str(plan.src), dst=str(plan.dst), fl=plan.tag)
     if plan.kind == "syn":
-        return bytes(ip / TCP(sport=plan.sport, dport=plan.dport, flags="S", seq=sequence(plan), options=[("MSS", 1460)]))
+        return bytes(
+            ip / TCP(sport=plan.sport, dport=plan.dport, flags="S", seq=sequence(plan), options=[("MSS", 1460)])
+        )
     if plan.kind == "udp":
         return bytes(ip / UDP(sport=plan.sport, dport=plan.dport) / Raw(plan.payload))
     if plan.dst.version == 4:
@@ -62,7 +65,11 @@ def built(plan: Plan) -> bytes:
 
 def reset(plan: Plan) -> bytes:
     """What ends a connection that a SYN probe began."""
-    ip = IP(src=str(plan.src), dst=str(plan.dst)) if plan.dst.version == 4 else IPv6(src=str(plan.src), dst=str(plan.dst))
+    ip = (
+        IP(src=str(plan.src), dst=str(plan.dst))
+        if plan.dst.version == 4
+        else IPv6(src=str(plan.src), dst=str(plan.dst))
+    )
     return bytes(ip / TCP(sport=plan.sport, dport=plan.dport, flags="R", seq=(sequence(plan) + 1) & 0xFFFFFFFF))
 
 
@@ -81,7 +88,10 @@ def read(data: bytes) -> Headers | None:
         four = src.version == 4
         if TCP in packet:
             tcp = packet[TCP]
-            return Headers("tcp", src, dst, tcp.sport, tcp.dport, str(tcp.flags), tcp.seq, tcp.ack, ident=_ident(packet))
+            mss = next((value for name, value in tcp.options if name == "MSS"), 0)
+            return Headers(
+                "tcp", src, dst, tcp.sport, tcp.dport, str(tcp.flags), tcp.seq, tcp.ack, ident=_ident(packet), mss=mss
+            )
         if UDP in packet:
             udp = packet[UDP]
             return Headers("udp", src, dst, udp.sport, udp.dport, ident=_ident(packet), payload=bytes(udp.payload))
@@ -89,14 +99,18 @@ def read(data: bytes) -> Headers | None:
             icmp = packet[ICMP]
             rest = bytes(icmp.payload)
             inner = _inner(rest) if icmp.type in (3, 4, 5, 11, 12) else None
-            return Headers("icmp", src, dst, icmp=(icmp.type, icmp.code), ident=_ident(packet), payload=rest, inner=inner)
+            return Headers(
+                "icmp", src, dst, icmp=(icmp.type, icmp.code), ident=_ident(packet), payload=rest, inner=inner
+            )
         if not four and packet.nh == socket.IPPROTO_ICMPV6:
             body = bytes(packet.payload)
             if len(body) < 8:
                 return None
             inner = _inner(body[8:]) if body[0] < V6_ERRORS else None
-            return Headers("icmpv6", src, dst, icmp=(body[0], body[1]), ident=_ident(packet), payload=body[8:], inner=inner)
-    except Exception:  # noqa: BLE001, S110 (whatever is on the wire: a packet that cannot be read is none of ours)
+            return Headers(
+                "icmpv6", src, dst, icmp=(body[0], body[1]), ident=_ident(packet), payload=body[8:], inner=inner
+            )
+    except Exception:  # whatever is on the wire: a packet that cannot be read is none of ours
         return None
     return None
 
@@ -115,7 +129,9 @@ def _inner(data: bytes) -> Headers | None:
     body = data[start : start + 8]
     if protocol in (6, 17):
         seq = int.from_bytes(body[4:8], "big") if protocol == 6 else 0
-        return Headers(name, src, dst, int.from_bytes(body[:2], "big"), int.from_bytes(body[2:4], "big"), seq=seq, ident=ident)
+        return Headers(
+            name, src, dst, int.from_bytes(body[:2], "big"), int.from_bytes(body[2:4], "big"), seq=seq, ident=ident
+        )
     return Headers(name, src, dst, icmp=(body[0], body[1]), ident=ident)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +13,8 @@ from netk8s.cli.trace import TEXT_WIDTH, colored
 
 if TYPE_CHECKING:
     from netk8s.cli import Streams
-    from netk8s.model import Ask, Flow, Observation, Snapshot, World
+    from netk8s.collect.connection import Reserved
+    from netk8s.model import Ask, Flow, Observation, Packet, Snapshot, Trace, World
     from netk8s.verification import Verification
 
 DEFAULT_TIMEOUT = 0.9
@@ -25,7 +25,9 @@ MOST_SECONDS = 300.0
 @click.command("verify", short_help="Send one packet and hold the prediction against the kernel's own trace.")
 @click.argument("target")
 @click.option("--port", metavar="PORT", help="The port that is dialled, as for trace.")
-@click.option("--protocol", type=click.Choice(["tcp", "udp"], case_sensitive=False), help="Default: the port's own, else tcp.")
+@click.option(
+    "--protocol", type=click.Choice(["tcp", "udp"], case_sensitive=False), help="Default: the port's own, else tcp."
+)
 @click.option(
     "--from",
     "source",
@@ -38,7 +40,7 @@ MOST_SECONDS = 300.0
     "dumps",
     metavar="PATH",
     multiple=True,
-    help="Predict from these dumps too: the cluster's objects, or this node as it was. What they hold of it is not taken anew.",
+    help="Predict from these too: the cluster's objects, or this node as it was, which then is not read anew.",
 )
 @dump_options
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="The Kubernetes namespace of a TARGET without one.")
@@ -50,7 +52,7 @@ MOST_SECONDS = 300.0
 @click.option(
     "--from-namespace",
     metavar="NETNS",
-    help="The network namespace that sends: a file such as /run/netns/X or /proc/PID/ns/net, or a PID. Default: that of SOURCE.",
+    help="The network namespace that sends: a file such as /run/netns/X, or a PID in it. Default: that of SOURCE.",
 )
 @click.option("--namespace-path", metavar="NETNS", help="The network namespace of the node; default: where this runs.")
 @click.option("--sport", type=click.IntRange(1, 65535), help="The source port; default: one that is free.")
@@ -61,7 +63,9 @@ MOST_SECONDS = 300.0
     show_default=True,
     help="Seconds to wait for an answer, or with --wait for the packet.",
 )
-@click.option("--wait", is_flag=True, help="Send nothing; wait for the packet of SOURCE (an IP) with --sport to come by.")
+@click.option(
+    "--wait", is_flag=True, help="Send nothing; wait for the packet of SOURCE (an IP) with --sport to come by."
+)
 @click.option("--write", metavar="FILE", help="Write what was observed, to be compared again.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent and armed, and do neither.")
 @click.option("-o", "--output", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -109,7 +113,13 @@ def command(
     if observation is not None:
         if not dumps:
             raise UsageError("--observation needs the dumps to predict from: --dump PATH")
-        live = {"--wait": wait, "--write": write, "--dry-run": dry_run, "--from-namespace": from_namespace, "--sport": sport}
+        live = {
+            "--wait": wait,
+            "--write": write,
+            "--dry-run": dry_run,
+            "--from-namespace": from_namespace,
+            "--sport": sport,
+        }
         given = [name for name, value in live.items() if value]
         if given:
             raise UsageError(f"--observation sends nothing, so {given[0]} has no meaning")
@@ -120,8 +130,17 @@ def command(
     sender = namespaces.path_of(from_namespace) if from_namespace else None
     with namespaces.entered(path):
         found = _live(
-            streams, ask, dumps, unwrap=unwrap, sender=sender, sport=sport, timeout=timeout, wait=wait, write=write, dry_run=dry_run
-        )  # fmt: skip
+            streams,
+            ask,
+            dumps,
+            unwrap=unwrap,
+            sender=sender,
+            sport=sport,
+            timeout=timeout,
+            wait=wait,
+            write=write,
+            dry_run=dry_run,
+        )
     return 0 if found is None else _show(streams, found, format_, color)
 
 
@@ -155,7 +174,11 @@ def _offline(streams: Streams, ask: Ask, paths: tuple[str, ...], unwrap: bool) -
             return compare(_traced(world, _as_sent(flow, seen)), seen)
     sent = [f"{one.sent.src} to {one.sent.dst} port {one.sent.dport}" for one in world.observations]
     why = f"the observation is of another packet: {sent[0]}" if sent else "the input holds no observation"
-    raise NotFound("an observation of this packet", (), f"{why}; asked for {flow.packet.src} to {flow.packet.dst} port {flow.packet.dport}")
+    raise NotFound(
+        "an observation of this packet",
+        (),
+        f"{why}; asked for {flow.packet.src} to {flow.packet.dst} port {flow.packet.dport}",
+    )
 
 
 def _resolved(world: World, ask: Ask) -> Flow:
@@ -173,7 +196,7 @@ def _as_sent(flow: Flow, seen: Observation) -> Flow:
     return replace(flow, packet=packet, stand_ins=tuple(pair for pair in flow.stand_ins if pair[0] in stand_ins))
 
 
-def _traced(world: World, flow: Flow):  # type: ignore[no-untyped-def]
+def _traced(world: World, flow: Flow) -> Trace:
     from netk8s import dialects
     from netk8s.trace import trace
 
@@ -210,7 +233,7 @@ def _live(
     with reserved:
         sent = reserved.packet
         if sender is not None and flow.origin == "outside":
-            # Who sends is no longer an unknown client: its address decides what source rules do, and whether it is a pod.
+            # Who sends is no longer an unknown client: rules may ask for its address, and it may be a pod.
             protocol = PROTOCOL_NAMES[packet.protocol]
             ask = replace(ask, source=str(sent.src), protocol=protocol, target=_dialled(flow), port=None)
             flow = _sent_by(replace(_resolved(world, ask), target=flow.target), world, sender, str(ask.node))
@@ -262,8 +285,8 @@ def _namespace_of_sender(world: World, flow: Flow, node: str) -> str | None:
     if source not in {ip for ip, _ in flow.stand_ins} and flow.node == node:
         return namespaces.of_pod(source, _peers(world, node))
     raise UsageError(
-        f"{flow.source} is not on this node; name its network namespace with --from-namespace if it is on this machine, "
-        "or let it send by itself and give --wait with its IP (--from) and --sport"
+        f"{flow.source} is not on this node; name its network namespace with --from-namespace if it is on this "
+        "machine, or let it send by itself and give --wait with its IP (--from) and --sport"
     )
 
 
@@ -282,7 +305,7 @@ def _sent_by(flow: Flow, world: World, sender: str | None, node: str) -> Flow:
     return replace(flow, origin="pod", node=node, iif=None, routed=True)
 
 
-def _awaited(flow: Flow, sport: int | None):  # type: ignore[no-untyped-def]
+def _awaited(flow: Flow, sport: int | None) -> Reserved:
     """What stands for a socket of somebody else."""
     from netk8s.collect.connection import Awaited
     from netk8s.errors import UsageError
@@ -297,17 +320,19 @@ def _dialled(flow: Flow) -> str:
     return f"[{packet.dst}]:{packet.dport}" if packet.dst.version == 6 else f"{packet.dst}:{packet.dport}"
 
 
-def _exactly(flow: Flow, sent) -> Flow:  # type: ignore[no-untyped-def]
+def _exactly(flow: Flow, sent: Packet) -> Flow:
     """The flow with the source port, which rules may ask for. The source address stays as predicted."""
     return replace(flow, packet=flow.packet.replace(sport=sent.sport))
 
 
-def _announcement(sent, flow: Flow, sender: str | None, wait: bool, timeout: float) -> str:  # type: ignore[no-untyped-def]
+def _announcement(sent: Packet, flow: Flow, sender: str | None, wait: bool, timeout: float) -> str:
     from netk8s.model import PROTOCOL_NAMES, TCP
 
     what = "one TCP connection, closed at once" if sent.protocol == TCP else "one UDP datagram of 14 bytes"
-    ends = " to ".join(f"[{ip}]:{port}" if ip_address(ip).version == 6 else f"{ip}:{port}"
-                       for ip, port in ((sent.src, sent.sport), (sent.dst, sent.dport)))  # fmt: skip
+    ends = " to ".join(
+        f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
+        for ip, port in ((sent.src, sent.sport), (sent.dst, sent.dport))
+    )
     if wait:
         return f"netk8s: waits {timeout:g} s for {PROTOCOL_NAMES[sent.protocol]} {ends}; sends nothing"
     where = f" from the network namespace {sender}" if sender else ""

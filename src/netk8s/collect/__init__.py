@@ -1,4 +1,4 @@
-"""Live only: what the node this runs on says of itself, in the formats of the field's own tools, and what its kernel does.
+"""Live only: what this node says of itself, in the formats of the field's own tools, and its kernel's trace.
 
 One reader per file. Nothing here is imported by anything that works offline.
 """

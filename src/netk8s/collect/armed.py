@@ -1,10 +1,10 @@
 """The kernel's own trace, armed for one packet and taken back on every way out.
 
-Armed means: an nftables table of our own whose first chains (priority -350, ahead of raw) set the trace bit on the probe's
-first packet, and whose last chains (priority 320, behind srcnat) show it once more when a hook is done. The trace bit is
-the packet's (``skb->nf_trace``): iptables-nft, native nftables and iptables-legacy all heed it, so no table of anybody else is
-touched, no rule number shifts, and a restore by kube-proxy does not take it away. Where there is no ``nft``, a TRACE
-rule is put first into raw PREROUTING and OUTPUT instead.
+Armed means: an nftables table of our own whose first chains (priority -350, ahead of raw) set the trace bit on the
+probe's first packet, and whose last chains (priority 320, behind srcnat) show it once more when a hook is done. The
+trace bit is the packet's (``skb->nf_trace``): iptables-nft, native nftables and iptables-legacy all heed it, so no
+table of anybody else is touched, no rule number shifts, and a restore by kube-proxy does not take it away. Where there
+is no ``nft``, a TRACE rule is put first into raw PREROUTING and OUTPUT instead.
 
 Everything of ours has a name that says whose it is and until when. A watchdog (:mod:`.watchdog`) is started before
 anything is changed; leftovers of a watchdog that was killed as well are removed by the next run.
@@ -35,7 +35,13 @@ FIRST, LAST = -350, 320
 _OURS = re.compile(rf"\b{PREFIX}(\d+)_(\d+)\b")
 
 # A chain of ours by its hook: the last look at a packet in that hook.
-LAST_CHAINS = {"prerouting": "in_last", "input": "local", "forward": "forward", "output": "out_last", "postrouting": "left"}
+LAST_CHAINS = {
+    "prerouting": "in_last",
+    "input": "local",
+    "forward": "forward",
+    "output": "out_last",
+    "postrouting": "left",
+}
 _NFLOG = "nfnetlink_log"
 
 
@@ -63,7 +69,10 @@ def table_text(name: str, packet: Packet) -> str:
     match = f"{_match(packet)} meta nftrace set 1"
     first = f"type filter hook %s priority {FIRST}; policy accept; {match};"
     last = f"type filter hook %s priority {LAST}; policy accept;"
-    chains = [f" chain {chain} {{ {first % hook} }}\n" for chain, hook in (("in_first", "prerouting"), ("out_first", "output"))]
+    chains = [
+        f" chain {chain} {{ {first % hook} }}\n"
+        for chain, hook in (("in_first", "prerouting"), ("out_first", "output"))
+    ]
     chains += [f" chain {chain} {{ {last % hook} }}\n" for hook, chain in LAST_CHAINS.items()]
     return f"table inet {name} {{\n{''.join(chains)}}}\n"
 
@@ -159,7 +168,9 @@ def _guard(seconds: float, commands: Sequence[Sequence[str]], settings: dict[str
             raise OSError("it ended at once")
     except OSError as error:
         _release(process)
-        raise CollectError(f"the watchdog that would remove the trace did not start ({error}); nothing was armed") from None
+        raise CollectError(
+            f"the watchdog that would remove the trace did not start ({error}); nothing was armed"
+        ) from None
     return process
 
 

@@ -99,7 +99,11 @@ def of_pod(ip: Addr, nsids: Iterable[int]) -> str:
 def _known() -> Iterator[str]:
     """One file of each network namespace but our own that a process is in or that has a name."""
     seen = {identity()}
-    for path in (*Path("/run/netns").glob("*"), *Path("/var/run/docker/netns").glob("*"), *Path("/proc").glob("[0-9]*/ns/net")):
+    for path in (
+        *Path("/run/netns").glob("*"),
+        *Path("/var/run/docker/netns").glob("*"),
+        *Path("/proc").glob("[0-9]*/ns/net"),
+    ):
         with suppress(OSError):
             this = identity(str(path))
             if this not in seen:

@@ -1,7 +1,7 @@
 """nfnetlink, as far as a trace needs it: the kernel's traces of both backends, rule handles, one conntrack entry.
 
-Sources: linux/netfilter/nfnetlink.h, nf_tables.h, nfnetlink_log.h, nfnetlink_conntrack.h. Read from netlink and not from
-xtables-monitor: that is missing on nodes with iptables-legacy, and prints IPv6 rules wrongly (1.8.9).
+Sources: linux/netfilter/nfnetlink.h, nf_tables.h, nfnetlink_log.h, nfnetlink_conntrack.h. Read from netlink and not
+from xtables-monitor: that is missing on nodes with iptables-legacy, and prints IPv6 rules wrongly (1.8.9).
 """
 
 from __future__ import annotations
@@ -30,16 +30,19 @@ NFPROTO = {4: 2, 6: 10}
 
 TRACE_KINDS = {1: "policy", 2: "return", 3: "rule"}
 # Verdicts as they are counted: netfilter.h and nf_tables.h.
-CODES = {0: "drop", 1: "accept", 2: "stolen", 3: "queue", 4: "repeat", -1: "continue", -2: "break", -3: "jump", -4: "goto", -5: "return"}  # fmt: skip
+CODES = {
+    0: "drop", 1: "accept", 2: "stolen", 3: "queue", 4: "repeat",
+    -1: "continue", -2: "break", -3: "jump", -4: "goto", -5: "return",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class TraceEvent:
     """One line of a kernel's trace. ``handle`` is nft's rule handle, ``number`` the legacy rule number, from 1.
 
-    ``family`` is that of the table: 4, 6, or 0 for a table of both. ``header``: the packet from its IP header on, as far as
-    it was copied; nft gives it with the first event of each base chain, so it is empty on the others. ``iif``, ``oif``:
-    device indexes, 0 for none.
+    ``family`` is that of the table: 4, 6, or 0 for a table of both. ``header``: the packet from its IP header on, as
+    far as it was copied; nft gives it with the first event of each base chain, so it is empty on the others. ``iif``,
+    ``oif``: device indexes, 0 for none.
     """
 
     backend: str
@@ -123,7 +126,9 @@ class LegacyTrace:
         except OSError as error:
             self._socket.close()
             why = "another process has it (ulogd?)" if error.errno == errno.EBUSY else error.strerror
-            raise CollectError(f"group 0 of nfnetlink_log cannot be read, where legacy tables are traced: {why}") from None
+            raise CollectError(
+                f"group 0 of nfnetlink_log cannot be read, where legacy tables are traced: {why}"
+            ) from None
         self._socket.setblocking(False)
 
     def _configure(self, body: bytes) -> None:
@@ -191,8 +196,8 @@ def conntrack_entry(packet: Packet) -> ConntrackEntry | None:
                     mark = _number(found[8]) if 8 in found else None
                     # IPS_SEEN_REPLY (nf_conntrack_common.h)
                     flags = () if _number(found.get(3)) & 2 else ("UNREPLIED",)
-                    original, reply = _tuple(found[1]), _tuple(found[2])
-                    return ConntrackEntry(packet.protocol, original, reply, mark=mark, flags=flags)
+                    ends = _tuple(found[1]), _tuple(found[2])
+                    return ConntrackEntry(packet.protocol, *ends, mark=mark, flags=flags)
     return None
 
 
@@ -252,7 +257,9 @@ def _received(sock: socket.socket) -> Iterator[tuple[int, int, dict[int, bytes]]
             return
         except OSError as error:
             if error.errno == errno.ENOBUFS:
-                raise CollectError("the kernel's trace came faster than it could be read, and part of it is lost") from None
+                raise CollectError(
+                    "the kernel's trace came faster than it could be read, and part of it is lost"
+                ) from None
             raise
         for kind, payload in _messages(data):
             yield payload[0] if payload else 0, kind, attributes(payload[4:])

@@ -66,7 +66,7 @@ def _events(trace: Armed, patience: float, quiet: float = QUIET, need_first: boo
     end = time.monotonic() + patience
     got = False
     while True:
-        left = (quiet if got or not need_first else end - time.monotonic())
+        left = quiet if got or not need_first else end - time.monotonic()
         if left <= 0:
             return
         ready, _, _ = select.select(trace.sources, [], [], left)
@@ -87,10 +87,12 @@ def _guess(seen: list[Sighting], entry: ConntrackEntry | None) -> Came:
 # ---------------------------------------------------------------- events in the dumps' words
 
 
-def _told(events: Iterable[TraceEvent], packet: Packet, node: str, table: str) -> tuple[list[TracedRule], list[Sighting]]:
+def _told(
+    events: Iterable[TraceEvent], packet: Packet, node: str, table: str
+) -> tuple[list[TracedRule], list[Sighting]]:
     """The rules that matched and the places where the packet was seen, of its first passage."""
     found = list(_of_packet(events, packet))
-    names = {index: name for index, name in socket.if_nameindex()}
+    names = dict(socket.if_nameindex())
     texts = Texts(packet.family) if any(event.table != table for event in found) else None
     path: list[TracedRule] = []
     seen: list[Sighting] = []
@@ -113,8 +115,8 @@ def _told(events: Iterable[TraceEvent], packet: Packet, node: str, table: str) -
 def _of_packet(events: Iterable[TraceEvent], packet: Packet) -> Iterator[TraceEvent]:
     """The events of the packet's first passage, in the order they came; those of other people's traces are left out.
 
-    nft says which packet with the first event of each base chain only; the others have its trace id. Behind SNAT neither
-    address nor port tells the packet, but what NAT leaves alone does; in a SYN that is sent again that is another.
+    nft says which packet with the first event of each base chain only; the others have its trace id. Behind SNAT
+    neither address nor port tells the packet, but what NAT leaves alone does; a SYN that is sent again has another.
     """
     current: dict[int, bool] = {}
     first: tuple[int, ...] | None = None
@@ -187,7 +189,8 @@ class Texts:
     def rule(self, event: TraceEvent) -> tuple[str, str] | None:
         """(chain, text) of a rule that matched; None for a policy, and for the end of a chain.
 
-        The legacy trace says "return" and "policy" of unconditional rules too: the number tells, against the chain's length.
+        The legacy trace says "return" and "policy" of unconditional rules too: the number tells, against the chain's
+        length.
         """
         if event.backend == "legacy":
             rules = self._saved["legacy"].get((event.table, event.chain), [])
@@ -208,7 +211,8 @@ class Texts:
         if self._native is None:
             self._native = {}
             with suppress(OSError):
-                text = subprocess.run(["nft", "-a", "list", "ruleset"], capture_output=True, text=True, check=False).stdout  # noqa: S607
+                argv = ("nft", "-a", "list", "ruleset")
+                text = subprocess.run(argv, capture_output=True, text=True, check=False).stdout  # noqa: S603
                 self._native = dict(_native(text))
         return self._native.get((event.table, event.handle))
 
@@ -240,7 +244,8 @@ def _ends(
 ) -> tuple[Reached | None, Addr | None]:
     """(what the packet was sent to in the end, the source it had there), as this node knows them.
 
-    The conntrack entry tells both ends of an answer. Without one (dropped before it was confirmed) the last sighting does.
+    The conntrack entry tells both ends of an answer. Without one (dropped before it was confirmed) the last sighting
+    does.
     """
     answered = came.result in ("connected", "refused")
     if entry is not None:
@@ -250,4 +255,3 @@ def _ends(
     last = seen[-1]
     end = Reached(last.packet.dst, last.packet.dport)
     return end, last.packet.src if answered and last.place in ("postrouting", "input") else None
-

@@ -1,8 +1,8 @@
 """Takes back what was changed for a trace, whatever becomes of the process that changed it.
 
-It runs as a process of its own, in a session of its own: ``python -I watchdog.py``, with a JSON line on standard input that
-says what to undo. Then the same pipe is waited on: it ends when the other process ends, by kill -9 too. What is
-to be undone is undone then, or when the time is over, whichever is first. Imports nothing of netk8s: it has to start quickly.
+It runs as a process of its own, in a session of its own: ``python -I watchdog.py``, with a JSON line on standard input
+that says what to undo. Then the same pipe is waited on: it ends when the other process ends, by kill -9 too. What is to
+be undone is undone then, or when the time is over, whichever is first. Imports nothing of netk8s: it starts quickly.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -62,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

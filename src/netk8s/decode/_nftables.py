@@ -53,6 +53,9 @@ class Late(Sequence[T]):
             self._found = self._load()
         return self._found
 
+    def __repr__(self) -> str:
+        return repr(tuple(self._all()))
+
     def __len__(self) -> int:
         return len(self._all())
 

@@ -293,11 +293,11 @@ def _value(value: object, depth: int) -> NftValue:
     if isinstance(value, list):
         return NftExpr("list", (), tuple(_value(v, depth + 1) for v in value))
     key, inner = _one(value)
-    if key in VERDICTS or key in ("jump", "goto", "queue"):
-        return _verdict(key, inner)
     if key == "elem" or (key == "" and isinstance(value, dict) and "val" in value):
         return _element(value, False, depth)
     try:
+        if key in VERDICTS or key in ("jump", "goto", "queue"):
+            return _verdict(key, inner)
         return _expr(key, inner, depth)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return NftExpr("unknown", (_unknown(value),))

@@ -1,4 +1,4 @@
-"""What became of a probe: the JSON that ``netk8s probe`` and ``netk8s verify --write`` write (netk8s.dev/observation/v1).
+"""What became of a probe: netk8s.dev/observation/v1, the JSON of ``netk8s probe`` and ``netk8s verify --write``.
 
 One document, or one a line. What a program of a later version adds is passed over, what this one needs is asked for.
 """

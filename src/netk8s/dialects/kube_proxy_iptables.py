@@ -249,7 +249,7 @@ def host_port(text: str) -> tuple[Addr, int | None] | None:
     """ "10.0.0.1:80", "[fd00::1]:80" as address and port; None for anything else."""
     host, _, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     try:
-        return ip_address(host.strip("[]") if host else text), int(port) if port else None
+        return ip_address(host.strip("[]") if host else text), int(port) if host and port else None
     except ValueError:
         return None
 

@@ -63,7 +63,7 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
     members = _members(node.sets)
     virtual = {a.ip for a in node.addresses if a.dev == DEVICE}
     own = {a.ip for a in node.addresses if a.dev != DEVICE}
-    told: set[tuple[int, int]] = set()
+    told: set[tuple[int, int, int]] = set()
     for server in node.virtual_servers:
         if server.ip is None or port not in (None, server.port):
             continue
@@ -71,9 +71,9 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
         if mention and mention not in f"{name.service} -d {server.ip}/":
             continue
         if name.kind == "NodePort":
-            if (server.protocol, server.port) in told:
+            if (server.family, server.protocol, server.port) in told:
                 continue
-            told.add((server.protocol, server.port))
+            told.add((server.family, server.protocol, server.port))
         backends = tuple(_backends(server, pods))
         ip = None if name.kind == "NodePort" else server.ip
         verdict = "" if any(r.weight for r in server.real) else "REJECT"

@@ -113,7 +113,8 @@ def as_json(found: Verification) -> str:
         "way": found.way,
         "possible_ways": found.possible,
         "claims": [
-            {"subject": c.subject, "predicted": c.predicted, "observed": c.observed, "agrees": c.agrees, "basis": c.basis}
+            {"subject": c.subject, "predicted": c.predicted, "observed": c.observed, "agrees": c.agrees,
+             "basis": c.basis}
             for c in found.claims
         ],
         "rules": [
