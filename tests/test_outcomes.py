@@ -70,7 +70,11 @@ def test_one_endpoint_with_two_sources_is_two_outcomes() -> None:
 
 
 def test_ways_that_do_not_arrive_are_one_outcome_by_verdict() -> None:
-    found = fold(way("dropped", Fraction(1, 4)), replace(way("dropped", Fraction(1, 4)), reason="another"), way("refused", Fraction(1, 2)))
+    found = fold(
+        way("dropped", Fraction(1, 4)),
+        replace(way("dropped", Fraction(1, 4)), reason="another"),
+        way("refused", Fraction(1, 2)),
+    )
     assert told(found.outcomes) == {"dropped": Fraction(1, 2), "refused": Fraction(1, 2)}
     dropped = found.outcomes[0]
     assert dropped.reason == "because of dropped; another"
@@ -87,7 +91,9 @@ def test_the_source_is_preserved_if_nobody_rewrote_it() -> None:
 
 
 def test_an_open_question_leaves_only_what_holds_either_way() -> None:
-    found = fold(way(0, Fraction(1, 2)), way(1, Fraction(1, 2), (OPEN, True)), way("dropped", Fraction(1, 2), (OPEN, False)))
+    found = fold(
+        way(0, Fraction(1, 2)), way(1, Fraction(1, 2), (OPEN, True)), way("dropped", Fraction(1, 2), (OPEN, False))
+    )
     assert told(found.outcomes) == {ENDS[0]: Fraction(1, 2), "unknown": Fraction(1, 2)}
     assert "the set holds it" in found.outcomes[-1].reason
     assert {a.condition: told(a.outcomes) for a in found.alternatives} == {
@@ -112,7 +118,9 @@ def test_a_default_is_followed_named_and_has_an_alternative() -> None:
     assert told(found.outcomes) == {ENDS[0]: 1}
     assert found.outcomes[0].assumed
     assert LIKELY.if_true in found.assumptions
-    assert [(a.condition, told(a.outcomes)) for a in found.alternatives] == [(LIKELY.if_false, {"dropped": Fraction(1)})]
+    assert [(a.condition, told(a.outcomes)) for a in found.alternatives] == [
+        (LIKELY.if_false, {"dropped": Fraction(1)})
+    ]
     same = fold(way(0, 1, (LIKELY, True)), way(0, 1, (LIKELY, False)))
     assert same.alternatives == ()
 
@@ -138,7 +146,10 @@ def test_more_doubts_than_can_be_tried_leave_the_doubtful_part_unknown() -> None
 
 
 def test_what_an_answer_rests_on_is_told_once() -> None:
-    found = fold(way(0, Fraction(1, 2), assumptions=("x",)), way(1, Fraction(1, 2), assumptions=("x",), missing=(Missing("c", "d"), Missing("a", "b"))))
+    found = fold(
+        way(0, Fraction(1, 2), assumptions=("x",)),
+        way(1, Fraction(1, 2), assumptions=("x",), missing=(Missing("c", "d"), Missing("a", "b"))),
+    )
     assert list(found.assumptions) == ["a note", "the client is outside", "x"]
     assert found.missing == (Missing("a", "b"), Missing("c", "d"))
 
@@ -176,7 +187,9 @@ def trees(draw: st.DrawFn) -> list[Way]:
             question = draw(st.sampled_from(questions))
             if question in [q for q, _ in given]:
                 return grow(odds, given, depth - 1)
-            return grow(odds, (*given, (question, True)), depth - 1) + grow(odds, (*given, (question, False)), depth - 1)
+            return grow(odds, (*given, (question, True)), depth - 1) + grow(
+                odds, (*given, (question, False)), depth - 1
+            )
         return [way(draw(st.sampled_from([0, 1, 2, "dropped", "refused"])), odds, *given)]
 
     return grow(Fraction(1), (), 4)

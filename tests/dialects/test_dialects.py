@@ -1,5 +1,7 @@
 """What all dialects together make of a world and a trace."""
 
+# ruff: noqa: E501 - rules as kube-proxy writes them
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -46,7 +48,12 @@ def test_there_are_dialects() -> None:
 
 def test_every_dialect_s_services_are_programmed() -> None:
     (found,) = [p for p in dialects.programmed(world()) if p.kind == "ClusterIP"]
-    assert (found.node, found.service, found.port, [str(b.ip) for b in found.backends]) == ("node", "default/web", 80, ["10.244.1.6"])
+    assert (found.node, found.service, found.port, [str(b.ip) for b in found.backends]) == (
+        "node",
+        "default/web",
+        80,
+        ["10.244.1.6"],
+    )
     assert dialects.programmed(World({}, Cluster())) == ()
 
 

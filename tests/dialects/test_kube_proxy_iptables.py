@@ -1,5 +1,7 @@
 """Names, hashes and comments of kube-proxy's iptables mode, by shared/reference/kube-proxy-iptables.md."""
 
+# ruff: noqa: E501 - rules as kube-proxy writes them
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -63,7 +65,9 @@ def test_hashes_of_recorded_clusters_are_those_of_their_comments(corpus: Path) -
             for rule in fact.chains["KUBE-SERVICES"].rules:
                 found, target = kube.named(rule.comment), kube.HASHED.fullmatch(rule.target.name if rule.target else "")
                 if found is not None and target is not None:
-                    protocol = next(m.options[0].values[0] for m in rule.matches if m.module == "" and m.options[0].name == "-p")
+                    protocol = next(
+                        m.options[0].values[0] for m in rule.matches if m.module == "" and m.options[0].name == "-p"
+                    )
                     assert kube.chain_hash(found.service, found.port_name, protocol) == target[2], rule.raw
                     checked += 1
     assert checked > 100
@@ -168,7 +172,13 @@ def rows(*tables: Table, cluster: Cluster = PODS, **more: object) -> dict[tuple[
 
 def test_every_way_to_dial_a_service() -> None:
     found = rows(table(NEW))
-    assert set(found) == {("ClusterIP", 80), ("ExternalIP", 80), ("LoadBalancer", 80), ("ClusterIP", 53), ("NodePort", 30000)}
+    assert set(found) == {
+        ("ClusterIP", 80),
+        ("ExternalIP", 80),
+        ("LoadBalancer", 80),
+        ("ClusterIP", 53),
+        ("NodePort", 30000),
+    }
     nodeport = found["NodePort", 30000]
     assert (nodeport.service, nodeport.port_name, nodeport.protocol, nodeport.ip) == ("default/nginx", "", TCP, None)
     assert (nodeport.chain, nodeport.verdict, nodeport.affinity) == (f"KUBE-EXT-{WEB}", "", False)

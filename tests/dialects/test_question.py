@@ -1,5 +1,7 @@
 """The words of the command line become one flow, or a refusal that says what could be meant."""
 
+# ruff: noqa: E501 - rules as kube-proxy writes them
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -34,7 +36,9 @@ A, N = ip_address, ip_network
 NODE1, NODE2 = A("192.168.10.5"), A("192.168.10.6")
 
 
-def port(service: str, name: str, number: int, node_port: int | None, protocol: int = TCP, **more: object) -> ServicePort:
+def port(
+    service: str, name: str, number: int, node_port: int | None, protocol: int = TCP, **more: object
+) -> ServicePort:
     facts = {"cluster_ips": (A("10.96.0.10"),), **more}
     return ServicePort("default", service, name, protocol, number, str(number), node_port, "NodePort", **facts)  # type: ignore[arg-type]
 
@@ -52,7 +56,13 @@ CLUSTER = Cluster(
     endpoints=(Endpoint("default", "web", "http", TCP, A("10.244.1.6"), 8080, "n1", "default/a"),),
     pods=(
         Pod("default", "a", "n1", (A("10.244.1.6"),), ports=(("http", 8080, TCP, None, ""),)),
-        Pod("default", "b", "n2", (A("10.244.2.6"), A("fd00:244:2::6")), ports=(("x", 1, TCP, None, ""), ("y", 2, UDP, 9002, ""))),
+        Pod(
+            "default",
+            "b",
+            "n2",
+            (A("10.244.2.6"), A("fd00:244:2::6")),
+            ports=(("x", 1, TCP, None, ""), ("y", 2, UDP, 9002, "")),
+        ),
         Pod("other", "a", "n1", (A("10.244.1.9"),)),
         Pod("kube-system", "proxy", "n2", (NODE2,), host_network=True),
         Pod("default", "gone", "n9", (A("10.244.9.9"),)),
@@ -69,7 +79,9 @@ DEFAULT = Route(N("0.0.0.0/0"), "unicast", (NextHop("eth0", A("192.168.10.1")),)
 
 
 def node(name: str, ip: object) -> Node:
-    return Node(name, addresses=(Address("eth0", ip, 24, "global"),), routes=(DEFAULT,), covered=frozenset({"addr", "route4"}))  # type: ignore[arg-type]
+    return Node(
+        name, addresses=(Address("eth0", ip, 24, "global"),), routes=(DEFAULT,), covered=frozenset({"addr", "route4"})
+    )  # type: ignore[arg-type]
 
 
 WORLD = World({"n1": node("n1", NODE1), "n2": node("n2", NODE2)}, CLUSTER)
@@ -152,7 +164,9 @@ def test_what_is_dialled(target: str, number: str | None, words: dict[str, str],
         ("[fd00:96::12]:80", None, {"source": "pod/a"}, UsageError, "IPv6"),
     ],
 )
-def test_what_cannot_be_asked(target: str, number: str | None, words: dict[str, str], error: type[Exception], why: str) -> None:
+def test_what_cannot_be_asked(
+    target: str, number: str | None, words: dict[str, str], error: type[Exception], why: str
+) -> None:
     with pytest.raises(error, match=why):
         ask(target, number, **words)
 

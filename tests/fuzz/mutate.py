@@ -4,6 +4,8 @@ Whatever comes in, an answer or an error of netk8s comes out: never another exce
 By hand, from the project's folder: ``.venv/bin/python tests/fuzz/mutate.py --count 10000``.
 """
 
+# ruff: noqa: E501 - lists that are read as lists
+
 from __future__ import annotations
 
 import argparse
@@ -98,7 +100,12 @@ def _case(path: Path) -> Case | None:
     files: dict[str, bytes] = {}
     for file in sorted(path.glob("*/**/*")):
         name = str(file.relative_to(path))
-        if file.is_file() and name.startswith(("nodes/", "cluster/")) and file.name not in NAMES and file.stat().st_size <= LARGEST:
+        if (
+            file.is_file()
+            and name.startswith(("nodes/", "cluster/"))
+            and file.name not in NAMES
+            and file.stat().st_size <= LARGEST
+        ):
             files[name] = file.read_bytes()
     if not any("tables-save" in name for name in files):
         return None
@@ -206,7 +213,9 @@ def _number(data: bytes, rng: random.Random) -> bytes:
         start -= 1
     while data[end : end + 1].isdigit():
         end += 1
-    number = rng.choice((b"0", b"-1", b"255", b"256", b"65536", b"4294967296", b"9" * 25, LONG.encode(), b"1e9", b"0x10", b"007"))
+    number = rng.choice(
+        (b"0", b"-1", b"255", b"256", b"65536", b"4294967296", b"9" * 25, LONG.encode(), b"1e9", b"0x10", b"007")
+    )
     return data[:start] + number + data[end:]
 
 
@@ -264,7 +273,7 @@ def run(case: Case, seed: int) -> Defect | None:
         str(error).encode()
     except Endless:
         return Defect(seed, f"more than {SECONDS} s", case.name, str(ask))
-    except Exception as error:  # noqa: BLE001 - any other exception is what is looked for
+    except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno} {last.name}"
         return Defect(seed, type(error).__name__, where, f"{case.name} {ask}: {error}"[:300])
@@ -328,7 +337,9 @@ def main() -> int:
     for kind, times in kinds.most_common():
         print(f"{times:6} {kind}")
     seconds = time.monotonic() - began
-    print(f"{words.count} damaged clusters of {len(found)}, {sum(kinds.values())} defects of {len(kinds)} kinds, {seconds:.0f} s")
+    print(
+        f"{words.count} damaged clusters of {len(found)}, {sum(kinds.values())} defects of {len(kinds)} kinds, {seconds:.0f} s"
+    )
     return 1 if kinds else 0
 
 

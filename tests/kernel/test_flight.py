@@ -17,7 +17,7 @@ BRANCH = Branch(Flight(PACKET, CONN))
 
 
 def test_a_tuple_and_its_inverse() -> None:
-    assert THERE == Tuple(TCP, A("192.0.2.7"), 40000, A("10.96.0.1"), 80)
+    assert Tuple(TCP, A("192.0.2.7"), 40000, A("10.96.0.1"), 80) == THERE
     assert THERE.reversed() == Tuple(TCP, A("10.96.0.1"), 80, A("192.0.2.7"), 40000)
     assert THERE.reversed().reversed() == THERE
 

@@ -78,4 +78,6 @@ def test_a_source_or_port_that_no_dump_tells_is_open() -> None:
 def test_packets_without_ports_are_in_no_set_of_ports() -> None:
     ping = flight(Packet(ICMP, A("192.0.2.7"), A("10.96.0.1"), icmp_type=8, icmp_code=0))
     assert inside("hash:ip,port", ["192.0.2.7,tcp:80"], "src,dst", ping) is False
-    assert inside("hash:ip,port", ["10.96.0.1,udp:53"], "dst,dst", flight(PACKET.replace(protocol=UDP, dport=53))) is True
+    assert (
+        inside("hash:ip,port", ["10.96.0.1,udp:53"], "dst,dst", flight(PACKET.replace(protocol=UDP, dport=53))) is True
+    )

@@ -1,5 +1,7 @@
 """One table at one hook: jump, goto, return, policy, dice and doubt (ipt_do_table)."""
 
+# ruff: noqa: E501 - rules as iptables-save prints them
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -27,7 +29,14 @@ def table(rules: Iterable[str], policy: str = "ACCEPT", name: str = "filter", ho
     lines = list(rules)
     chains = dict.fromkeys(line.split()[0] for line in lines)
     chains.pop(hook, None)
-    text = [f"*{name}", f":{hook} {policy} [0:0]", *(f":{c} - [0:0]" for c in chains), *(f"-A {line}" for line in lines), "COMMIT", ""]
+    text = [
+        f"*{name}",
+        f":{hook} {policy} [0:0]",
+        *(f":{c} - [0:0]" for c in chains),
+        *(f"-A {line}" for line in lines),
+        "COMMIT",
+        "",
+    ]
     (found,) = [f for f in iptables_save.decode(Dump("x", "\n".join(text).encode())) if isinstance(f, Table)]
     return found
 
@@ -149,13 +158,23 @@ def test_a_rule_without_target_only_counts() -> None:
 def test_what_a_rule_changes_the_next_one_sees() -> None:
     rules = [f"FORWARD {bit(0)}", "FORWARD -m mark --mark 0x1/0x1 -j A", f"A {bit(1)}"]
     assert mark(rules) == 0b11
-    toggled = ["FORWARD -j MARK --set-xmark 0x4000/0x4000", "FORWARD -j MARK --set-xmark 0x4000/0x0", "FORWARD -m mark ! --mark 0x4000/0x4000 -j ACCEPT"]
+    toggled = [
+        "FORWARD -j MARK --set-xmark 0x4000/0x4000",
+        "FORWARD -j MARK --set-xmark 0x4000/0x0",
+        "FORWARD -m mark ! --mark 0x4000/0x4000 -j ACCEPT",
+    ]
     assert mark(toggled, "DROP") == 0
 
 
 def test_kube_postrouting() -> None:
     """The three rules of 1.18 and later: unmarked packets return, marked ones lose the mark."""
-    rules = ["FORWARD -j K", f"FORWARD {bit(1)}", "K -m mark ! --mark 0x4000/0x4000 -j RETURN", "K -j MARK --set-xmark 0x4000/0x0", f"K {bit(0)}"]
+    rules = [
+        "FORWARD -j K",
+        f"FORWARD {bit(1)}",
+        "K -m mark ! --mark 0x4000/0x4000 -j RETURN",
+        "K -j MARK --set-xmark 0x4000/0x0",
+        f"K {bit(0)}",
+    ]
     assert mark(rules) == 0b10
     assert mark(["FORWARD -j MARK --set-xmark 0x4000/0x4000", *rules]) == 0b11
 
@@ -179,12 +198,7 @@ def test_deep_calls(depth: int) -> None:
 )
 def test_chains_that_jump_in_a_circle_end(rules: list[str]) -> None:
     """No kernel loads these; a dump that was edited may hold them."""
-    try:
-        found = run(rules)
-    except DecodeError as error:
-        assert "circle" in error.why
-        return
-    assert found
+    found = run(rules)
     assert any(v.kind == targets.UNKNOWN and ("circle" in v.detail or "ways" in v.detail) for v in found)
 
 
@@ -299,14 +313,21 @@ def test_a_match_that_is_not_understood_is_followed_both_ways() -> None:
 
 
 def test_an_inverted_doubt_is_the_same_doubt() -> None:
-    rules = ["FORWARD -m set --match-set a src -j ACCEPT", "FORWARD -m set ! --match-set a src -j DROP", "FORWARD -j REJECT"]
+    rules = [
+        "FORWARD -m set --match-set a src -j ACCEPT",
+        "FORWARD -m set ! --match-set a src -j DROP",
+        "FORWARD -j REJECT",
+    ]
     found = run(rules)
     assert [v.kind for v in found] == [targets.ACCEPT, targets.DROP]
     assert [v.branch.choices[0].answer for v in found] == [True, False]
 
 
 def test_dice_and_doubt_are_kept_apart() -> None:
-    rules = ["FORWARD -m statistic --mode random --probability 0.5 -m geoip --source-country DE -j DROP", "FORWARD -j ACCEPT"]
+    rules = [
+        "FORWARD -m statistic --mode random --probability 0.5 -m geoip --source-country DE -j DROP",
+        "FORWARD -j ACCEPT",
+    ]
     found = run(rules)
     for answer in (True, False):
         agreeing = [v for v in found if all(c.answer is answer for c in v.branch.choices)]
@@ -323,7 +344,10 @@ def test_dice_in_front_of_an_answer_given_before() -> None:
     ]
     found = run(rules)
     denied = [v for v in found if not v.branch.choices[0].answer]
-    assert {(v.kind, v.branch.odds) for v in denied} == {(targets.DROP, Fraction(1, 2)), (targets.ACCEPT, Fraction(1, 2))}
+    assert {(v.kind, v.branch.odds) for v in denied} == {
+        (targets.DROP, Fraction(1, 2)),
+        (targets.ACCEPT, Fraction(1, 2)),
+    }
     assert [(v.kind, v.branch.odds) for v in found if v.branch.choices[0].answer] == [(targets.ACCEPT, 1)]
 
 
@@ -341,7 +365,9 @@ MATCH = st.sampled_from(
      "-m statistic --mode random --probability 0.5", "-m statistic --mode random --probability 0.33333333349",
      "-m statistic --mode nth --every 3 --packet 0"]
 )  # fmt: skip
-DOUBT = st.sampled_from(["-m geoip --source-country DE", "-m set --match-set a src", "-m limit --limit 1/s", "-m u32 --u32 0=1"])
+DOUBT = st.sampled_from(
+    ["-m geoip --source-country DE", "-m set --match-set a src", "-m limit --limit 1/s", "-m u32 --u32 0=1"]
+)
 
 
 @st.composite

@@ -39,7 +39,9 @@ def test_a_pod_on_a_bridge_with_the_port_that_learnt_its_address() -> None:
 
 def test_a_pod_behind_a_routed_veth() -> None:
     route = Route(N("10.244.1.6/32"), "unicast", (NextHop("cali1"),))
-    assert links.attachment(node(Link("cali1", 7, "veth"), routes=(route,)), POD) == links.Attachment("cali1", False, None)
+    assert links.attachment(node(Link("cali1", 7, "veth"), routes=(route,)), POD) == links.Attachment(
+        "cali1", False, None
+    )
 
 
 @pytest.mark.parametrize(

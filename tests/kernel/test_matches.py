@@ -3,6 +3,8 @@
 Expectations are those of the Linux source the comments name, for the packet of ``PACKET``.
 """
 
+# ruff: noqa: E501 - tables read best as tables
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -35,7 +37,6 @@ from netk8s.model import (
     RoutingRule,
     Rule,
 )
-
 
 A = ip_address
 PACKET = Packet(TCP, A("192.0.2.7"), A("10.96.0.1"), 40000, 80)
@@ -176,7 +177,12 @@ def test_header6(text: str, expected: bool) -> None:
 
 def test_a_source_that_masquerade_chose_and_no_dump_tells_is_open() -> None:
     there = flight(src_known=False)
-    for text in ("-s 192.0.2.0/24", "! -s 192.0.2.0/24", "-m iprange --src-range 192.0.2.1-192.0.2.9", "-m addrtype --src-type LOCAL"):
+    for text in (
+        "-s 192.0.2.0/24",
+        "! -s 192.0.2.0/24",
+        "-m iprange --src-range 192.0.2.1-192.0.2.9",
+        "-m addrtype --src-type LOCAL",
+    ):
         assert isinstance(truth(text, there), Ask)
     check("-d 10.96.0.1", True, there)
 
@@ -346,7 +352,12 @@ def test_mark(mark: int, text: str, expected: bool) -> None:
 
 @pytest.mark.parametrize(
     ("mark", "text", "expected"),
-    [(0x80, "--mark 0x80/0x80", True), (0x81, "--mark 0x80/0x80", True), (1, "--mark 0x80/0x80", False), (1, "--mark 1", True)],
+    [
+        (0x80, "--mark 0x80/0x80", True),
+        (0x81, "--mark 0x80/0x80", True),
+        (1, "--mark 0x80/0x80", False),
+        (1, "--mark 1", True),
+    ],
 )
 def test_connmark(mark: int, text: str, expected: bool) -> None:
     there = tuple_of(PACKET)
@@ -501,7 +512,10 @@ def test_addrtype6(dst: str, kinds: set[str]) -> None:
 
 def test_addrtype_without_addresses_is_one_question_for_all_rules() -> None:
     there = flight(PACKET.replace(dst=A("192.168.10.5")))
-    local, foreign = truth("-m addrtype --dst-type LOCAL", there, BARE), truth("-m addrtype ! --dst-type LOCAL", there, BARE)
+    local, foreign = (
+        truth("-m addrtype --dst-type LOCAL", there, BARE),
+        truth("-m addrtype ! --dst-type LOCAL", there, BARE),
+    )
     assert isinstance(local, Ask)
     assert isinstance(foreign, Ask)
     assert local.question == foreign.question
@@ -725,7 +739,12 @@ def test_rates_are_assumed_not_to_be_reached(text: str, holds: bool) -> None:
 
 def test_the_sender_is_asked_on_its_own_node_only() -> None:
     """owner_mt: without a socket all options have to be inverted."""
-    for text in ("-m owner --uid-owner 0", "-m owner --gid-owner 1-9", "-m owner --socket-exists", "-m cgroup --path a"):
+    for text in (
+        "-m owner --uid-owner 0",
+        "-m owner --gid-owner 1-9",
+        "-m owner --socket-exists",
+        "-m cgroup --path a",
+    ):
         module, rest = text.split(" --")
         check(text, False, hook="postrouting")
         check(f"{module} ! --{rest}", True, hook="postrouting")
@@ -737,7 +756,12 @@ def test_the_sender_is_asked_on_its_own_node_only() -> None:
 
 
 def test_open_ends() -> None:
-    for text in ("-m u32 --u32 0>>22&0x3C@0&0xFF=8", "-m bpf --object-pinned /x", "-m cpu --cpu 0", "-m time --timestart 8:00"):
+    for text in (
+        "-m u32 --u32 0>>22&0x3C@0&0xFF=8",
+        "-m bpf --object-pinned /x",
+        "-m cpu --cpu 0",
+        "-m time --timestart 8:00",
+    ):
         found = truth(text)
         assert isinstance(found, Ask)
         assert found.question.default is None
@@ -748,7 +772,13 @@ def test_open_ends() -> None:
 
 @pytest.mark.parametrize(
     ("text", "holds"),
-    [("--ttl-eq 64", True), ("--ttl-eq 63", False), ("--ttl-lt 64", False), ("--ttl-lt 65", True), ("--ttl-gt 63", True)],
+    [
+        ("--ttl-eq 64", True),
+        ("--ttl-eq 63", False),
+        ("--ttl-lt 64", False),
+        ("--ttl-lt 65", True),
+        ("--ttl-gt 63", True),
+    ],
 )
 def test_the_ttl_is_that_of_a_usual_sender(text: str, holds: bool) -> None:
     for inverted in ("", "! "):
@@ -772,7 +802,11 @@ def test_matches_that_need_no_knowledge(text: str, expected: bool) -> None:
 
 
 def test_ipsec_and_sockets_are_taken_not_to_be_there() -> None:
-    for text, holds in [("-m policy --dir in --pol ipsec", False), ("-m policy --dir in --pol none", True), ("-m socket", False)]:
+    for text, holds in [
+        ("-m policy --dir in --pol ipsec", False),
+        ("-m policy --dir in --pol none", True),
+        ("-m socket", False),
+    ]:
         found = truth(text)
         assert isinstance(found, Ask)
         assert (found.question.default == found.wanted) is holds
@@ -816,7 +850,17 @@ def test_device_patterns(pattern: str, name: str | None, expected: bool) -> None
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("80", (80, 80)), ("1024:2048", (1024, 2048)), (":80", (0, 80)), ("80:", (80, 65535)), ("90:80", None), ("70000", None), ("nonsense", None), ("", None), ("domain", (53, 53))],
+    [
+        ("80", (80, 80)),
+        ("1024:2048", (1024, 2048)),
+        (":80", (0, 80)),
+        ("80:", (80, 65535)),
+        ("90:80", None),
+        ("70000", None),
+        ("nonsense", None),
+        ("", None),
+        ("domain", (53, 53)),
+    ],
 )
 def test_port_ranges(text: str, expected: tuple[int, int] | None) -> None:
     assert matches.port_range(text) == expected
@@ -853,14 +897,42 @@ def test_an_option_that_is_newer_than_netk8s_is_open(text: str) -> None:
 
 # ---------------------------------------------------------------- hypothesis
 
-OPTIONS = sorted({f"-m {m} {n}" for m, known in words.MATCHES.items() if m for n in [*known, "--weird"]} | {f"{n}" for n in words.MATCHES[""]})
-VALUE = st.sampled_from(["", "0", "80", "80:90", "0x1/0x1", "10.0.0.0/8", "fd00::1", "eth+", "tcp", "SYN", "a,b", "NEW", "LOCAL", "src,dst", "9" * 30, "-1", "8/0", "1.1.1.1-2.2.2.2"])
+OPTIONS = sorted(
+    {f"-m {m} {n}" for m, known in words.MATCHES.items() if m for n in [*known, "--weird"]}
+    | {f"{n}" for n in words.MATCHES[""]}
+)
+VALUE = st.sampled_from(
+    [
+        "",
+        "0",
+        "80",
+        "80:90",
+        "0x1/0x1",
+        "10.0.0.0/8",
+        "fd00::1",
+        "eth+",
+        "tcp",
+        "SYN",
+        "a,b",
+        "NEW",
+        "LOCAL",
+        "src,dst",
+        "9" * 30,
+        "-1",
+        "8/0",
+        "1.1.1.1-2.2.2.2",
+    ]
+)
 
 
-@given(st.lists(st.tuples(st.sampled_from(OPTIONS), st.booleans(), st.lists(VALUE, max_size=2)), min_size=1, max_size=3))
+@given(
+    st.lists(st.tuples(st.sampled_from(OPTIONS), st.booleans(), st.lists(VALUE, max_size=2)), min_size=1, max_size=3)
+)
 def test_any_rule_that_decodes_has_an_answer(parts: list[tuple[str, bool, list[str]]]) -> None:
     text = " ".join(
-        " ".join([*name.split(" ")[:-1], *(["!"] if negated else []), name.split(" ")[-1], *(words.quote(v) for v in values)])
+        " ".join(
+            [*name.split(" ")[:-1], *(["!"] if negated else []), name.split(" ")[-1], *(words.quote(v) for v in values)]
+        )
         for name, negated, values in parts
     )
     try:

@@ -3,6 +3,8 @@
 The rows of ``MASQUERADE`` are the verified ones of shared/reference/packet-path.md, section 3.
 """
 
+# ruff: noqa: E501 - a table reads best as one
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -42,7 +44,9 @@ ROUTES = [
 ]
 
 
-def lookup(dst: str, routes: list[Route] | None = None, policy: list[RoutingRule] | None = None, **more: object) -> tuple[str, str | None]:
+def lookup(
+    dst: str, routes: list[Route] | None = None, policy: list[RoutingRule] | None = None, **more: object
+) -> tuple[str, str | None]:
     src = more.pop("src", None)
     fib = Fib(A(dst).version, ROUTES if routes is None else routes, policy or [])
     found = fib.lookup(A(dst), A(src) if isinstance(src, str) else None, **more)  # type: ignore[arg-type]
@@ -80,13 +84,21 @@ def test_no_route() -> None:
 
 
 def test_the_lowest_metric_of_one_prefix_wins() -> None:
-    routes = [route("10.0.0.0/8", "b", metric=200), route("10.0.0.0/8", "a", metric=100), route("10.0.0.0/9", "c", metric=900)]
+    routes = [
+        route("10.0.0.0/8", "b", metric=200),
+        route("10.0.0.0/8", "a", metric=100),
+        route("10.0.0.0/9", "c", metric=900),
+    ]
     assert lookup("10.200.0.1", routes) == ("unicast", "a")
     assert lookup("10.0.0.1", routes) == ("unicast", "c")
 
 
 def test_dead_routes_and_those_of_another_type_of_service_are_passed_over() -> None:
-    routes = [route("10.0.0.0/8", "dead", flags=("dead", "linkdown")), route("10.0.0.0/8", "tos", tos=16), route("0.0.0.0/0", "eth0")]
+    routes = [
+        route("10.0.0.0/8", "dead", flags=("dead", "linkdown")),
+        route("10.0.0.0/8", "tos", tos=16),
+        route("0.0.0.0/0", "eth0"),
+    ]
     assert lookup("10.0.0.1", routes) == ("unicast", "eth0")
 
 
@@ -188,7 +200,10 @@ def test_goto() -> None:
     assert lookup("8.8.8.8", SIDE, chosen, mark=1) == ("unicast", "side")
     # A target that is not there, or lies behind, is passed over (FR_ACT_GOTO without target).
     assert lookup("8.8.8.8", SIDE, rules(RoutingRule(10, 4, "goto", goto=777))) == ("unicast", "eth0")
-    assert lookup("8.8.8.8", SIDE, rules(RoutingRule(10, 4, "goto", goto=10), RoutingRule(9, 4, "goto", goto=3))) == ("unicast", "eth0")
+    assert lookup("8.8.8.8", SIDE, rules(RoutingRule(10, 4, "goto", goto=10), RoutingRule(9, 4, "goto", goto=3))) == (
+        "unicast",
+        "eth0",
+    )
 
 
 def test_what_no_dump_tells_is_unknown() -> None:
@@ -277,7 +292,9 @@ MASQUERADE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "dev", "nexthop", "chosen"), [row[1:] for row in MASQUERADE], ids=[row[0] for row in MASQUERADE])
+@pytest.mark.parametrize(
+    ("given", "dev", "nexthop", "chosen"), [row[1:] for row in MASQUERADE], ids=[row[0] for row in MASQUERADE]
+)
 def test_masquerade_s_address(given: list[tuple[str, str]], dev: str, nexthop: str, chosen: str) -> None:
     by_dev, order = addresses(*given)
     found, why = select_address(by_dev, order, dev, A(nexthop))
@@ -292,8 +309,16 @@ def test_no_usable_address_at_all() -> None:
     assert "eth0" in why
 
 
-@given(st.lists(st.tuples(st.sampled_from(["eth0", "cni0"]), st.ip_addresses(v=4), st.integers(8, 32), st.booleans()), max_size=6), st.ip_addresses(v=4))
-def test_the_choice_is_always_a_primary_address_and_of_the_device_if_it_has_one(items: list[tuple[str, object, int, bool]], nexthop: object) -> None:
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["eth0", "cni0"]), st.ip_addresses(v=4), st.integers(8, 32), st.booleans()),
+        max_size=6,
+    ),
+    st.ip_addresses(v=4),
+)
+def test_the_choice_is_always_a_primary_address_and_of_the_device_if_it_has_one(
+    items: list[tuple[str, object, int, bool]], nexthop: object
+) -> None:
     by_dev: dict[str, tuple[Address, ...]] = {"lo": (), "eth0": (), "cni0": ()}
     for dev, ip, length, secondary in items:
         by_dev[dev] = (*by_dev[dev], Address(dev, ip, length, "global", secondary))  # type: ignore[arg-type]
@@ -354,7 +379,14 @@ def test_ipv6_without_any_address() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("10.0.0.0/8", N("10.0.0.0/8")), ("10.0.0.1/255.0.0.0", N("10.0.0.0/8")), ("::1", N("::1/128")), ("x", None), ("", None), ("10.0.0.0/33", None)],
+    [
+        ("10.0.0.0/8", N("10.0.0.0/8")),
+        ("10.0.0.1/255.0.0.0", N("10.0.0.0/8")),
+        ("::1", N("::1/128")),
+        ("x", None),
+        ("", None),
+        ("10.0.0.0/33", None),
+    ],
 )
 def test_networks(text: str, expected: object) -> None:
     assert network(text) == expected

@@ -1,5 +1,7 @@
 """Every target: what it does to the packet, the mark and the conntrack entry. Arithmetic by xt_MARK.c, xt_connmark.c."""
 
+# ruff: noqa: E501 - tables read best as tables
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -40,7 +42,9 @@ NODE = Node(
 
 def flight(packet: Packet = PACKET, mark: int = 0, **changes: object) -> Flight:
     there = tuple_of(packet)
-    return Flight(packet, Conn("NEW", "ORIGINAL", there, there.reversed(), mark=mark), iif="eth0", oif="cni0").with_(**changes)
+    return Flight(packet, Conn("NEW", "ORIGINAL", there, there.reversed(), mark=mark), iif="eth0", oif="cni0").with_(
+        **changes
+    )
 
 
 def effects(text: str, there: Flight | None = None, hook: str = "prerouting", node: Node = NODE) -> list[Effect]:
@@ -70,7 +74,16 @@ def test_verdicts(text: str, verdict: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["LOG --log-prefix a", "NFLOG --nflog-group 1", "TRACE", "TCPMSS --clamp-mss-to-pmtu", "CHECKSUM --checksum-fill", "TOS --set-tos 0x10/0x10", "CT --helper ftp", "CT --zone 1"],
+    [
+        "LOG --log-prefix a",
+        "NFLOG --nflog-group 1",
+        "TRACE",
+        "TCPMSS --clamp-mss-to-pmtu",
+        "CHECKSUM --checksum-fill",
+        "TOS --set-tos 0x10/0x10",
+        "CT --helper ftp",
+        "CT --zone 1",
+    ],
 )
 def test_targets_that_go_on_with_the_next_rule(text: str) -> None:
     found = one(text)
@@ -220,7 +233,8 @@ def test_dnat(text: str, dport: int, places: list[tuple[str, int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "address", "port"), [("[fd00::9]:8080", "fd00::9", 8080), ("fd00::9", "fd00::9", 80), ("[fd00::9]", "fd00::9", 80)]
+    ("text", "address", "port"),
+    [("[fd00::9]:8080", "fd00::9", 8080), ("fd00::9", "fd00::9", 80), ("[fd00::9]", "fd00::9", 80)],
 )
 def test_dnat6(text: str, address: str, port: int) -> None:
     packet = one(f"DNAT --to-destination {text}", flight(PACKET6)).branch.flight.packet
@@ -290,7 +304,12 @@ def test_snat(text: str, addresses: list[str], port: int | None) -> None:
     assert sum(f.branch.odds for f in found) == 1
     for effect in found:
         there = effect.branch.flight
-        assert (effect.verdict, effect.bound, there.conn.src_bound, there.conn.dst_bound) == (targets.ACCEPT, True, True, False)
+        assert (effect.verdict, effect.bound, there.conn.src_bound, there.conn.dst_bound) == (
+            targets.ACCEPT,
+            True,
+            True,
+            False,
+        )
         assert there.conn.reply.dst == there.packet.src
         assert (there.packet.dst, there.packet.dport) == (PACKET.dst, PACKET.dport)
         if there.packet.src != PACKET.src:
@@ -373,13 +392,33 @@ def test_netmap_of_another_family_is_unknown() -> None:
 
 # ---------------------------------------------------------------- hypothesis
 
-OPTION = st.sampled_from(sorted({f"{t} {o}" for t, known in words.TARGETS.items() for o in known} | {t for t in words.TARGETS}))
+OPTION = st.sampled_from(
+    sorted({f"{t} {o}" for t, known in words.TARGETS.items() for o in known} | {t for t in words.TARGETS})
+)
 VALUE = st.sampled_from(
-    ["", "0x1/0x1", "-5", "1.2.3.4", "1.2.3.4-1.2.3.9:80-90", ":80", "[fd00::1]:80", "fd00::1", "99999", "0/0", "9" * 30, "10.0.0.0/8", "80-70", "-", "a"]
+    [
+        "",
+        "0x1/0x1",
+        "-5",
+        "1.2.3.4",
+        "1.2.3.4-1.2.3.9:80-90",
+        ":80",
+        "[fd00::1]:80",
+        "fd00::1",
+        "99999",
+        "0/0",
+        "9" * 30,
+        "10.0.0.0/8",
+        "80-70",
+        "-",
+        "a",
+    ]
 )
 
 
-@given(OPTION, st.lists(VALUE, max_size=2), st.sampled_from([PACKET, PACKET6, PACKET.replace(protocol=UDP, sport=None)]))
+@given(
+    OPTION, st.lists(VALUE, max_size=2), st.sampled_from([PACKET, PACKET6, PACKET.replace(protocol=UDP, sport=None)])
+)
 def test_any_target_that_decodes_has_effects_whose_odds_are_whole(text: str, values: list[str], packet: Packet) -> None:
     try:
         words.parse(f"-A X -j {text} {' '.join(words.quote(v) for v in values)}")

@@ -1,0 +1,126 @@
+"""``conntrack -L``: entries with both tuples."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netk8s import decode
+from netk8s.decode import conntrack
+from netk8s.errors import DecodeError
+from netk8s.model import ICMP, TCP, UDP, At, ConntrackEntry, ConntrackTuple, Coverage, Dump
+
+A = ip_address
+TCP_LINE = (
+    "tcp      6 117 TIME_WAIT src=10.244.0.120 dst=10.96.0.10 sport=46776 dport=9153 "
+    "src=10.244.1.18 dst=10.244.0.120 sport=9153 dport=46776 [ASSURED] mark=0 use=1"
+)
+
+
+def entry(line: str) -> ConntrackEntry:
+    coverage, found = conntrack.decode(Dump("x", line.encode()))
+    assert coverage == Coverage("conntrack", At("x"))
+    assert isinstance(found, ConntrackEntry)
+    return found
+
+
+def test_tcp() -> None:
+    assert entry(TCP_LINE) == ConntrackEntry(
+        TCP,
+        ConntrackTuple(A("10.244.0.120"), A("10.96.0.10"), 46776, 9153),
+        ConntrackTuple(A("10.244.1.18"), A("10.244.0.120"), 9153, 46776),
+        "TIME_WAIT",
+        117,
+        0,
+        0,
+        ("ASSURED",),
+        (("use", "1"),),
+        At("x", 1),
+    )
+
+
+def test_unreplied_udp_with_a_zone_and_counts() -> None:
+    """As printed with accounting on and a zone (conntrack-tools 1.4.6, `-o id`)."""
+    found = entry(
+        "udp      17 27 src=10.0.0.1 dst=10.0.0.2 sport=5 dport=53 packets=1 bytes=60 [UNREPLIED] src=10.0.0.2 "
+        "dst=10.0.0.1 sport=53 dport=5 packets=0 bytes=0 mark=7 zone=3 use=1 id=99"
+    )
+    assert (found.protocol, found.state, found.flags, found.mark, found.zone) == (UDP, "", ("UNREPLIED",), 7, 3)
+    assert (found.reply.sport, found.reply.extra) == (53, ())
+    assert ("bytes", "60") in found.extra
+    assert ("id", "99") in found.extra
+
+
+def test_icmp_has_types_and_no_ports() -> None:
+    found = entry(
+        "icmp     1 29 src=10.0.0.1 dst=10.0.0.2 type=8 code=0 id=4 src=10.0.0.2 dst=10.0.0.1 type=0 code=0 id=4 "
+        "mark=0 use=1"
+    )
+    assert (found.protocol, found.original.sport) == (ICMP, None)
+    assert found.original.extra == (("type", "8"), ("code", "0"), ("id", "4"))
+
+
+def test_extended_ipv6_offloaded() -> None:
+    """nf_conntrack in /proc, and `-o extended`; an offloaded flow has no timeout."""
+    found = entry(
+        "ipv6     10 tcp      6 src=fd00::1 dst=fd00::2 sport=1 dport=2 src=fd00::2 dst=fd00::1 sport=2 dport=1 "
+        "[OFFLOAD] mark=0 zone=0 use=3"
+    )
+    assert (found.original.dst, found.timeout, found.flags) == (A("fd00::2"), None, ("OFFLOAD",))
+
+
+def test_the_closing_count_is_no_entry() -> None:
+    text = f"{TCP_LINE}\nconntrack v1.4.6 (conntrack-tools): 1 flow entries have been shown.\n"
+    assert len(list(conntrack.decode(Dump("x", text.encode())))) == 2
+
+
+def test_sniff() -> None:
+    assert conntrack.sniff(Dump("x", TCP_LINE.encode()))
+    assert conntrack.sniff(Dump("x", b"conntrack v1.4.6 (conntrack-tools): 1 flow\n" + TCP_LINE.encode()))
+    assert not conntrack.sniff(Dump("x", b"tcp   LISTEN 0 4096 *:10256 *:*\n"))
+    assert not conntrack.sniff(Dump("x", b"default via 10.0.0.1 dev eth0 src 10.0.0.2\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("tcp six 1 src=10.0.0.1 dst=10.0.0.2", "a protocol and its number"),
+        ("tcp 6 1 src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2", "two src= words"),
+        (TCP_LINE.replace("dst=10.96.0.10", "dst=name"), "addresses of one family"),
+        (TCP_LINE.replace("dst=10.96.0.10", "dst=fd00::1"), "addresses of one family"),
+        (TCP_LINE.replace("dport=9153", "dport=99999"), "not above 65535"),
+        (TCP_LINE.replace("mark=0", "mark=x"), "mark= with a number"),
+        (TCP_LINE.replace("[ASSURED]", "ASSURED"), "is not known"),
+        ("tcp", "a protocol and its number"),
+    ],
+)
+def test_wrong_lines(line: str, why: str) -> None:
+    with pytest.raises(DecodeError, match=why) as error:
+        list(conntrack.decode(Dump("x", f"{TCP_LINE}\n{line}\n".encode())))
+    assert error.value.line == 2
+
+
+@given(st.lists(st.sampled_from([*TCP_LINE.split(), "ipv4", "2", "=", "src=", "[", "zone=1", "\n"]), max_size=30))
+def test_any_words(words: list[str]) -> None:
+    try:
+        list(conntrack.decode(Dump("x", " ".join(words).encode())))
+    except DecodeError as error:
+        assert error.why
+
+
+def test_recorded_nodes(corpus: Path) -> None:
+    seen = 0
+    for path in corpus.glob("*/nodes/*/conntrack.txt"):
+        dump = Dump("x", path.read_bytes())
+        if dump.data.strip():
+            decoder = decode.recognise(dump)
+            assert decoder is not None
+            assert decoder.NAME == "conntrack"
+            entries = [f for f in decoder.decode(dump) if isinstance(f, ConntrackEntry)]
+            assert len(entries) == len(dump.data.decode().splitlines())
+            seen += len(entries)
+    assert seen
