@@ -56,6 +56,7 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+# The probes are a part of their own, with scapy: the tests run them, netk8s itself never needs them.
+$(VENV)/.installed-dev: pyproject.toml probes/pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -e ./probes
 	@touch $@ $(VENV)/.installed

@@ -75,7 +75,7 @@ filter FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
 def to(*endpoints: str) -> str:
     """kube-proxy's rules for a Service with these endpoints."""
     lines = []
-    for i, endpoint in enumerate(endpoints):
+    for i in range(len(endpoints)):
         left = len(endpoints) - i
         dice = f"-m statistic --mode random --probability {1 / left:.11f} " if left > 1 else ""
         lines.append(f"nat KUBE-SVC {dice}-j KUBE-SEP-{i}")
@@ -551,7 +551,11 @@ QUESTION = st.sampled_from(
 )
 
 
-@given(st.lists(RULE, max_size=5), st.lists(RULE, max_size=2), st.booleans(), QUESTION)
+# Two nodes that translate to each other by dice multiply the ways with every round.
+ONWARD = RULE.filter(lambda rule: "DNAT --to" not in rule)
+
+
+@given(st.lists(RULE, max_size=5), st.lists(ONWARD, max_size=2), st.booleans(), QUESTION)
 @settings(max_examples=250)
 def test_any_rules_end_in_outcomes_whose_odds_are_whole(
     first: list[str], second: list[str], kube: bool, question: tuple[Addr | None, Addr, int, str]

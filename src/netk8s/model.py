@@ -597,13 +597,17 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class TracedRule:
-    """One line of a kernel's own trace. ``rule`` as iptables-save or nft prints it; None: the policy of a base chain."""
+    """One line of a kernel's own trace. ``rule`` as iptables-save or nft prints it; None: the policy of a base chain.
+
+    ``backend`` is "nft" or "legacy". The kernel tells the order of each backend's lines, not that between the two.
+    """
 
     node: str
     table: str
     chain: str
     rule: str | None
     action: str = ""
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)

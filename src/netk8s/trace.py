@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from netk8s import outcomes
 from netk8s.kernel import conntrack, hooks, ipvs, links, martians, targets
 from netk8s.kernel.flight import Branch, Conn, Flight, Tuple, steps_of, tuple_of
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
-from netk8s.kernel.routing import Lookup
+from netk8s.kernel.routing import Lookup, select_address, select_address6
 from netk8s.model import (
     ICMP,
     ICMPV6,
@@ -244,18 +245,16 @@ class _Walk:
             yield from self._route_by_objects(branch, netns, past)
             return
         iif = flight.iif or ""
-        martian = martians.martian(flight, netns)
-        if martian:
-            step = _decision("routing", f"dropped: {martian}")
-            yield _End(
-                branch.step(step), self._hop_done(branch.step(step), netns, past), DROPPED, f"{netns.name}: {martian}"
-            )
-            return
         found = netns.fib(packet.family).lookup(
-            packet.dst, packet.src, iif=iif, mark=packet.mark, protocol=packet.protocol, dport=packet.dport
-        )
+            packet.dst, packet.src, iif=iif, mark=packet.mark, protocol=packet.protocol, sport=packet.sport,
+            dport=packet.dport,
+        )  # fmt: skip
         if found.kind == "local":
-            yield from self._input(branch.step(_decision("routing", "local delivery", found.at)), netns, past)
+            martian = martians.martian(flight, netns)
+            if martian:
+                yield self._martian(branch, netns, past, martian)
+            else:
+                yield from self._input(branch.step(_decision("routing", "local delivery", found.at)), netns, past)
             return
         forwards = netns.forwards(packet.family, iif)
         bridge_dnat = flight.has_physin and packet.dst != flight.conn.original.dst
@@ -266,16 +265,28 @@ class _Walk:
             for odds, hop in found.ways:
                 onward = branch.dice(odds) if odds != 1 else branch
                 via = f" via {hop.gateway}" if hop.gateway else ""
+                martian = martians.martian(flight, netns, hop.dev)
+                if martian:
+                    yield self._martian(onward, netns, past, martian)
+                    continue
                 if bridge_dnat and hop.dev == iif and hop.gateway is None:
                     # br_nf_pre_routing_finish: the new destination is on the same bridge, so the frame is bridged.
                     yield from self._bridge(onward, netns, past)
                 else:
                     yield from self._forward(onward, netns, past, hop, f"forward by {hop.dev}{via}", found)
             return
+        martian = martians.martian(flight, netns, None)
+        if martian:
+            yield self._martian(branch, netns, past, martian)
+            return
         if not forwards:
             yield self._no_forwarding(branch, netns, past, iif)
             return
         yield self._no_route(branch, netns, past, found)
+
+    def _martian(self, branch: Branch, netns: Netns, past: _Past, why: str) -> _End:
+        done = branch.step(_decision("routing", f"dropped: {why}"))
+        return _End(done, self._hop_done(done, netns, past), DROPPED, f"{netns.name}: {why}")
 
     def _no_forwarding(self, branch: Branch, netns: Netns, past: _Past, iif: str) -> _End:
         setting = "net.ipv6.conf.all.forwarding" if self.family == 6 else f"net.ipv4.conf.{iif}.forwarding"
@@ -342,6 +353,11 @@ class _Walk:
     ) -> Iterator[_End]:
         flight = branch.flight
         step = Step("routing", "", "", None, found.at if found else None, text, assumed=hop.dev is None)
+        if not flight.bridged and flight.packet.ttl <= 1:
+            reason = f"the packet's TTL is used up at {netns.name} (time exceeded)"
+            done = branch.step(_decision("routing", reason, found.at if found else None))
+            yield _End(done, self._hop_done(done, netns, past), DROPPED, reason)
+            return
         # ip_forward takes one off before FORWARD; a bridge does not.
         packet = flight.packet if flight.bridged else flight.packet.replace(ttl=flight.packet.ttl - 1)
         leaving = flight.with_(packet=packet, oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway)
@@ -449,25 +465,12 @@ class _Walk:
         if not netns.routes_known(packet.family):
             yield from self._send_blindly(packet, netns, past, conn)
             return
-        found = netns.fib(packet.family).lookup(
-            packet.dst, packet.src if chosen else None, iif="lo", protocol=packet.protocol, dport=packet.dport
-        )
-        if found.kind not in ("unicast", "local"):
-            reason = {
-                "none": f"{netns.name} has no route to {packet.dst}: connect() fails before any rule",
-                "blackhole": f"{netns.name} has a blackhole route for {packet.dst}: connect() fails",
-                "unreachable": f"{netns.name} has an unreachable route for {packet.dst}: connect() fails",
-                "prohibit": f"{netns.name} has a prohibit route for {packet.dst}: connect() fails",
-            }.get(found.kind, found.why or f"{packet.dst} is a {found.kind} address")
-            verdict = UNKNOWN if found.kind not in ("none", "blackhole", "unreachable", "prohibit") else UNREACHABLE
-            done = branch.step(_decision("routing", reason, found.at))
-            yield _End(done, self._hop_done(done, netns, past), verdict, reason)
-            return
-        ways = found.ways if found.kind == "unicast" else found.ways[:1]
-        for odds, hop in ways:
+        for odds, found, hop, source, because in self._socket_ways(netns, packet):
+            if hop is None:
+                yield self._not_sent(Branch(_flight(packet), odds), netns, past, found)
+                continue
             dev = "lo" if found.kind == "local" else hop.dev
             nexthop = hop.gateway
-            source, because = (packet.src, "the socket has it") if chosen else self._source(netns, found, hop, packet)
             if source is None or dev is None:
                 reason = f"{netns.name} has no source address towards {packet.dst}: {because}"
                 yield _End(branch, past, UNREACHABLE, reason)
@@ -489,6 +492,55 @@ class _Walk:
             onward = Branch(flight, odds).step(step)
             yield from self._output(onward, netns, past)
 
+    def _not_sent(self, branch: Branch, netns: Netns, past: _Past, found: Lookup) -> _End:
+        dst = branch.flight.packet.dst
+        reason = {
+            "none": f"{netns.name} has no route to {dst}: connect() fails before any rule",
+            "blackhole": f"{netns.name} has a blackhole route for {dst}: connect() fails",
+            "unreachable": f"{netns.name} has an unreachable route for {dst}: connect() fails",
+            "prohibit": f"{netns.name} has a prohibit route for {dst}: connect() fails",
+        }.get(found.kind, found.why or f"{dst} is a {found.kind} address")
+        verdict = UNKNOWN if found.kind not in ("none", "blackhole", "unreachable", "prohibit") else UNREACHABLE
+        done = branch.step(_decision("routing", reason, found.at))
+        return _End(done, self._hop_done(done, netns, past), verdict, reason)
+
+    def _socket_ways(
+        self, netns: Netns, packet: Packet
+    ) -> Iterator[tuple[Fraction, Lookup, NextHop | None, Addr | None, str]]:
+        """(odds, route, next hop, source, why that source) of what a process sends; no next hop where it cannot.
+
+        A socket that has no address gets one from a first look for a route. IPv4 looks again with it
+        (ip_route_connect), so rules that ask for the source decide the way; IPv6 does only when there was no route
+        (ip6_dst_lookup_tail).
+        """
+
+        def ask(src: Addr | None) -> Lookup:
+            return netns.fib(packet.family).lookup(
+                packet.dst, src, iif="lo", mark=packet.mark, protocol=packet.protocol, sport=packet.sport,
+                dport=packet.dport,
+            )  # fmt: skip
+
+        if not packet.src.is_unspecified:
+            found = ask(packet.src)
+            for odds, hop in _next_hops(found):
+                yield odds, found, hop, packet.src, "the socket has it"
+            return
+        first = ask(None)
+        for odds, hop in _next_hops(first):
+            if hop is not None:
+                source, because = self._source(netns, first, hop, packet)
+            elif packet.family == 6 and first.kind != "unknown":
+                address, because = select_address6(netns.addresses, None, packet.dst)
+                source = address.ip if address is not None else None
+            else:
+                source, because = None, ""
+            if source is None or (packet.family == 6 and hop is not None):
+                yield odds, first, hop, source, because
+                continue
+            again = ask(source)
+            for more, there in _next_hops(again):
+                yield odds * more, again, there, source, because
+
     def _source(self, netns: Netns, found: Lookup, hop: NextHop, packet: Packet) -> tuple[Addr | None, str]:
         """The source address of a socket that was not bound (fib_result_prefsrc, ip6_route_get_saddr)."""
         route = found.route
@@ -496,7 +548,16 @@ class _Walk:
             return route.prefsrc, "the route's src"
         if found.kind == "local":
             return packet.dst, "the local address itself"
-        address, because = netns.source_for(packet.dst, hop.dev or "", hop.gateway)
+        dev = hop.dev or ""
+        if packet.family == 6:
+            address, because = select_address6(netns.addresses, dev, packet.dst)
+        else:
+            # Without a gateway any address of the device will do (fib_info_update_nhc_saddr).
+            localnet = bool(netns.dev_setting("route_localnet", dev))
+            scope = route.scope if route is not None else "global"
+            address, because = select_address(
+                netns.addresses, netns.devices, dev, hop.gateway, scope=scope, route_localnet=localnet
+            )
         return (address.ip if address is not None else None), because
 
     def _send_blindly(self, packet: Packet, netns: Netns, past: _Past, conn: Conn | None) -> Iterator[_End]:
@@ -558,8 +619,9 @@ class _Walk:
             yield Verdict(branch.fly(flight.with_(rerouted=hop)), targets.ACCEPT)
             return
         found = netns.fib(packet.family).lookup(
-            packet.dst, packet.src, iif="lo", mark=packet.mark, protocol=packet.protocol, dport=packet.dport
-        )
+            packet.dst, packet.src, iif="lo", mark=packet.mark, protocol=packet.protocol, sport=packet.sport,
+            dport=packet.dport,
+        )  # fmt: skip
         if found.kind == "local":
             step = _decision("routing", "re-routed: the new destination is local", found.at)
             yield Verdict(branch.step(step).fly(flight.with_(rerouted=NextHop("lo"))), targets.ACCEPT)
@@ -899,6 +961,13 @@ class _Walk:
 
 _ECHO: Mapping[int, int] = {8: 0, 128: 129}
 """ICMP and ICMPv6 echo request -> reply."""
+
+
+def _next_hops(found: Lookup) -> tuple[tuple[Fraction, NextHop | None], ...]:
+    """The next hops of what a local sender's lookup found, (1, None) where it found no way."""
+    if found.kind == "unicast":
+        return found.ways
+    return found.ways[:1] if found.kind == "local" else ((Fraction(1), None),)
 
 
 def _more(way: Way, *texts: str) -> tuple[str, ...]:

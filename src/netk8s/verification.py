@@ -224,6 +224,7 @@ def _rows(way: Way, seen: Observation) -> Iterator[Row]:
         steps = [s for hop in way.hops if hop.node == node for s in hop.steps if s.rule is not None]
         events = [event for event in seen.path if event.node == node and event.rule is not None]
         left = [_key(step.table, step.chain, step.rule) for step in steps]
+        events = _in_order(left, events)
         right = [_key(event.table, event.chain, event.rule) for event in events]
         matcher = SequenceMatcher(None, left, right, autojunk=False)
         for kind, i, j, m, n in matcher.get_opcodes():
@@ -231,6 +232,20 @@ def _rows(way: Way, seen: Observation) -> Iterator[Row]:
                 yield _predicted(node, step, step.rule if kind == "equal" else None)
             for event in events[m:n] if kind in ("insert", "replace") else ():
                 yield Row(node, event.table, event.chain, None, event.rule, OBSERVED, "", _idle(event))
+
+
+def _in_order(predicted: Sequence[object], events: list[TracedRule]) -> list[TracedRule]:
+    """The events of both backends in one order: each backend's own, and between them the predicted one."""
+    backends = dict.fromkeys(event.backend for event in events)
+    if len(backends) < 2:
+        return events
+    placed: list[tuple[int, TracedRule]] = []
+    for backend in backends:
+        own = [event for event in events if event.backend == backend]
+        keys = [_key(event.table, event.chain, event.rule) for event in own]
+        for kind, i, _, m, n in SequenceMatcher(None, predicted, keys, autojunk=False).get_opcodes():
+            placed += [(i + (number if kind == "equal" else 0), event) for number, event in enumerate(own[m:n])]
+    return [event for _, event in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _predicted(node: str, step: Step, observed: str | None) -> Row:
@@ -268,14 +283,12 @@ def _differences(claims: Sequence[Claim], rows: Sequence[Row]) -> Iterator[Diffe
         return
     row = rows[first]
     rest = [other for other in rows[first:] if other.node == row.node]
-    predicted = next((other for other in rest if other.predicted is not None and other.observed is None), None)
-    observed = next(
-        (other for other in rest if other.observed is not None and other.predicted is None and not other.idle), None
-    )
+    predicted = next((other for other in rest if other.predicted is not None), None)
+    observed = next((other for other in rest if other.observed is not None and not other.idle), None)
     before = next((other for other in reversed(rows[:first]) if other.agrees and other.node == row.node), None)
     behind = f"behind {before.table} {before.predicted or before.observed}" if before else "from the first rule on"
     sides = [
-        f"{name} {one.table} {one.predicted or one.observed}" if one else f"{name} no further rule"
+        f"{name} {one.table} {one.predicted or one.observed or ''}" if one else f"{name} no further rule"
         for name, one in (("predicted", predicted), ("observed", observed))
     ]
     evidence = tuple(one.at for one in (before, predicted) if one is not None and one.at)

@@ -37,6 +37,10 @@ RIGHT = [
     "iptables-nft-matrix-kp136",
     "iptables-nft-no-cluster-cidr",
     "iptables-nft-nodeport-addresses",
+    "ipvs-rr-matrix",
+    "nftables-dual-stack-kp136",
+    "nftables-matrix",
+    "nftables-matrix-kp136",
 ]
 
 # Flows whose recording cannot be right, and why. They are asked all the same and must not come out right:
@@ -47,6 +51,16 @@ RECORDING_AT_FAULT = {
         " that of every other case with this flow has one), so no packet came to k8s-node1: its rule for what is not a"
         " pod counts 60 connections, 60 less than in iptables-nft-detect-local-bridge, and some attempts were"
         " answered by the router"
+    ),
+}
+
+# Kernel paths that the judge reads wrongly, with the words of what it then misses. They must not come out right either.
+TRACE_MISREAD = {
+    ("ipvs-rr-matrix", "lb-ranges--lb-192.168.52.242--far"): (
+        # The TRACE target calls a rule without matches and with a standard verdict "return" (ip_tables.c
+        # get_chainname_rulenum): KUBE-SOURCE-RANGES-FIREWALL:return:3 is that chain's third and last rule, its DROP,
+        # and the end of the chain would be number 4. The judge reads only lines that say "rule".
+        "kernel next [], predicted next [('filter', 'KUBE-SOURCE-RANGES-FIREWALL', '-A KUBE-SOURCE-RANGES-FIREWALL -j DROP')]"
     ),
 }
 
@@ -143,7 +157,10 @@ def scored(corpus: Path, name: str) -> Score:
             score.misses.append(f"{flow['id']}: {verdict}: {why[:600]}")
         if recorded.exists():
             same, why = judging.compare_paths(recorded, got)
-            if same is not None:
+            if misread := TRACE_MISREAD.get((name, flow["id"])):
+                assert not same, f"{flow['id']} is right: take it out of TRACE_MISREAD"
+                assert misread in why
+            elif same is not None:
                 score.paths += 1
                 score.path_right += same
                 if not same:

@@ -29,6 +29,11 @@ TEXTS = {
     '"sport_start":1,"sport_end":2,"dport":3,"uid_start":1,"uid_end":2,"tos":"CS1","table":"main","goto":3,'
     '"action":"prohibit","suppress_prefixlen":0,"not":null}]',
     "ip_neigh": '[{"dst":"10.0.0.1","dev":"a","lladdr":"02:00:00:00:00:01","state":["STALE"],"proxy":null}]',
+    "observation": '{"schema":"netk8s.dev/observation/v1","source":"x","time":"y","sent":{"protocol":"tcp","src":"10.0.0.1",'
+    '"sport":1,"dst":"10.0.0.2","dport":2},"result":"connected","answer":"data","endpoint":{"ip":"10.0.0.3","port":3},'
+    '"source_seen":"10.0.0.1","seen":[{"place":"input","node":"a","dev":"b","src":"10.0.0.1","dst":"10.0.0.2","mark":1}],'
+    '"traced":["a"],"path":[{"node":"a","table":"nat","chain":"c","rule":null,"action":"drop"}],"conntrack":{"original":'
+    '{"src":"10.0.0.1","dst":"10.0.0.2"},"reply":{"src":"10.0.0.2","dst":"10.0.0.1"},"state":"z","mark":0}}',
     "bridge_fdb": '[{"mac":"02:00:00:00:00:01","ifname":"a","dst":"10.0.0.1","flags":["self"],"state":"permanent"}]',
     "nft_json": '{"nftables":[{"table":{"family":"ip","name":"t","flags":["dormant"]}},{"map":{"family":"ip","name":"m",'
     '"table":"t","type":["ipv4_addr","inet_service"],"map":"verdict","flags":["dynamic"],"timeout":5,"elem":[[{"elem":'
@@ -91,6 +96,13 @@ TEXTS = {
     ),
     "sysctl": "net.ipv4.ip_forward = 1\nnet/ipv4/conf/a.b/x: 3\n",
     "listening": 'Netid State Recv-Q Send-Q Local Address:Port\ntcp LISTEN 0 1 [::1]%a:80 *:* users:(("a",pid=1))\n',
+    "ipvsadm_save": "-A -t 10.0.0.1:80 -s rr -p 5 -M 255.0.0.0 -b flag-1\n-a -t 10.0.0.1:80 -r [fd00::1]:80 -m -w 1 -x 2\n"
+    "-A -f 5 -6 -s mh -o\n",
+    "ipvsadm_list": "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n"
+    "TCP  10.0.0.1:80 rr (flag-1) persistent 5 mask 255.0.0.0 ops\n  -> [fd00::1]:80 Masq 1 0 0\nFWM  5 IPv6 mh\n",
+    "conntrack": "tcp 6 9 SYN_SENT src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 [UNREPLIED] src=10.0.0.2 dst=10.0.0.1 sport=2 "
+    "dport=1 mark=0 zone=1 use=1\nipv6 10 icmpv6 58 9 src=fd00::1 dst=fd00::2 type=128 code=0 id=1 src=fd00::2 dst=fd00::1 "
+    "type=129 code=0 id=1\n",
     "ipset_save": 'create a hash:ip family inet\nadd a 10.0.0.1\ncreate "b c" list:set size 8\nadd "b c" a\n',
     "nft_text": "table ip t {\n\tflags dormant\n\tmap m {\n\t\ttype ipv4_addr . inet_service : verdict\n\t\tflags dynamic\n"
     '\t\telements = { 10.0.0.1 . 80 timeout 5s comment "x" : goto c,\n\t\t\t     * : drop }\n\t}\n\n\tchain c {\n'

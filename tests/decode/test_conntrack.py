@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -106,10 +107,8 @@ def test_wrong_lines(line: str, why: str) -> None:
 
 @given(st.lists(st.sampled_from([*TCP_LINE.split(), "ipv4", "2", "=", "src=", "[", "zone=1", "\n"]), max_size=30))
 def test_any_words(words: list[str]) -> None:
-    try:
+    with contextlib.suppress(DecodeError):
         list(conntrack.decode(Dump("x", " ".join(words).encode())))
-    except DecodeError as error:
-        assert error.why
 
 
 def test_recorded_nodes(corpus: Path) -> None:

@@ -1,7 +1,5 @@
 """iptables-save and its relatives: every rule, its line and its chain, however the text came to be."""
 
-# ruff: noqa: E501 - rules as iptables-save prints them
-
 from __future__ import annotations
 
 import ipaddress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -79,13 +80,11 @@ def test_wrong_lines(line: bytes, why: str) -> None:
     assert error.value.line == 10
 
 
-@given(st.lists(st.sampled_from(TEXT.decode().split() + ["-p", "ipvsadm", "[", "]", ":", "\n"]), max_size=40))
+@given(st.lists(st.sampled_from([*TEXT.decode().split(), "-p", "ipvsadm", "[", "]", ":", "\n"]), max_size=40))
 def test_any_words(words: list[str]) -> None:
     for decoder in (ipvsadm_save, ipvsadm_list):
-        try:
+        with contextlib.suppress(DecodeError):
             list(decoder.decode(Dump("x", " ".join(words).encode())))
-        except DecodeError as error:
-            assert error.why
 
 
 def test_recorded_nodes(corpus: Path) -> None:

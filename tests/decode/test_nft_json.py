@@ -1,4 +1,4 @@
-"""``nft -j list ruleset``: the chains that hang on a hook."""
+"""``nft -j list ruleset``: tables, chains, rules and sets; what its words come to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import pytest
 
 from netk8s.decode import nft_json
 from netk8s.errors import DecodeError
-from netk8s.model import At, BaseChain, Coverage, Dump
+from netk8s.model import (
+    At,
+    Coverage,
+    Dump,
+    NftElement,
+    NftExpr,
+    NftStatement,
+    NftTable,
+    NftVerdict,
+)
 
 REAL = b"""{"nftables": [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}},
 {"table": {"family": "bridge", "name": "b", "handle": 1}},
@@ -20,11 +29,26 @@ REAL = b"""{"nftables": [{"metainfo": {"version": "1.0.6", "json_schema_version"
 """
 
 
-def test_base_chains() -> None:
-    assert list(nft_json.decode(Dump("x", REAL))) == [
-        Coverage("nft", At("x")),
-        BaseChain("bridge", "b", "f", "forward", -200, At("x")),
-    ]
+def table(*items: object) -> NftTable:
+    dump = Dump("x", json.dumps({"nftables": list(items)}).encode())
+    return next(fact for fact in nft_json.decode(dump) if isinstance(fact, NftTable))
+
+
+def statements(*expr: object) -> tuple[NftStatement, ...]:
+    rule = {"rule": {"family": "ip", "table": "t", "chain": "c", "expr": list(expr)}}
+    return table(rule).chains["c"].rules[0].statements
+
+
+def test_chains() -> None:
+    covered, found = nft_json.decode(Dump("x", REAL))
+    assert covered == Coverage("nft", At("x"))
+    assert isinstance(found, NftTable)
+    base = found.chains["f"]
+    assert (found.family, found.name, base.type, base.hook, base.priority, base.policy) == (
+        "bridge", "b", "filter", "forward", -200, "accept",
+    )  # fmt: skip
+    assert not found.chains["g"].hook
+    assert len(found.chains["g"].rules) == 1
 
 
 def test_an_empty_ruleset_is_covered() -> None:
@@ -33,9 +57,69 @@ def test_an_empty_ruleset_is_covered() -> None:
     assert list(nft_json.decode(empty)) == [Coverage("nft", At("x", 1))]
 
 
+def test_dormant_tables() -> None:
+    for flags in ("dormant", ["dormant"]):
+        assert table({"table": {"family": "ip", "name": "t", "flags": flags}}).dormant
+    assert not table({"table": {"family": "ip", "name": "t"}}).dormant
+
+
+def test_elements_keep_comment_and_times() -> None:
+    element = {"elem": {"val": {"concat": ["10.0.0.1", "tcp", 80]}, "comment": "a/b", "timeout": 600, "expires": 3}}
+    found = table(
+        {
+            "map": {
+                "family": "ip", "table": "t", "name": "m", "type": ["ipv4_addr", "inet_proto", "inet_service"],
+                "map": "verdict", "elem": [[element, {"goto": {"target": "c"}}], ["*", {"drop": None}]],
+            }
+        }
+    ).sets["m"]  # fmt: skip
+    assert found.map
+    assert list(found.elements) == [
+        NftElement(NftExpr("concat", (), ("10.0.0.1", "tcp", 80)), NftVerdict("goto", "c"), "a/b", 600, 3),
+        NftElement(NftExpr("*"), NftVerdict("drop")),
+    ]
+
+
+def test_a_set_with_a_timeout_and_nothing_in_it_is_one_that_rules_fill() -> None:
+    """nft 1.0.6 does not print the flag "dynamic" in JSON."""
+    members = {"family": "ip", "table": "t", "name": "s", "type": "ipv4_addr", "flags": ["timeout"], "timeout": 5}
+    assert table({"set": members}).sets["s"].dynamic
+    assert not table({"set": {**members, "elem": ["10.0.0.1"]}}).sets["s"].dynamic
+
+
+def test_a_chain_of_operators_as_newer_versions_print_it() -> None:
+    meta = {"meta": {"key": "mark"}}
+    (found,) = statements({"mangle": {"key": meta, "value": {"|": [meta, 1, 2]}}})
+    inner = NftExpr("|", (), (NftExpr("meta", ("mark",)), 1))
+    assert found.args[1] == NftExpr("|", (), (inner, 2))
+
+
+@pytest.mark.parametrize("value", [{"what": 1}, {"match": {}}, {"dnat": {"addr": {"map": 3}}}, 7, "x", {"jump": {}}])
+def test_what_is_not_understood_is_unknown(value: object) -> None:
+    found = statements(value, {"drop": None})
+    text = repr(found)
+    assert "unknown" in text
+    assert found[-1] == NftStatement("verdict", (), (NftVerdict("drop"),))
+
+
+def test_nesting_ends() -> None:
+    value: object = 1
+    for _ in range(60):
+        value = {"|": [value, 1]}
+    assert "nested too deeply" in repr(statements({"mangle": {"key": {"meta": {"key": "mark"}}, "value": value}}))
+
+
 @pytest.mark.parametrize(
     "value",
-    [[], {"nftables": 1}, {"nftables": [1]}, {"nftables": [{"chain": {"hook": "input"}}]}],
+    [
+        [],
+        {"nftables": 1},
+        {"nftables": [1]},
+        {"nftables": [{"chain": {"hook": "input"}}]},
+        {"nftables": [{"chain": {"family": "ip", "table": "t", "name": "c", "hook": "input", "prio": "x"}}]},
+        {"nftables": [{"chain": {"family": "ip", "table": "t", "name": "c", "hook": "input"}}]},
+        {"nftables": [{"rule": {"family": "ip", "table": "t"}}]},
+    ],
 )
 def test_wrong_shapes(value: object) -> None:
     with pytest.raises(DecodeError):
@@ -46,5 +130,7 @@ def test_recorded_nodes(corpus: Path) -> None:
     for path in corpus.glob("*/nodes/*/nft-ruleset.json*"):
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         assert nft_json.sniff(Dump(str(path), data))
-        found = [fact for fact in nft_json.decode(Dump(str(path), data)) if isinstance(fact, BaseChain)]
-        assert len(found) == data.count(b'"hook": "')
+        found = [fact for fact in nft_json.decode(Dump(str(path), data)) if isinstance(fact, NftTable)]
+        assert sum(bool(c.hook) for t in found for c in t.chains.values()) == data.count(b'"hook": "')
+        kinds = {s.kind for t in found for c in t.chains.values() for r in c.rules for s in r.statements}
+        assert "unknown" not in kinds

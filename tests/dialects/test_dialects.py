@@ -1,7 +1,5 @@
 """What all dialects together make of a world and a trace."""
 
-# ruff: noqa: E501 - rules as kube-proxy writes them
-
 from __future__ import annotations
 
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Names, hashes and comments of kube-proxy's iptables mode, by shared/reference/kube-proxy-iptables.md."""
 
-# ruff: noqa: E501 - rules as kube-proxy writes them
-
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The words of the command line become one flow, or a refusal that says what could be meant."""
 
-# ruff: noqa: E501 - rules as kube-proxy writes them
-
 from __future__ import annotations
 
 from dataclasses import replace

@@ -4,8 +4,6 @@ Whatever comes in, an answer or an error of netk8s comes out: never another exce
 By hand, from the project's folder: ``.venv/bin/python tests/fuzz/mutate.py --count 10000``.
 """
 
-# ruff: noqa: E501 - lists that are read as lists
-
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,5 @@
 """Which tables a packet passes at each hook, in which order, and what NAT does between them."""
 
-# ruff: noqa: E501 - rules as iptables-save prints them
-
 from __future__ import annotations
 
 from collections.abc import Iterator

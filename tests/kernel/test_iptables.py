@@ -1,7 +1,5 @@
 """One table at one hook: jump, goto, return, policy, dice and doubt (ipt_do_table)."""
 
-# ruff: noqa: E501 - rules as iptables-save prints them
-
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 Expectations are those of the Linux source the comments name, for the packet of ``PACKET``.
 """
 
-# ruff: noqa: E501 - tables read best as tables
-
 from __future__ import annotations
 
 from fractions import Fraction

@@ -3,8 +3,6 @@
 The rows of ``MASQUERADE`` are the verified ones of shared/reference/packet-path.md, section 3.
 """
 
-# ruff: noqa: E501 - a table reads best as one
-
 from __future__ import annotations
 
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Every target: what it does to the packet, the mark and the conntrack entry. Arithmetic by xt_MARK.c, xt_connmark.c."""
 
-# ruff: noqa: E501 - tables read best as tables
-
 from __future__ import annotations
 
 from dataclasses import replace
@@ -392,9 +390,7 @@ def test_netmap_of_another_family_is_unknown() -> None:
 
 # ---------------------------------------------------------------- hypothesis
 
-OPTION = st.sampled_from(
-    sorted({f"{t} {o}" for t, known in words.TARGETS.items() for o in known} | {t for t in words.TARGETS})
-)
+OPTION = st.sampled_from(sorted({f"{t} {o}" for t, known in words.TARGETS.items() for o in known} | set(words.TARGETS)))
 VALUE = st.sampled_from(
     [
         "",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Self
 
@@ -42,6 +42,8 @@ FORWARDING = {
     "net.ipv4.conf.all.rp_filter": "0",
     "net.ipv4.conf.default.rp_filter": "0",
 }
+# What kube-proxy sets to 1 of net.ipv4.vs.
+IPVS_SETTINGS = ("conntrack", "expire_nodest_conn", "expire_quiescent_template")
 
 
 class Cluster:
@@ -51,6 +53,7 @@ class Cluster:
         self.topology = topology
         self.backend = "nft"
         self._agents: dict[str, Agent] = {}
+        self._ipvs: set[str] = set()
         self._tag = 0
         try:
             self._build()
@@ -100,11 +103,21 @@ class Cluster:
     def load_sets(self, node: str, sets: str) -> None:
         self._agents[node].call("run", ["ipset", "restore"], sets)
 
+    def load_virtual_servers(self, node: str, servers: str, addresses: Iterable[str] = ()) -> None:
+        """Loads ``ipvsadm --restore`` text, and has the addresses on kube-ipvs0, a dummy device, as kube-proxy does."""
+        agent = self._agents[node]
+        if node not in self._ipvs:
+            self._ipvs.add(node)
+            agent.call("ip", ["link add kube-ipvs0 type dummy"])
+            agent.call("run", ["ipvsadm", "--list"])  # brings the module, and with it the settings
+            agent.call("sysctl", {f"net.ipv4.vs.{name}": "1" for name in IPVS_SETTINGS})
+        agent.call("ip", [f"addr add {address} dev kube-ipvs0" for address in addresses])
+        agent.call("run", ["ipvsadm", "--restore"], servers)
+
     def snapshot(self, folder: Path) -> Path:
         """Writes the cluster's dumps and objects in the contract's folder form."""
-        snapshot_folder.write(
-            folder, self.topology, {n.name: self._agents[n.name] for n in self.topology.nodes}, self.backend
-        )
+        nodes = {n.name: self._agents[n.name] for n in self.topology.nodes}
+        snapshot_folder.write(folder, self.topology, nodes, self.backend, ipvs=self._ipvs)
         return folder
 
     def probe(self, node: str, source: str, probe: Probe) -> tuple[Observation, list[tuple[str, Seen]]]:
@@ -260,19 +273,30 @@ class Cluster:
         agent = self._new(f"pod/{pod.key}")
         outer = "veth" + hashlib.sha256(pod.key.encode()).hexdigest()[:8]
         full = {4: 32, 6: 128}
-        if node.wiring == "macvlan":
+        if node.wiring == "macvlan" or node.wiring.startswith("ipvlan-"):
+            kind, _, mode = node.wiring.partition("-")
             on.call(
-                "ip", [f"link add link {self.topology.device} name eth0 netns {agent.pid} type macvlan mode bridge"]
+                "ip",
+                [
+                    f"link add link {self.topology.device} name eth0 netns {agent.pid} "
+                    f"type {kind} mode {mode or 'bridge'}"
+                ],
             )
             lines = ["link set eth0 up"]
             for ip in pod.ips:
-                lan = next(a for a in node.addresses if same_family(a, ip))
-                lines.append(f"addr add {ip}/{lan.split('/')[1]} dev eth0")
-            lines += [
-                f"route add default via {gw.split('/')[0]}"
-                for gw in self.topology.router
-                if any(same_family(gw, ip) for ip in pod.ips)
-            ]
+                subnets = (*node.addresses, *node.pod_cidrs)
+                subnet = next(a for a in subnets if ip_address(ip) in ip_interface(a).network)
+                lines.append(f"addr add {ip}/{subnet.split('/')[1]} dev eth0")
+            families = {4 if "." in ip else 6 for ip in pod.ips}
+            if mode.startswith("l3"):
+                # No ARP there, so no gateway: the CNI plugin gives a route by the device alone.
+                lines += [f"route add {'default' if family == 4 else '::/0'} dev eth0" for family in sorted(families)]
+            else:
+                lines += [
+                    f"route add default via {gw.split('/')[0]}"
+                    for gw in self.topology.router
+                    if (4 if "." in gw else 6) in families
+                ]
             agent.call("ip", lines)
         elif node.wiring == "routed":
             on.call(

@@ -21,11 +21,21 @@ from pathlib import Path
 from netk8s.model import World
 
 from .agent import LabError, close_all
+from .frames import UDP, Probe
 from .generate_layout import random_layout
-from .generate_rules import USUAL, GeneratedChain, GeneratedRule, Generator, Layout, RuleSet, Sending
+from .generate_rules import USUAL, Generator, Layout, RuleSet, Sending
 from .node_under_test import NodeUnderTest
 from .observation import Observation
-from .prediction import Difference, differences, predicted_ways, questions, read_snapshot, world_with_rules
+from .prediction import (
+    Difference,
+    differences,
+    predicted,
+    predicted_ways,
+    questions,
+    read_snapshot,
+    source_differences,
+    world_with_rules,
+)
 from .shrink import shrink
 
 PACKETS_PER_RULESET = 12
@@ -81,6 +91,18 @@ class Bench:
                 except Exception as error:
                     found = (Difference("error", seen.verdict, _told(error)),)
             yield Pair(self.node.backend, rules, sending, saved, seen, found, asked)
+
+    def ask_sources(self, rules: RuleSet, saved: str, asked: Iterable[tuple[str, int]]) -> Iterator[Pair]:
+        """Asks for the source address and the way of sockets that have none, by destination and mark."""
+        world = world_with_rules(self.snapshot, rules.family, saved)
+        for ip, mark in asked:
+            seen = self.node.ask_source(ip, PORT_ASKED, mark)
+            sending = Sending("", Probe(UDP, "::" if ":" in ip else "0.0.0.0", ip, 0, PORT_ASKED, mark=mark))  # noqa: S104
+            try:
+                found = source_differences(seen, predicted(world, sending))
+            except Exception as error:
+                found = (Difference("error", seen.verdict, _told(error)),)
+            yield Pair(self.node.backend, rules, sending, saved, seen, found)
 
     def shrunk(self, pair: Pair, rounds: int = 120) -> Pair:
         """A pair with the smallest ruleset found whose difference is of the same kind."""
@@ -141,11 +163,13 @@ def judged(
             bench.close()
 
 
-MASQUERADES = (GeneratedRule((), "-j MASQUERADE"),)
+PORT_ASKED = 9
 
 
 def masqueraded(seed: int, layouts: int, families: tuple[int, ...] = (4, 6)) -> Iterator[tuple[Bench, Pair]]:
-    """Pairs over random addresses and routes with one rule, MASQUERADE: what is compared is the address it takes."""
+    """Pairs over random addresses, routes, policy rules and settings. The rules set marks and MASQUERADE: what is
+    compared is the way out, the address it takes, and what a socket without an address gets.
+    """
     for number in range(seed, seed + layouts):
         layout = random_layout(number)
         generator = Generator(number, layout)
@@ -154,13 +178,22 @@ def masqueraded(seed: int, layouts: int, families: tuple[int, ...] = (4, 6)) -> 
             for family in families:
                 if not layout.pick("local", family):
                     continue
-                rules = RuleSet(family, (GeneratedChain("nat", "POSTROUTING", "ACCEPT", MASQUERADES),))
+                rules = generator.routing_rules(family)
                 sendings = [generator.sending(family) for _ in range(PACKETS_PER_RULESET)]
                 saved = bench.load(rules)
                 for pair in bench.judge(rules, saved, [s for s in sendings if s.iif != "lo"]):
                     yield bench, pair
+                for pair in bench.ask_sources(rules, saved, generator.destinations(family)):
+                    yield bench, pair
         finally:
             bench.close()
+
+
+def _layout_text(layout: Layout) -> list[str]:
+    """A node as a person reads it: addresses, routes, policy rules, settings."""
+    lines = [f"  {device.name}: {', '.join(device.addresses)}" for device in layout.devices]
+    lines += [f"  route {route}" for route in (*(r for d in layout.devices for r in d.routes), *layout.routes)]
+    return [*lines, *(f"  {rule}" for rule in layout.rules), *(f"  {name}={value}" for name, value in layout.sysctls)]
 
 
 def describe(pair: Pair) -> str:
@@ -211,6 +244,10 @@ def main() -> int:
     parser.add_argument(
         "--layouts", type=int, default=0, help="random addresses and MASQUERADE instead, on so many nodes"
     )
+    parser.add_argument(
+        "--save", default="", metavar="NAME", help="keep the first mismatch, shrunk, as a regression case"
+    )
+    parser.add_argument("--why", default="", help="what the saved case shows, in a sentence")
     parser.add_argument("--show", type=int, default=5, help="how many different mismatches to shrink and print")
     options = parser.parse_args()
     backends = (options.backend,) if options.backend else ("nft", "legacy")
@@ -247,7 +284,14 @@ def main() -> int:
                 bench.load(pair.rules)
                 shrinking += time.monotonic() - before
                 if shown[signature(small)] == 0:
-                    print(describe(small), flush=True)
+                    print(
+                        "\n".join([describe(small), *(_layout_text(bench.layout) if options.layouts else [])]),
+                        flush=True,
+                    )
+                if options.save and not shown:
+                    from .regressions import save  # it needs this module
+
+                    print("saved as", save(options.save, options.why or signature(small), small, bench.layout))
                 shown[signature(small)] += 1
     took = time.monotonic() - start - shrinking
     print(f"{made} pairs in {took:.1f} s: {made / took:.0f} a second; {len(refusals)} rulesets refused")

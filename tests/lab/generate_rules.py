@@ -32,7 +32,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The node under test: its devices in creation order, and where packets may go and come from, by family."""
+    """The node under test: its devices in creation order, and where packets may go and come from, by family.
+
+    ``rules`` and ``routes`` are what follows "ip"; a rule of IPv6 has -6 in front.
+    """
 
     devices: tuple[Device, ...]
     local: tuple[str, ...]
@@ -40,6 +43,7 @@ class Layout:
     nets: tuple[str, ...]
     sysctls: tuple[tuple[str, str], ...] = ()
     rules: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
 
     def pick(self, what: str, family: int) -> tuple[str, ...]:
         values: tuple[str, ...] = getattr(self, what)
@@ -186,6 +190,7 @@ class Generator:
         self.random = Random(seed)  # noqa: S311
         self.layout = layout
         self._tag = 0
+        self._class_is_set = False
 
     # ------------------------------------------------------------ packets
 
@@ -196,6 +201,8 @@ class Generator:
         way = rng.choice(("local", "local", "forward", "forward", "out", "out", "self"))
         iif = "" if way in ("out", "self") else rng.choice([device.name for device in self.layout.devices])
         src = rng.choice(local if not iif else remote)
+        if iif and rng.random() < 0.03:
+            src = rng.choice(local)  # a martian, unless accept_local says otherwise
         dst = rng.choice(local if way in ("local", "self") else [ip for ip in remote if ip != src])
         if way == "self":
             src = dst
@@ -206,7 +213,7 @@ class Generator:
             flags = rng.choice(
                 (("ACK",), ("SYN", "ACK"), ("RST",), ("FIN", "ACK"), ("PSH", "ACK"), ("FIN", "PSH", "URG"), ())
             )
-        probe = Probe(protocol, src, dst, tag=self._tag, tcp_flags=flags, ttl=rng.choice((64, 64, 64, 128, 5)))
+        probe = Probe(protocol, src, dst, tag=self._tag, tcp_flags=flags, ttl=rng.choice((64, 64, 64, 128, 5, 1)))
         if protocol in (TCP, UDP):
             # Source ports differ from packet to packet: earlier connections stay in conntrack.
             probe = replace(probe, sport=rng.choice(SPORTS) + self._tag % 9000, dport=rng.choice(PORTS))
@@ -217,11 +224,34 @@ class Generator:
             probe = replace(probe, mark=rng.choice(MARKS))
         return Sending(iif, probe)
 
+    def destinations(self, family: int, count: int = 6) -> list[tuple[str, int]]:
+        """Where sockets without an address connect to, and with which SO_MARK."""
+        rng = self.random
+        ips = (*self.layout.pick("remote", family), *self.layout.pick("local", family)[:2])
+        return [(rng.choice(ips), rng.choice((0, 0, 0, 1, 2, 0x4000))) for _ in range(count)]
+
     # ------------------------------------------------------------ rulesets
+
+    def routing_rules(self, family: int) -> RuleSet:
+        """MASQUERADE for everything, and marks that policy rules ask for, before the way in and on the way out."""
+        chains = [GeneratedChain("nat", "POSTROUTING", "ACCEPT", (GeneratedRule((), "-j MASQUERADE"),))]
+        addresses = (*self.layout.pick("local", family), *self.layout.pick("remote", family))
+        for hook in ("PREROUTING", "OUTPUT"):
+            rules = tuple(
+                GeneratedRule((self.random.choice((f"-d {ip}", f"-s {ip}", "-p tcp")),), f"-j MARK --set-mark {mark}")
+                for ip, mark in zip(
+                    self.random.sample(addresses, 2), (self.random.choice((1, 2, 0x4000)), 2), strict=True
+                )
+            )
+            if self.random.random() < 0.5:
+                chains.append(GeneratedChain("mangle", hook, "ACCEPT", rules))
+        return RuleSet(family, tuple(chains))
 
     def ruleset(self, family: int, rules_per_chain: int = 6) -> RuleSet:
         """All five tables; some of them are left empty."""
         chains: list[GeneratedChain] = []
+        # netk8s takes the type of service as the sender's 0 and follows no DSCP target: a ruleset sets it or asks for it.
+        self._class_is_set = self.random.random() < 0.5
         for table in TABLES:
             if self.random.random() < (0.15 if table in ("nat", "filter") else 0.4):
                 continue
@@ -349,6 +379,10 @@ class Generator:
                 "length",
                 "dscp",
                 "pkttype",
+                "rpfilter",
+                "recent",
+                "limit",
+                "owner",
             )
         )
         if kind == "src":
@@ -389,7 +423,10 @@ class Generator:
             return f"-m conntrack {nots}--ctstatus {status}"
         if kind == "addrtype":
             kinds = rng.choice(
-                ("LOCAL", "LOCAL", "LOCAL", "UNICAST", "MULTICAST", "BROADCAST", "LOCAL,BROADCAST", "UNREACHABLE")
+                (
+                    *("LOCAL", "LOCAL", "LOCAL", "UNICAST", "MULTICAST", "BROADCAST", "LOCAL,BROADCAST"),
+                    *("UNREACHABLE", "LOCAL,UNREACHABLE", "ANYCAST"),
+                )
             )
             if family == 6:
                 kinds = kinds.replace("LOCAL,BROADCAST", "LOCAL,MULTICAST").replace("BROADCAST", "UNICAST")
@@ -424,9 +461,20 @@ class Generator:
             option = rng.choice(("eq", "gt", "lt"))
             value = rng.choice((63, 64, 100, 5))
             return f"-m hl --hl-{option} {value}" if family == 6 else f"-m ttl --ttl-{option} {value}"
+        if kind == "rpfilter" and hook == "PREROUTING" and table in ("raw", "mangle"):
+            flags = rng.choice(("", " --loose", " --validmark", " --accept-local", " --loose --accept-local"))
+            return f"-m rpfilter{flags}{' --invert' if nots else ''}"
+        if kind == "recent":
+            # Lists are per rule set and never emptied between packets: only a name that no rule sets is sure to be empty.
+            return f"-m recent {nots}--rcheck --name never{family} {rng.choice(('--rsource', '--rdest'))}"
+        if kind == "limit":
+            # Far above what the lab sends, so the packets are within it; what is above is a question to netk8s.
+            return "-m limit --limit 10000/sec --limit-burst 10000"
+        if kind == "owner" and hook in ("OUTPUT", "POSTROUTING"):
+            return f"-m owner {nots}--{rng.choice(('uid-owner 0', 'uid-owner 1000', 'gid-owner 0', 'socket-exists'))}"
         if kind == "length":
             return f"-m length {nots}--length {rng.choice(('0:100', '44', '32:64', '1000:'))}"
-        if kind == "dscp":
+        if kind == "dscp" and not self._class_is_set:
             return f"-m dscp {nots}--dscp {rng.choice(('0x00', '0x2e'))}"
         if kind == "pkttype" and hook in ("PREROUTING", "INPUT", "FORWARD"):
             return f"-m pkttype {nots}--pkt-type {rng.choice(('unicast', 'broadcast'))}"
@@ -497,7 +545,7 @@ class Generator:
                 else ("-j TTL --ttl-set 70", "-j TTL --ttl-inc 2")
             )
         if choice == "dscp":
-            return "-j DSCP --set-dscp 0x2e"
+            return "-j DSCP --set-dscp 0x2e" if self._class_is_set else "-j TOS --set-tos 0x00"
         if choice == "reject":
             if protocol == "tcp" and rng.random() < 0.4:
                 return "-j REJECT --reject-with tcp-reset"

@@ -14,7 +14,7 @@ from . import snapshot_folder
 from .agent import Agent
 from .cluster import EVERYWHERE, FORWARDING
 from .generate_rules import Layout, RuleSet, Sending, sets_text
-from .observation import Observation, observe
+from .observation import Headers, Observation, observe
 from .rules import EMPTY_RULES
 
 # A redirect (a packet that leaves by the device it came in by) is an answer too, but not one of the rules'.
@@ -61,7 +61,12 @@ class NodeUnderTest:
         node.call("ip", lines)
         wires.call("ip", [f"link set wire-{device.name} up" for device in self.layout.devices if device.name != "lo"])
         node.call("ip", [f"route add {route}" for device in self.layout.devices for route in device.routes])
-        node.call("ip", self.layout.rules)
+        node.call("ip", [f"route add {route}" for route in self.layout.routes])
+        node.call("ip", [rule for rule in self.layout.rules if not rule.startswith("-6 ")])
+        # A batch has one family for all of its lines.
+        six = [rule.removeprefix("-6 ") for rule in self.layout.rules if rule.startswith("-6 ")]
+        if six:
+            node.call("run", ["ip", "-6", "-batch", "-"], "\n".join(six) + "\n")
         node.call("sysctl", dict(self.layout.sysctls))
         node.call("run", ["ipset", "restore"], sets_text(self.layout))
         wires.call("tap", [f"wire-{device.name}" for device in self.layout.devices if device.name != "lo"])
@@ -93,10 +98,21 @@ class NodeUnderTest:
             refused, collected = self.node.call("probe_local", probe)
         return observe(probe, refused, collected, self.saved[probe.family])
 
+    def ask_source(self, ip: str, port: int, mark: int) -> Observation:
+        """What a UDP socket that is bound to no address gets: its source, and the device its datagram leaves by."""
+        self.node.call("flush_conntrack")
+        self.wires.call("caught")
+        src, error = self.node.call("ask_source", ip, port, mark)
+        out = [wire for wire, seen in self.wires.call("caught") if seen.dport == port]
+        verdict = "unroutable" if error else "sent" if out else "local"
+        headers = Headers(src, ip, None, port, mark)
+        return Observation(verdict, (), headers, oif=out[0].removeprefix("wire-") if out else "", reason=error)
+
     def dump(self, folder: Path, name: str = "node") -> Path:
         """The node's snapshot folder without a cluster's objects. The observer's own table is left out."""
         self.node.call("disarm")
         snapshot_folder.write_node(folder / "nodes" / name, self.node, self.backend)
+        (folder / "nodes" / name / "ip6-rule.json").write_text(self.node.call("run", ["ip", "-6", "-j", "rule"]))
         for extra in ("nft-ruleset.txt", "nft-ruleset.json"):
             # The nft view of iptables-nft's own tables would be a second copy that the loop does not renew.
             (folder / "nodes" / name / extra).unlink(missing_ok=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
 from netk8s.decode import decode
-from netk8s.model import Flow, Packet, Snapshot, Way, World
+from netk8s.model import Flow, Packet, Snapshot, Trace, Way, World
 from netk8s.snapshot import read
 from netk8s.trace import trace
 
@@ -26,19 +27,28 @@ VERDICTS = {
     "unroutable": ("unreachable", "dropped"),
 }
 
-# Matches that netk8s asks about instead of deciding them, as long as it does; targets that change nothing it follows.
-UNDECIDED = (
-    "-m length ",
-    "-m dscp ",
-    "-m tos ",
-    "-m ttl ",
-    "-m hl ",
-    "-m statistic ",
-    " UNREACHABLE",
-    " list4 ",
-    " list6 ",
-)
-IDLE_TARGETS = ("DSCP", "TTL", "HL", "LOG", "NFLOG")
+# A rule without an effect whose match is open (no dump tells a packet's length) or dice makes no difference to the
+# packet, so netk8s does not follow both answers and leaves it out.
+UNDECIDED = ("-m length ", "-m statistic ", "-m owner ")
+IDLE_TARGETS = ("DSCP", "LOG", "NFLOG")
+
+# What a REJECT sends (net/ipv4/netfilter/ipt_REJECT.c, net/ipv6/netfilter/ip6t_REJECT.c).
+ANSWERS = {
+    "tcp-reset": "tcp-reset",
+    "icmp-net-unreachable": "icmp 3/0",
+    "icmp-host-unreachable": "icmp 3/1",
+    "icmp-proto-unreachable": "icmp 3/2",
+    "icmp-port-unreachable": "icmp 3/3",
+    "icmp-net-prohibited": "icmp 3/9",
+    "icmp-host-prohibited": "icmp 3/10",
+    "icmp-admin-prohibited": "icmp 3/13",
+    "icmp6-no-route": "icmpv6 1/0",
+    "icmp6-adm-prohibited": "icmpv6 1/1",
+    "icmp6-addr-unreachable": "icmpv6 1/3",
+    "icmp6-port-unreachable": "icmpv6 1/4",
+}
+# What the kernel says of a TTL that is used up; to netk8s that is a drop.
+TIME_EXCEEDED = ("icmp 11/0", "icmpv6 3/0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +105,11 @@ def flow_of(sending: Sending, node: str = "node") -> Flow:
 
 
 def predicted_ways(world: World, sending: Sending, patience: float = 3.0) -> tuple[Way, ...]:
+    """netk8s' ways for a packet."""
+    return predicted(world, sending, patience).ways
+
+
+def predicted(world: World, sending: Sending, patience: float = 3.0) -> Trace:
     """netk8s' answer; TimeoutError when it takes longer than ``patience`` seconds."""
 
     def too_long(*_: object) -> None:
@@ -103,17 +118,49 @@ def predicted_ways(world: World, sending: Sending, patience: float = 3.0) -> tup
     before = signal.signal(signal.SIGALRM, too_long)
     signal.setitimer(signal.ITIMER_REAL, patience)
     try:
-        return tuple(trace(world, flow_of(sending)).ways)
+        return trace(world, flow_of(sending))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
 def differences(seen: Observation, ways: tuple[Way, ...]) -> tuple[Difference, ...]:
-    """Empty if some way is what the kernel did; else what the nearest way has wrong. Dice make several ways."""
+    """Empty if netk8s' answer is what the kernel did; else what the nearest way has wrong.
+
+    The ways under the defaults are the answer; dice make several. An alternative (a way against a default) counts only
+    where the answer hangs on something that has no default.
+    """
     if not ways:
         return (Difference("none", seen.verdict, "no way at all"),)
-    return min((_against(seen, way) for way in ways), key=len)
+    usual = [way for way in ways if all(c.question.default in (None, c.answer) for c in way.choices)]
+    return min((_against(seen, way) for way in usual or ways), key=len)
+
+
+_SOURCE = re.compile(r", source (\S+): ")
+
+
+def source_differences(seen: Observation, answer: Trace) -> tuple[Difference, ...]:
+    """What a socket without an address got, against the source and the device of the trace's nearest way."""
+    if seen.verdict == "unroutable":
+        fails = [way for way in answer.ways if way.verdict in VERDICTS["unroutable"]]
+        return () if fails else (Difference("verdict", seen.reason, answer.ways[0].verdict),)
+    best: tuple[Difference, ...] | None = None
+    for way in answer.ways:
+        found = []
+        if way.verdict == "unreachable" and not way.hops[0].oif:
+            found.append(Difference("verdict", seen.verdict, f"{way.verdict}: {way.reason}"))
+        else:
+            # Of several next hops each has a source of its own; the flow of the answer has but one.
+            told = [text.group(1) for hop in way.hops for step in hop.steps if (text := _SOURCE.search(step.action))]
+            source = told[0] if told else str(answer.flow.packet.src)
+            if source != seen.headers.src:
+                found.append(Difference("source", seen.headers.src, source))
+            hop = way.hops[0] if way.hops else None
+            if seen.verdict == "sent" and (hop is None or hop.oif != seen.oif):
+                found.append(Difference("device", seen.oif, str(hop and hop.oif)))
+        if best is None or len(found) < len(best):
+            best = tuple(found)
+    return best if best is not None else (Difference("none", seen.verdict, "no way at all"),)
 
 
 def rule_path(way: Way) -> list[tuple[str, str, str]]:
@@ -147,7 +194,7 @@ def _against(seen: Observation, way: Way) -> tuple[Difference, ...]:
             Difference("path", f"after {same} rules: {kernel_path[same : same + 2]}", f"{path[same : same + 2]}")
         )
     last_rule = path[-1][2] if path else ""
-    rejects = " -j REJECT" in last_rule and way.verdict in VERDICTS["rejected"]
+    rejects = " -j REJECT" in last_rule and way.reason.split(": ", 1)[-1].startswith("rejected with ")
     # Nobody listens and nobody answers in the lab. That the packet got there is what counts, not the way back.
     arrived = way.reason.startswith(("nobody listens", "the packet reaches")) and seen.verdict in (
         "local",
@@ -158,6 +205,15 @@ def _against(seen: Observation, way: Way) -> tuple[Difference, ...]:
         found.append(
             Difference("verdict", f"{seen.verdict} {seen.answer} {seen.reason}", f"{way.verdict}: {way.reason}")
         )
+    elif seen.verdict == "rejected":
+        kind = way.reason.split("rejected with ", 1)[1].split(" ")[0]
+        # No answer is sent to some packets (an ICMP error, a reset, an address that no route leads to).
+        if seen.answer and seen.answer != ANSWERS.get(kind):
+            found.append(Difference("answer", seen.answer, kind))
+    elif seen.verdict == "unroutable":
+        told = "dropped" if seen.answer in ("", *TIME_EXCEEDED) else "unreachable"
+        if seen.answer and way.verdict != told:
+            found.append(Difference("answer", seen.answer, f"{way.verdict}: {way.reason}"))
     elif seen.verdict in ("local", "forwarded", "sent"):
         packet = way.packet
         got = (str(packet.src), str(packet.dst), packet.sport, packet.dport, packet.mark)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ SYSCTLS = (
             "ip_nonlocal_bind",
         )
     ),
+    "net.ipv4.vs.*",
     *(f"net.netfilter.nf_conntrack_{name}" for name in ("buckets", "tcp_be_liberal", "tcp_loose")),
 )
 
@@ -57,11 +58,24 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 }
 """A node's files but for the rules, sysctls and sockets. ``ip-rule.json`` has IPv4's rules only, as in the corpus."""
 
+IPVS_COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "ipvsadm-save.txt": ("ipvsadm", "--save", "-n"),
+    "ipvsadm-Ln.txt": ("ipvsadm", "-Ln"),
+}
 
-def write(folder: Path, topology: Topology, nodes: Mapping[str, Agent], backend: str, cluster: bool = True) -> None:
-    """Dumps every node, and unless ``cluster`` is False the objects of the API that the topology stands for."""
+
+def write(
+    folder: Path,
+    topology: Topology,
+    nodes: Mapping[str, Agent],
+    backend: str,
+    cluster: bool = True,
+    ipvs: Container[str] = (),
+) -> None:
+    """Dumps every node, and unless ``cluster`` is False the objects of the API that the topology stands for. ``ipvs``:
+    the nodes with virtual servers; asking another for them would load the module into its kernel."""
     for name, agent in nodes.items():
-        write_node(folder / "nodes" / name, agent, backend)
+        write_node(folder / "nodes" / name, agent, backend, name in ipvs)
     if cluster:
         (folder / "cluster").mkdir(parents=True, exist_ok=True)
         for kind, items in cluster_objects(topology).items():
@@ -71,9 +85,9 @@ def write(folder: Path, topology: Topology, nodes: Mapping[str, Agent], backend:
             (folder / "cluster" / f"{kind}.json").write_text(text)
 
 
-def write_node(folder: Path, agent: Agent, backend: str) -> None:
+def write_node(folder: Path, agent: Agent, backend: str, ipvs: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, command in COMMANDS.items():
+    for name, command in {**COMMANDS, **(IPVS_COMMANDS if ipvs else {})}.items():
         if backend == "legacy" and name.startswith("nft"):
             continue
         text = agent.call("run", command)

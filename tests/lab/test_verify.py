@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from .cluster import Cluster
+from .topology import two_nodes
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 NODE = "k8s-node1"
@@ -225,6 +226,99 @@ def test_the_packet_of_somebody_else_is_waited_for(cluster: Cluster) -> None:
         out, _ = process.communicate(timeout=30)
     found = agreed(Ran(process.returncode, out, ""))
     assert claims(found)["endpoint"] == same("10.244.1.5:80")
+
+
+NFTABLES = """
+table ip kube-proxy {
+ map service-ips {
+  type ipv4_addr . inet_proto . inet_service : verdict
+  elements = { 10.96.120.30 . tcp . 80 : goto service-nginx }
+ }
+ chain mark-for-masquerade {
+  meta mark set meta mark or 0x4000
+ }
+ chain masquerading {
+  meta mark & 0x4000 == 0 return
+  meta mark set meta mark ^ 0x4000
+  masquerade fully-random
+ }
+ chain service-nginx {
+  ip saddr != 10.244.0.0/16 jump mark-for-masquerade
+  numgen random mod 2 vmap { 0 : goto ep-a, 1 : goto ep-c }
+ }
+ chain ep-a {
+  meta l4proto tcp counter dnat to 10.244.1.5:80
+ }
+ chain ep-c {
+  meta l4proto tcp counter dnat to 10.244.2.5:80
+ }
+ chain services {
+  ip daddr . meta l4proto . th dport vmap @service-ips
+ }
+ chain nat-prerouting {
+  type nat hook prerouting priority -100
+  jump services
+ }
+ chain nat-output {
+  type nat hook output priority -100
+  jump services
+ }
+ chain nat-postrouting {
+  type nat hook postrouting priority 100
+  jump masquerading
+ }
+}
+"""
+
+
+@pytest.mark.lab
+def test_native_nftables() -> None:
+    with Cluster(two_nodes()) as made:
+        made.load_nft(NODE, NFTABLES)
+        for words in ((), ("--from", "10.244.1.120")):
+            found = agreed(verify(made, "10.96.120.30:80", *words))
+            assert found["possible_ways"] == 2
+            assert [rule["table"] for rule in found["rules"]] == ["kube-proxy"] * len(found["rules"])
+            assert any("dnat to" in rule["observed"] for rule in found["rules"])
+        assert left_behind(made) == ""
+
+
+@pytest.mark.lab
+def test_rules_in_both_backends(cluster: Cluster) -> None:
+    """Each backend's trace comes by a way of its own; the other one's rules stand between them."""
+    other = "legacy" if cluster.backend == "nft" else "nft"
+    rules = "*mangle\n-A OUTPUT -p tcp -j MARK --set-xmark 0x10/0x10\n-A POSTROUTING -p tcp -j MARK --set-xmark 0x20/0x20\nCOMMIT\n"
+    cluster.host(NODE).call("run", [f"iptables-{other}-restore"], rules)
+    found = agreed(verify(cluster, "10.96.120.31:80"))
+    chains = [(rule["table"], rule["chain"]) for rule in found["rules"]]
+    assert chains.count(("mangle", "OUTPUT")) == chains.count(("mangle", "POSTROUTING")) == 1
+    assert ("nat", "KUBE-POSTROUTING") in chains
+    assert left_behind(cluster) == ""
+
+
+@pytest.mark.lab
+def test_the_nodes_namespace_can_be_named(cluster: Cluster) -> None:
+    words = [
+        "verify",
+        "svc/self",
+        "--port",
+        "80",
+        "--node",
+        NODE,
+        "-o",
+        "json",
+        "--namespace-path",
+        netns(cluster, NODE),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(SRC)},
+    )
+    agreed(Ran(done.returncode, done.stdout, done.stderr))
+    assert left_behind(cluster) == ""
 
 
 def wait_until(condition: Any, seconds: float = 15) -> None:

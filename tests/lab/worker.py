@@ -190,6 +190,17 @@ class Worker:
         said = json.loads(data)
         return Connected("connected", said["endpoint"], said["name"], said["peer"], src)
 
+    def ask_source(self, ip: str, port: int, mark: int = 0) -> tuple[str, str]:
+        """Connects a UDP socket and sends one datagram: (the source address it got, "" or the errno)."""
+        with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, 36, struct.pack("=I", mark))
+            try:
+                sock.connect((ip, port))
+                sock.send(b"nk8s")
+            except OSError as error:
+                return "", errno.errorcode.get(error.errno or 0, str(error))
+            return str(sock.getsockname()[0]), ""
+
     # ------------------------------------------------------------ packets
 
     def tap(self, devices: Sequence[str]) -> dict[str, str]:
@@ -236,6 +247,9 @@ class Worker:
             self._raw[key] = sock
         sock = self._raw[key]
         sock.setsockopt(socket.SOL_SOCKET, 36, struct.pack("=I", probe.mark))  # SO_MARK
+        # Without it the kernel looks for a route as for a sender that has no address yet, whatever the header says.
+        with contextlib.suppress(OSError):
+            sock.bind((probe.src, 0))
         try:
             sock.sendto(probe.ip_bytes(), (probe.dst, 0))
         except OSError as error:

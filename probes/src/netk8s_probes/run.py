@@ -107,7 +107,7 @@ def _outcome(sock: socket.socket) -> str:
 
 
 def _received(sock: socket.socket, place: Place) -> list[Caught]:
-    found = []
+    found: list[Caught] = []
     while True:
         try:
             data, (device, _, kind, *_rest) = sock.recvfrom(2048)

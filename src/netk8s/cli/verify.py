@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -232,7 +233,7 @@ def _live(
         reserved = connection.reserve(packet.protocol, packet.dst, packet.dport, sender, sport or 0)
     with reserved:
         sent = reserved.packet
-        if sender is not None and flow.origin == "outside":
+        if sender is not None and (flow.origin == "outside" or ask.source is None):
             # Who sends is no longer an unknown client: rules may ask for its address, and it may be a pod.
             protocol = PROTOCOL_NAMES[packet.protocol]
             ask = replace(ask, source=str(sent.src), protocol=protocol, target=_dialled(flow), port=None)
@@ -244,6 +245,7 @@ def _live(
             streams.message("netk8s: --dry-run: nothing was armed and nothing sent")
             streams.document(armed.table_text(f"{armed.PREFIX}PID_TIME", sent))
             return None
+        _need_root()
         seen = observed.observe(
             reserved,
             node=str(ask.node),
@@ -265,9 +267,19 @@ def _world(streams: Streams, ask: Ask, dumps: tuple[str, ...], unwrap: bool) -> 
 
     given = snapshot.read(dumps, node=ask.node, stdin=streams.stdin) if dumps else Snapshot(())
     if not _holds_rules(given, str(ask.node)):
+        _need_root()
         now = node.take(str(ask.node))
         given = Snapshot((*given.dumps, *now.dumps), (*given.missing, *now.missing))
     return dialects.complete(decode.decode(given, unwrap=unwrap))
+
+
+def _need_root() -> None:
+    from netk8s.errors import CollectError
+
+    if sys.platform != "linux" or os.geteuid() != 0:
+        raise CollectError(
+            "asking the kernel takes root on a Linux node; offline there is --observation FILE --dump PATH"
+        )
 
 
 def _holds_rules(given: Snapshot, node: str) -> bool:

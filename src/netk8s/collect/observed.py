@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import struct
@@ -106,9 +107,9 @@ def _told(
         elif texts is not None:
             rule = texts.rule(event)
             if rule is not None:
-                path.append(TracedRule(node, event.table, rule[0], rule[1], event.action))
+                path.append(TracedRule(node, event.table, rule[0], rule[1], event.action, event.backend))
             elif event.kind == "policy" and (action := texts.policy(event)) in ("drop", "reject"):
-                path.append(TracedRule(node, event.table, event.chain, None, action))
+                path.append(TracedRule(node, event.table, event.chain, None, action, event.backend))
     return path, seen
 
 
@@ -222,6 +223,9 @@ class Texts:
         return self._policies.get(("legacy", event.table, event.chain), "")
 
 
+_COUNTER = re.compile(r"\bcounter packets \d+ bytes \d+")
+
+
 def _native(text: str) -> Iterator[tuple[tuple[str, int], tuple[str, str]]]:
     """((table, handle), (chain, rule)) of what ``nft -a list ruleset`` prints."""
     table = chain = ""
@@ -233,7 +237,7 @@ def _native(text: str) -> Iterator[tuple[tuple[str, int], tuple[str, str]]]:
         elif words[:1] == ["chain"]:
             chain = words[1]
         elif mark and handle.isdigit() and not body.endswith("{"):
-            yield (table, int(handle)), (chain, body.strip())
+            yield (table, int(handle)), (chain, _COUNTER.sub("counter", body.strip()))
 
 
 # ---------------------------------------------------------------- where it ended

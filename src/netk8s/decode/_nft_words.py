@@ -134,6 +134,8 @@ def _statement(words: _Words) -> NftStatement:
     if word == "tcp" and words.peek(1) == "option":
         return _tcp_option(words)
     left = _expression(words)
+    if not isinstance(left, NftExpr):
+        raise NotUnderstood
     if words.took("set"):
         return NftStatement("mangle", (), (left, _expression(words)))
     if words.took("vmap"):

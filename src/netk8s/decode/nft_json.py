@@ -309,6 +309,8 @@ def _expr(key: str, inner: object, depth: int) -> NftExpr:
             return NftExpr("set", (), tuple(_element(v, False, depth) for v in inner))
         if key in ("&", "|", "^", "<<", ">>", "concat", "range"):
             parts = tuple(_value(v, depth + 1) for v in inner)
+            if len(parts) < 2 or (key == "range" and len(parts) > 2):
+                raise ValueError(key)
             if key in ("&", "|", "^", "<<", ">>") and len(parts) > 2:
                 # Newer versions print a chain of one operator as one array.
                 out = NftExpr(key, (), parts[:2])

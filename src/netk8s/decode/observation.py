@@ -69,7 +69,12 @@ def _observation(document: JsonObject, at: At) -> Observation:
         ),
         path=tuple(
             TracedRule(
-                item.need("node"), item.need("table"), item.need("chain"), item.text("rule"), item.text("action") or ""
+                item.need("node"),
+                item.need("table"),
+                item.need("chain"),
+                item.text("rule"),
+                item.text("action") or "",
+                item.text("backend") or "",
             )
             for item in document.children("path")
         ),

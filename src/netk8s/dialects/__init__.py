@@ -1,7 +1,7 @@
 """What Kubernetes software means by its names. A dialect is a module of this package; its file being there is enough.
 
-A dialect may offer ``programmed(node, cluster, mention, port)``, ``pod_network(node, family)``, ``node_addresses(node)``, ``complete(table)``,
-``complete_node(node, cluster)`` and ``means(step)``; see ``kube_proxy_iptables``.
+A dialect may offer ``programmed(node, cluster, mention, port)``, ``pod_network(node, family)``, ``node_addresses(node)``,
+``complete(table)``, ``complete_node(node, cluster)`` and ``means(step)``; see ``kube_proxy_iptables``.
 """
 
 from __future__ import annotations

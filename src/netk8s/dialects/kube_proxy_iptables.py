@@ -240,7 +240,11 @@ def _sticky(table: Table, chain: str, depth: int = 0) -> bool:
     for rule in found.rules:
         if any(m.module == "recent" for m in rule.matches):
             return True
-        if rule.target is not None and rule.target.name.startswith("KUBE-SV") and _sticky(table, rule.target.name, depth + 1):
+        if (
+            rule.target is not None
+            and rule.target.name.startswith("KUBE-SV")
+            and _sticky(table, rule.target.name, depth + 1)
+        ):
             return True
     return False
 

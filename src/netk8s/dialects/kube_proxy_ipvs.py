@@ -224,8 +224,11 @@ def _entries(node: Node, cluster: Cluster, known: bool) -> dict[tuple[int, str],
             add(real.ip.version, "LOOP-BACK", f"{real.ip},{protocol}:{real.port},{real.ip}")
         if not known and server.ip is not None:
             _server_entries(server, server.ip, protocol, virtual, add)
+    # kube-proxy asks for the address the node is known by (nodeIP), not for those of its bridges and tunnels.
+    texts = {text for n in cluster.nodes if n.name == node.name for _, text in n.addresses}
+    own = [a.ip for a in node.addresses if a.dev != DEVICE and (not texts or str(a.ip) in texts)]
     for s in cluster.services if known else ():
-        _service_entries(node, s, add)
+        _service_entries(node, s, own, add)
     return out
 
 
@@ -241,7 +244,7 @@ def _server_entries(server: VirtualServer, ip: Addr, protocol: str, virtual: set
         add(ip.version, f"NODE-PORT-{protocol.upper()}", str(server.port))
 
 
-def _service_entries(node: Node, s: ServicePort, add: _Add) -> None:
+def _service_entries(node: Node, s: ServicePort, own: list[Addr], add: _Add) -> None:
     protocol = PROTOCOL_NAMES.get(s.protocol, str(s.protocol))
     port = f"{protocol}:{s.port}"
     local = s.external_policy == "Local"
@@ -255,7 +258,7 @@ def _service_entries(node: Node, s: ServicePort, add: _Add) -> None:
             add(ip.version, "LOAD-BALANCER-LOCAL", f"{ip},{port}")
         if s.lb_source_ranges:
             add(ip.version, "LOAD-BALANCER-FW", f"{ip},{port}")
-            _source_entries(node, s, ip, port, add)
+            _source_entries(s, own, ip, port, add)
     families = {ip.version for ip in s.cluster_ips}
     for family in families:
         if s.node_port is not None:
@@ -271,7 +274,7 @@ def _service_entries(node: Node, s: ServicePort, add: _Add) -> None:
             add(family, "HEALTH-CHECK-NODE-PORT", str(s.health_check_node_port))
 
 
-def _source_entries(node: Node, s: ServicePort, ip: Addr, port: str, add: _Add) -> None:
+def _source_entries(s: ServicePort, own: list[Addr], ip: Addr, port: str, add: _Add) -> None:
     for text in s.lb_source_ranges:
         try:
             net = ip_network(text.strip(), strict=False)
@@ -279,7 +282,7 @@ def _source_entries(node: Node, s: ServicePort, ip: Addr, port: str, add: _Add) 
             continue
         if net.version == ip.version:
             add(ip.version, "LOAD-BALANCER-SOURCE-CIDR", f"{ip},{port},{net}")
-            if any(a.dev != DEVICE and a.ip in net for a in node.addresses):
+            if any(each in net for each in own):
                 add(ip.version, "LOAD-BALANCER-SOURCE-IP", f"{ip},{port},{ip}")
 
 

@@ -88,6 +88,7 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
     balanced = {ip for s in cluster.services for ip in (*s.lb_ips, *s.lb_ips_proxy)}
     address = mention.removeprefix("-d ").rstrip("/") if mention.startswith("-d ") else ""
     for table in tables(node):
+        clustered = set(_addresses(table, "cluster-ips"))
         for map_name in ("service-ips", "service-nodeports", "no-endpoint-services", "no-endpoint-nodeports"):
             found = table.sets.get(map_name)
             for element in found.elements if found is not None else ():
@@ -105,7 +106,9 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
                     continue
                 refused = map_name.startswith("no-endpoint")
                 kind = "NodePort" if ip is None else "ClusterIP"
-                if ip is not None and (ip in external or ip in balanced or (name and name.kind == "external")):
+                # 1.29 has no set of the ClusterIPs, but sends what comes from outside to a chain of its own.
+                outside = ip not in clustered if clustered else name is not None and name.kind == "external"
+                if ip is not None and (ip in external or ip in balanced or outside):
                     kind = "ExternalIP" if ip in external else "LoadBalancer"
                 port_name = name.port_name if name else (comment["port"] or "") if comment else ""
                 at = table.chains[verdict.chain].at if verdict.chain in table.chains else table.at
@@ -237,12 +240,16 @@ def _source(table: NftTable) -> NftExpr:
 def node_addresses(node: Node) -> Iterator[Addr]:
     """The addresses that take NodePorts, which are the node's own (unless --nodeport-addresses chose among them)."""
     for table in tables(node):
-        found = table.sets.get("nodeport-ips")
-        for element in found.elements if found is not None else ():
-            try:
-                yield ip_address(str(element.key))
-            except ValueError:
-                continue
+        yield from _addresses(table, "nodeport-ips")
+
+
+def _addresses(table: NftTable, name: str) -> Iterator[Addr]:
+    found = table.sets.get(name)
+    for element in found.elements if found is not None else ():
+        try:
+            yield ip_address(str(element.key))
+        except ValueError:
+            continue
 
 
 # ---------------------------------------------------------------- words for steps

@@ -14,7 +14,7 @@ wrong.
 
 Example
 -------
-  NK510 error  sent 192.168.10.9 to 10.96.0.10 port 53: source seen: predicted 10.244.1.1,
+  NK510 warning  sent 192.168.10.9 to 10.96.0.10 port 53: source seen: predicted 10.244.1.1,
                observed 192.168.10.21
      probe.jsonl:1
 
@@ -33,7 +33,7 @@ from netk8s.findings._observed import differing
 from netk8s.model import Finding, Trace, World
 
 CODE = "NK510"
-SEVERITY = "error"
+SEVERITY = "warning"
 SUMMARY = "A packet that was sent had other addresses than predicted."
 
 

@@ -13,7 +13,7 @@ that was inserted or removed since the dumps were taken is the usual reason.
 
 Example
 -------
-  NK511 error  on worker-1 the paths part behind nat -A PREROUTING -j KUBE-SERVICES: predicted
+  NK511 warning  on worker-1 the paths part behind nat -A PREROUTING -j KUBE-SERVICES: predicted
                nat -A KUBE-SERVICES … -j KUBE-SVC-…, observed nat -A KUBE-SERVICES … -j RETURN
      probe.jsonl:1, worker-1/iptables-save.txt:84
 
@@ -32,7 +32,7 @@ from netk8s.findings._observed import differing
 from netk8s.model import Finding, Trace, World
 
 CODE = "NK511"
-SEVERITY = "error"
+SEVERITY = "warning"
 SUMMARY = "The kernel took a packet through other rules than predicted."
 
 

@@ -3,9 +3,9 @@
 What it sees
 ------------
 An observation among the dumps of the packet that was asked for, whose result (connected,
-refused, unreachable, nothing came back) is none of the predicted verdicts. A UDP datagram that nobody
-answers may have been delivered and is no contradiction to that; a prediction "unknown" is
-contradicted by nothing.
+refused, unreachable, nothing came back) is none of the predicted verdicts. A UDP datagram that
+nobody answers may have been delivered and is no contradiction to that; a prediction "unknown"
+is contradicted by nothing.
 
 Why it matters
 --------------
@@ -20,9 +20,10 @@ Example
 
 What to do
 ----------
-`netk8s probe --sniff` at the nodes on the way shows how far the packet comes, and `netk8s
-verify` what the node's own rules do with it. Where both agree with the prediction, look behind
-the last hop: the process, its NetworkPolicy, the network between the nodes.
+It is an error where the packet failed, and a warning where it got through against the
+prediction. `netk8s probe --sniff` at the nodes on the way shows how far the packet comes, and
+`netk8s verify` what the node's own rules do with it. Where both agree with the prediction, look
+behind the last hop: the process, its NetworkPolicy, the network between the nodes.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ SUMMARY = "What came of a packet that was sent is not what was predicted."
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:
     for summary, evidence in differing(world, trace, "verdict"):
+        worked = "observed connected" in summary
         yield Finding(
             CODE,
-            SEVERITY,
+            "warning" if worked else SEVERITY,
             summary,
             evidence,
             "Follow the packet with `netk8s probe --sniff` at the hops and `netk8s verify` on the nodes on its way.",

@@ -22,7 +22,8 @@ def contains(
 ) -> bool | None:
     """Whether the packet's elements, taken by ``directions`` ("src", "dst" for each dimension), are in the set.
 
-    ``others`` finds the member sets of a list:set. None when the type or an entry is not understood. An entry with ``nomatch`` takes out what a wider one holds.
+    ``others`` finds the member sets of a list:set. None when the type or an entry is not understood. An entry with
+    ``nomatch`` takes out what a wider one holds.
     """
     if kept.kind == "list:set":
         members = [others(entry.split()[0]) for entry in kept.entries if entry.split()]

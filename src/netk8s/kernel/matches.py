@@ -437,13 +437,15 @@ def _addrtype(match: Match, seen: Seen) -> Iterable[Truth]:
         yield negate(truth) if option.negated else truth
 
 
-_UNHANDLED_TYPES = {"BLACKHOLE", "PROHIBIT", "THROW", "NAT", "XRESOLVE", "UNREACHABLE"}
+_ROUTE_TYPES = {"BLACKHOLE", "PROHIBIT", "THROW", "NAT", "XRESOLVE", "UNREACHABLE"}
+"""Types of routes. For IPv4 the kernel looks in table local only, where addresses are and hardly ever one of these."""
+_NO_WAY = {"none", "unreachable", "prohibit", "blackhole", "throw"}
 
 
 def _address_is(kinds: set[str], address: Addr, device: str | None, seen: Seen) -> Truth:
-    if kinds & _UNHANDLED_TYPES:
-        return seen.ask(f"{address} is of type {','.join(sorted(kinds))}")
     netns = seen.netns
+    if kinds & _ROUTE_TYPES and not netns.routes_known(address.version):
+        return seen.ask(f"{address} is of type {','.join(sorted(kinds))}")
     if netns.is_local(address) is None:
         question = netns.is_local_question(address)
         if kinds == {"LOCAL"}:
@@ -460,7 +462,14 @@ def _address_is(kinds: set[str], address: Addr, device: str | None, seen: Seen) 
         return False
     if "UNSPEC" in kinds and not address.is_unspecified:
         return False
-    rest = kinds & {"LOCAL", "ANYCAST"}
+    rest = kinds & {"LOCAL", "ANYCAST", "UNREACHABLE"}
+    if "UNREACHABLE" in rest:
+        # match_lookup_rt6 asks for a route, and answers so when there is none.
+        found = netns.fib(6).lookup(address, None, iif="lo", oif=device)
+        if found.kind == "unknown":
+            return seen.ask(f"{address} is of type {','.join(sorted(kinds))}")
+        if found.kind in _NO_WAY:
+            return True
     return not rest or kind.upper() in rest
 
 

@@ -46,9 +46,9 @@ def local_routes(addresses: Iterable[Address]) -> tuple[Route, ...]:
     out = []
     for address in addresses:
         host = ipaddress.ip_network(address.ip)
-        out.append(Route(host, "local", (NextHop(address.dev),), "local", address.ip, at=address.at))
+        out.append(Route(host, "local", (NextHop(address.dev),), "local", address.ip, protocol="kernel", at=address.at))
     for net in ("127.0.0.0/8", "::1/128"):
-        out.append(Route(ipaddress.ip_network(net), "local", (NextHop("lo"),), "local"))
+        out.append(Route(ipaddress.ip_network(net), "local", (NextHop("lo"),), "local", protocol="kernel"))
     return tuple(out)
 
 
@@ -79,14 +79,16 @@ class Fib:
     def __init__(self, family: int, routes: Iterable[Route], rules: Iterable[RoutingRule]) -> None:
         self.family = family
         self.tables: dict[str, _Trie] = {}
-        seen = set()
+        seen: dict[object, Route] = {}
         for route in sorted((r for r in routes if r.dst.version == family), key=lambda r: (r.metric, -r.tos)):
             # ip-route.json prints both families with "table all" and ip6-route.json repeats one of them.
             key = (route.dst, route.kind, route.nexthops, route.table, route.metric, route.tos, route.prefsrc)
             if key in seen:
                 continue
-            seen.add(key)
+            seen[key] = route
             self.tables.setdefault(route.table, _Trie()).add(route)
+        self.custom_local_routes = any(r.table == "local" and r.protocol != "kernel" for r in seen.values())
+        """Whether somebody added a route to table local by hand (fib_has_custom_local_routes)."""
         mine = sorted((r for r in rules if r.family == family), key=lambda r: r.priority)
         self.rules = tuple(mine) or default_rules(family)
 
@@ -212,20 +214,27 @@ def select_address(
     addresses: Mapping[str, tuple[Address, ...]],
     order: tuple[str, ...],
     dev: str,
-    nexthop: Addr,
+    nexthop: Addr | None,
     *,
     scope: str = "global",
+    route_localnet: bool = False,
 ) -> tuple[Address | None, str]:
     """IPv4 source address of a device for a next hop (inet_select_addr), and why that one.
 
     ``order``: devices in creation order, for the fallback to the addresses of other devices. The first primary
-    address whose subnet holds the next hop wins, else the first primary one; then the first global one of any device.
+    address whose subnet holds the next hop wins, else the first primary one; then the first of any device that is not
+    of scope link. ``nexthop`` None: any subnet will do. ``route_localnet`` of the device makes those of
+    scope host as good as those of scope link.
     """
     first = None
     for address in addresses.get(dev, ()):
-        if address.ip.version != 4 or address.secondary or not _scope_reaches(address.scope, scope):
+        if address.ip.version != 4 or address.secondary:
+            continue
+        if not _scope_reaches(address.scope, scope, _LINK if route_localnet else _HOST):
             continue
         subnet = ipaddress.ip_network(f"{address.peer or address.ip}/{address.prefixlen}", strict=False)
+        if nexthop is None:
+            return address, f"first address of {dev}"
         if nexthop in subnet:
             return address, f"first address of {dev} whose subnet holds {nexthop}"
         if first is None:
@@ -234,15 +243,26 @@ def select_address(
         return first, f"first address of {dev}; no subnet of {dev} holds the next hop {nexthop}"
     for other in order:
         for address in addresses.get(other, ()):
-            if address.ip.version == 4 and not address.secondary and address.scope == "global":
-                return address, f"{dev} has no usable address; first global address of the other devices is on {other}"
+            if address.ip.version != 4 or address.secondary or address.scope == "link":
+                continue
+            if _scope_reaches(address.scope, scope):
+                why = f"{dev} has no usable address; first global address of the other devices is on {other}"
+                return address, why
     return None, f"no device has a usable IPv4 address for {dev}"
 
 
-def _scope_reaches(address_scope: str, wanted: str) -> bool:
-    """ifa_scope <= scope, by rtnetlink's numbers: global 0, site 200, link 253, host 254."""
-    numbers = {"global": 0, "site": 200, "link": 253, "host": 254}
-    return numbers.get(address_scope, 0) <= numbers[wanted]
+_SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
+"""rtnetlink's numbers."""
+_LINK, _HOST = _SCOPES["link"], _SCOPES["host"]
+
+
+def _scope_reaches(address_scope: str, wanted: str, most: int = _HOST) -> bool:
+    """ifa_scope <= scope, where no scope of an address counts as more than ``most``."""
+    return min(_scope_number(address_scope), most) <= _scope_number(wanted)
+
+
+def _scope_number(scope: str) -> int:
+    return int(scope) if scope.isdecimal() else _SCOPES.get(scope, 0)
 
 
 def select_address6(

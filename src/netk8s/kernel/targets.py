@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from netk8s.kernel.flight import Branch, Flight
 from netk8s.kernel.matches import Seen, value_mask
+from netk8s.kernel.routing import select_address, select_address6
 from netk8s.model import TCP, Addr, Packet, Rewrite, Target
 
 CONTINUE, ACCEPT, DROP, REJECT, RETURN, UNKNOWN = "continue", "accept", "drop", "reject", "return", "unknown"
@@ -164,8 +165,8 @@ def _reject(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
 def _ct(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
     options = _options(target)
     flight = branch.flight
-    if flight.looped:
-        # xt_ct_target leaves a packet alone that has its entry already.
+    if flight.looped and flight.conn.state != "INVALID":
+        # xt_ct_target leaves a packet alone that has its entry already; one that conntrack called invalid has none.
         yield Effect(branch, CONTINUE)
     elif target.name == "NOTRACK" or "--notrack" in options:
         yield Effect(branch.fly(flight.with_(conn=replace(flight.conn, state="UNTRACKED"))), CONTINUE)
@@ -346,7 +347,9 @@ def _source_effect(
 ) -> tuple[Branch, tuple[tuple[str, str], ...]]:
     flight = branch.flight
     before = flight.packet.src
-    rewrite = Rewrite(seen.netns.name, seen.rule.raw, seen.rule.at, before, address, because, seen.rule.chain, seen.table)
+    rewrite = Rewrite(
+        seen.netns.name, seen.rule.raw, seen.rule.at, before, address, because, seen.rule.chain, seen.table
+    )
     changed = bind_source(flight, address, port, rewrite)
     return branch.fly(changed), ((("src", f"{before} → {address}"),) if before != address else ())
 
@@ -387,14 +390,22 @@ def _masquerade(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
     if not (flight.oif_known and flight.oif is not None and netns.addresses_known):
         what = "device the packet leaves by" if flight.oif is None else f"addresses of {flight.oif}"
         because = f"MASQUERADE takes an address of the outgoing device; no dump tells the {what}"
-        rewrite = Rewrite(netns.name, seen.rule.raw, seen.rule.at, packet.src, None, because, seen.rule.chain, seen.table)
+        rewrite = Rewrite(
+            netns.name, seen.rule.raw, seen.rule.at, packet.src, None, because, seen.rule.chain, seen.table
+        )
         conn = replace(flight.conn, src_bound=True)
         unknown = flight.with_(src_known=False, rewrites=(*flight.rewrites, rewrite), conn=conn)
         yield Effect(
             branch.fly(unknown), ACCEPT, bound=True, changes=(("src", f"{packet.src} → an address of the node"),)
         )
         return
-    address, because = netns.source_for(packet.dst, flight.oif, flight.nexthop)
+    if packet.family == 4:
+        # nf_nat_masquerade_ipv4: rt_nexthop, which is the destination where no gateway of IPv4 is.
+        gateway = flight.nexthop if flight.nexthop is not None and flight.nexthop.version == 4 else packet.dst
+        localnet = bool(netns.dev_setting("route_localnet", flight.oif))
+        address, because = select_address(netns.addresses, netns.devices, flight.oif, gateway, route_localnet=localnet)
+    else:
+        address, because = select_address6(netns.addresses, flight.oif, packet.dst)
     if address is None:
         yield Effect(branch, DROP, f"MASQUERADE finds no address: {because}")
         return

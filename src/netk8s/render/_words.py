@@ -53,6 +53,9 @@ def sender(flow: Flow) -> str:
 def stand_in(flow: Flow, ip: Addr | None) -> str:
     """What an address that no dump tells stands for; "" for a real address."""
     what = next((what for one, what in flow.stand_ins if one == ip), "")
+    kind, slash, name = what.partition("/")
+    if slash:
+        return f"an address of {kind} {name}"
     return f"the {what}" if what and " " not in what else what
 
 

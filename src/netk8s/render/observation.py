@@ -27,7 +27,14 @@ def render(observation: Observation, made_by: str) -> str:
         ],
         "traced": list(observation.traced),
         "path": [
-            {"node": one.node, "table": one.table, "chain": one.chain, "rule": one.rule, "action": one.action}
+            {
+                "node": one.node,
+                "table": one.table,
+                "chain": one.chain,
+                "rule": one.rule,
+                "action": one.action,
+                "backend": one.backend,
+            }
             for one in observation.path
         ],
         "conntrack": None

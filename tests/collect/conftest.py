@@ -1,0 +1,62 @@
+"""A network namespace of its own for a test: a forked process that ends with the test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# What is collected here is Linux's: netlink, /proc, network namespaces.
+collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+
+
+class Space:
+    """A namespace by the process that keeps it."""
+
+    def __init__(self) -> None:
+        self.keeper = subprocess.Popen(["unshare", "--net", "sleep", "300"])
+        own = os.stat("/proc/self/ns/net").st_ino
+        while os.stat(self.path).st_ino == own:
+            assert self.keeper.poll() is None
+
+    @property
+    def path(self) -> str:
+        return f"/proc/{self.keeper.pid}/ns/net"
+
+    def run(self, *argv: str) -> str:
+        done = subprocess.run(["nsenter", f"--net={self.path}", *argv], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def python(self, code: str) -> str:
+        """Runs Python in the namespace, with netk8s to import."""
+        environment = {**os.environ, "PYTHONPATH": str(SRC)}
+        argv = ["nsenter", f"--net={self.path}", sys.executable, "-W", "error", "-c", code]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def close(self) -> None:
+        self.keeper.kill()
+        self.keeper.wait()
+
+
+@pytest.fixture
+def spaces() -> Iterator[Callable[[], Space]]:
+    """Makes namespaces, with lo up."""
+    made: list[Space] = []
+
+    def make() -> Space:
+        made.append(Space())
+        made[-1].run("ip", "link", "set", "lo", "up")
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

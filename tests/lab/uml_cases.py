@@ -1,0 +1,277 @@
+"""What is run inside user-mode Linux: clusters of the kinds that need its kernel, dumped, then connected through.
+
+Every case leaves the snapshot in its folder, taken before the first connection, and returns its :class:`Flow` records
+as dicts; test_uml.py holds netk8s' answers against them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .cluster import Cluster
+from .topology import ClientSpec, NodeSpec, PodSpec, ServiceSpec, Topology, two_nodes
+from .uml_ipvs import load_kube_ipvs
+from .worker import Connected
+
+NODE1 = "192.168.52.201"
+CLIENT, FAR = (
+    ClientSpec("client", ("192.168.52.50/24", "fd00:52::50/64")),
+    ClientSpec("client-far", ("203.0.113.7/24",), True),
+)
+SILENT = ("timeout", "unreachable")
+"""Nothing came back, or the kernel said that nothing will. Which of them: a matter of how long ARP has been trying."""
+PATIENCE = 0.5
+"""Seconds for an answer. All that is waited for is in the same kernel, and silence is asked twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Connections from a host to an address. ``via``: the node that the source's own routes lead to, if one is asked
+    for an address that is not its own."""
+
+    name: str
+    source: str
+    ip: str
+    port: int
+    protocol: str = "tcp"
+    via: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of a flow, and how often: (result, endpoint, address the endpoint saw, count)."""
+
+    flow: Flow
+    source_ip: str
+    outcomes: tuple[tuple[str, str | None, str | None, int], ...]
+
+
+def observed(cluster: Cluster, flows: Iterable[Flow], attempts: int, ordered: bool = False) -> list[dict[str, Any]]:
+    """Makes the connections, those of one source after the other and the sources side by side: silence takes its time.
+    A flow that has met with nothing but silence twice is not asked again.
+
+    ``ordered``: one connection at a time as long as they are answered, so that rr gives each flow every endpoint.
+    """
+    counts: dict[Flow, Counter[Connected]] = {flow: Counter() for flow in flows}
+    if ordered:
+        for flow, answers in counts.items():
+            while answers.total() < attempts and not _silent(answers):
+                host = cluster.host(flow.source)
+                answers[host.call("connect", flow.ip, flow.port, flow.protocol, timeout=PATIENCE)] += 1
+    left: dict[str, list[Flow]] = {}
+    for flow, answers in counts.items():
+        if answers.total() < (2 if _silent(answers) else attempts):
+            left.setdefault(flow.source, []).append(flow)
+    while any(left.values()):
+        turn = {source: asked[0] for source, asked in left.items() if asked}
+        for source, flow in turn.items():
+            cluster.host(source).post("connect", flow.ip, flow.port, flow.protocol, timeout=PATIENCE)
+        for source, flow in turn.items():
+            answers = counts[flow]
+            answers[cluster.host(source).wait()] += 1
+            if answers.total() >= (2 if _silent(answers) else attempts):
+                left[source].pop(0)
+    return [asdict(_seen(flow, answers)) for flow, answers in counts.items()]
+
+
+def _silent(answers: Counter[Connected]) -> bool:
+    return bool(answers) and all(answer.result in SILENT for answer in answers)
+
+
+def _seen(flow: Flow, answers: Counter[Connected]) -> Seen:
+    outcomes: Counter[tuple[str, str | None, str | None]] = Counter()
+    for answer, count in answers.items():
+        outcomes[answer.result, answer.endpoint, answer.seen_src_ip] += count
+    source_ip = next((answer.src_ip for answer in answers if answer.src_ip), "")
+    return Seen(flow, source_ip, tuple((*outcome, count) for outcome, count in outcomes.items()))
+
+
+# ------------------------------------------------------------ IPVS
+
+
+def ipvs_topology() -> Topology:
+    """The usual two nodes with one Service of each kind that kube-proxy's ipvs mode treats in a way of its own."""
+    usual = two_nodes()
+    extra = (
+        PodSpec("toolbox-2", "k8s-node2", ("10.244.2.120",), ()),
+        PodSpec("dns-b", "k8s-node1", ("10.244.1.9",), (("udp", 5353),)),
+    )
+    three = ("default/nginx-a", "default/nginx-b", "default/nginx-c")
+    on_node1 = ("default/nginx-a", "default/nginx-b")
+    services = tuple(
+        replace(service, pods=("default/dns-a", "default/dns-b")) if service.name == "dns" else service
+        for service in usual.services
+    )
+    services += (
+        ServiceSpec("local", ("10.96.45.17",), 80, 80, on_node1, node_port=30080, external_policy="Local"),
+        ServiceSpec("inside", ("10.96.33.1",), 80, 80, on_node1, internal_policy="Local"),
+        ServiceSpec("ext", ("10.96.70.5",), 8443, 80, three, external_ips=("192.168.52.250",)),
+        ServiceSpec(
+            "ext-local",
+            ("10.96.70.6",),
+            8444,
+            80,
+            on_node1,
+            external_ips=("192.168.52.251",),
+            external_policy="Local",
+        ),
+    )
+    routes = ("10.96.0.0/12 via " + NODE1, "192.168.52.250 via " + NODE1, "192.168.52.251 via " + NODE1)
+    return two_nodes(pods=usual.pods + extra, services=services, clients=(replace(CLIENT, routes=routes), FAR))
+
+
+def ipvs(folder: Path) -> dict[str, Any]:
+    """kube-proxy's ipvs mode."""
+    topology = ipvs_topology()
+    with Cluster(topology) as cluster:
+        load_kube_ipvs(cluster)
+        cluster.snapshot(folder)
+        return {"flows": observed(cluster, service_flows(topology), attempts=3, ordered=True)}
+
+
+def service_flows(topology: Topology) -> list[Flow]:
+    """Each Service by its ClusterIP, NodePort and external addresses from outside, nodes and pods; IPv4. What is not a
+    node's own address the client reaches through k8s-node1."""
+    nodes = [node.name for node in topology.nodes]
+    clients = [client.name for client in topology.clients]
+    pods = [f"pod/{pod.key}" for pod in topology.pods if not pod.host_network and pod.name.startswith("toolbox")]
+    flows = []
+    for service in topology.services:
+        own = [f"pod/{key}" for key in service.pods[:1] if not topology.pod(key).host_network]
+        virtual = [(service.cluster_ips[0], "clusterip"), *((ip, "external") for ip in service.external_ips)]
+        for ip, kind in virtual:
+            ask = [*((source, "") for source in (*nodes, *pods, *own)), ("client", "k8s-node1")]
+            flows += [
+                Flow(f"{service.name}--{kind}--{source}", source, ip, service.port, service.protocol, via)
+                for source, via in ask
+            ]
+        if service.node_port:
+            for node in topology.nodes:
+                flows += [
+                    Flow(
+                        f"{service.name}--nodeport--{source}--{node.name}",
+                        source,
+                        node.ip(4),
+                        service.node_port,
+                        service.protocol,
+                    )
+                    for source in (*clients, *nodes, *pods, *own)
+                ]
+            flows.append(
+                Flow(f"{service.name}--nodeport--localhost", nodes[0], "127.0.0.1", service.node_port, service.protocol)
+            )
+    return flows
+
+
+# ------------------------------------------------------------ ipvlan
+
+
+MODES = ("l2", "l3", "l3s")
+
+
+def ipvlan_topology() -> Topology:
+    """A node with pods on ipvlan for each mode. In l2 they are in the LAN's own subnet; in the other modes, where nobody
+    answers ARP for them, in a subnet of the node with routes to it. Each node has one pod that listens, the one endpoint
+    of a Service, so that what comes of a connection is always the same."""
+    nodes, pods, services, routes = [], [], [], ["10.96.0.0/12 via " + NODE1]
+    for number, mode in enumerate(MODES, 1):
+        name, lan = f"k8s-node{number}", f"192.168.52.20{number}"
+        subnet = f"10.244.{number}.0/24" if mode != "l2" else ""
+        at = f"10.244.{number}" if mode != "l2" else "192.168.52"
+        nodes.append(NodeSpec(name, (f"{lan}/24",), (subnet,) if subnet else (), wiring=f"ipvlan-{mode}"))
+        pods.append(PodSpec(f"web-{mode}", name, (f"{at}.101",), (("tcp", 80),)))
+        pods.append(PodSpec(f"toolbox-{mode}", name, (f"{at}.111",), ()))
+        services.append(
+            ServiceSpec(
+                f"web-{mode}", (f"10.96.10.1{number}",), 80, 80, (f"default/web-{mode}",), node_port=30080 + number
+            )
+        )
+        routes += [f"{subnet} via {lan}"] if subnet else []
+    usual = two_nodes()
+    return Topology(
+        nodes=tuple(nodes),
+        pods=tuple(pods),
+        services=tuple(services),
+        clients=(replace(CLIENT, addresses=CLIENT.addresses[:1], routes=tuple(routes)),),
+        cluster_cidrs=("10.244.0.0/16",),
+        router=usual.router[:1],
+        far_router=usual.far_router[:1],
+    )
+
+
+def ipvlan(folder: Path) -> dict[str, Any]:
+    """kube-proxy's iptables mode over pods on ipvlan."""
+    topology = ipvlan_topology()
+    with Cluster(topology) as cluster:
+        cluster.load_kube_rules("legacy", [4])
+        cluster.snapshot(folder)
+        sources = ["client", *(node.name for node in topology.nodes), *(f"pod/{pod.key}" for pod in topology.pods)]
+        direct = [
+            Flow(f"web-{mode}--direct--{source}", source, topology.pod(f"default/web-{mode}").ips[0], 80)
+            for mode in MODES
+            for source in sources
+            if not source.endswith(f"/web-{mode}")
+        ]
+        return {"flows": observed(cluster, service_flows(topology) + direct, attempts=1)}
+
+
+# ------------------------------------------------------------ iptables mode, dummy devices
+
+DUMMIES = (
+    ("nodelocaldns", "169.254.20.10/32", "up"),
+    ("idle0", "198.51.100.1/32", "down"),
+    ("void0", "198.51.101.1/24", "up"),
+)
+"""Dummy devices: one as node-local DNS has it; one that is down, as kube-ipvs0 is; one with a subnet."""
+
+
+def iptables(folder: Path) -> dict[str, Any]:
+    """The usual cluster in iptables mode, both families, on a kernel years older than the one outside may be; with dummy
+    devices on a node. Nothing that is sent out of one of these arrives anywhere."""
+    devices = [
+        line
+        for name, address, state in DUMMIES
+        for line in (
+            f"link add {name} type dummy",
+            f"addr add {address} dev {name}",
+            f"link set {name} {state}",
+        )
+    ]
+    first, second = two_nodes().nodes
+    networks = ("10.96.0.0/12", "169.254.20.10", "198.51.100.1", "198.51.101.0/24")
+    routes = tuple(f"{network} via {NODE1}" for network in networks)
+    topology = two_nodes(
+        nodes=(replace(first, extra=tuple(devices)), second), clients=(replace(CLIENT, routes=routes), FAR)
+    )
+    with Cluster(topology) as cluster:
+        cluster.load_kube_rules("legacy")
+        own = [(name, address.split("/")[0]) for name, address, _ in DUMMIES]
+        for name, ip in own:
+            cluster.host("k8s-node1").call("listen", "tcp", ip, 53, name)
+        cluster.snapshot(folder)
+        flows = service_flows(topology)
+        flows += [
+            Flow(f"{name}--{source}", source, ip, 53, via="k8s-node1" if source == "client" else "")
+            for name, ip in (*own, ("nobody", "198.51.101.7"))
+            for source in ("client", "k8s-node1", "pod/default/toolbox")
+        ]
+        sources = ("k8s-node1", "k8s-node2", "pod/default/toolbox", "pod/default/nginx-a")
+        for service in topology.services:
+            protocol = service.protocol
+            flows += [
+                Flow(f"{service.name}--clusterip6--{source}", source, service.cluster_ips[1], service.port, protocol)
+                for source in sources
+            ]
+            flows += [
+                Flow(f"{service.name}--nodeport6--{source}--{ip}", source, ip, service.node_port or 0, protocol)
+                for source in ("client", *sources)
+                for ip in ("fd00:52::201", "fd00:52::202")
+            ]
+        return {"flows": observed(cluster, flows, attempts=4)}
+
+
+CASES: dict[str, Callable[[Path], dict[str, Any]]] = {"ipvs": ipvs, "ipvlan": ipvlan, "iptables": iptables}
