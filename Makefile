@@ -10,12 +10,14 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 
 DEMO := svc/nginx --port 30000 --dump examples/nginx-nodeport --via k8s-node1
 
-.PHONY: help demo test lint check bench docs clean
+.PHONY: help demo test lint check lab fuzz bench docs clean
 
 help:
 	@echo 'make demo    trace svc/nginx --port 30000 on a recorded cluster and show the answer'
 	@echo 'make test    run the tests'
 	@echo 'make check   ruff, mypy and the tests'
+	@echo 'make lab     the tests that need root and network namespaces; none is skipped'
+	@echo 'make fuzz    N=2000 random rulesets and packets against the kernel (root); SEED=1, LAYOUTS=100 for routing'
 	@echo 'make bench   time and memory on large dumps'
 	@echo 'make docs    write docs/findings.md again from the findings themselves'
 	@echo 'make clean   remove what these commands made'
@@ -35,6 +37,17 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 check: lint test
+
+lab: $(VENV)/.installed-dev
+	NETK8S_REQUIRE_LAB=1 $(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
+
+# Both ask this machine's kernel, in network namespaces of their own; the machine's own network is not touched.
+N ?= 2000
+SEED ?= 1
+LAYOUTS ?= 100
+fuzz: $(VENV)/.installed-dev
+	PYTHONPATH=tests $(BIN)/python -m lab.differential --pairs $(N) --seed $(SEED) $(FUZZ_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m lab.differential --layouts $(LAYOUTS) --seed $(SEED) $(FUZZ_ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python bench/run.py

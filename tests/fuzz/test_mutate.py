@@ -10,7 +10,8 @@ from types import ModuleType
 
 import pytest
 
-CASES = ("headline-nodeport-30000", "headline-nodeport-30000-kp123", "iptables-nft-dual-stack", "broken-firewall-mix")
+CASES = ("headline-nodeport-30000", "headline-nodeport-30000-kp123")
+"""The smallest ones: a damaged cluster takes some 30 ms."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_undamaged_clusters_answer_every_question(mutate: ModuleType, recorded: 
     rng = random.Random(1)  # noqa: S311 - chance that can be repeated, no secret
     for case in recorded:
         assert len(case.asks) > 10  # type: ignore[attr-defined]
-        for ask in rng.sample(case.asks, 5):  # type: ignore[attr-defined]
+        for ask in rng.sample(case.asks, 3):  # type: ignore[attr-defined]
             mutate.answer(case.files, ask, False, rng)  # type: ignore[attr-defined]
 
 

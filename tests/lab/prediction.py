@@ -30,7 +30,7 @@ VERDICTS = {
 # A rule without an effect whose match is open (no dump tells a packet's length) or dice makes no difference to the
 # packet, so netk8s does not follow both answers and leaves it out.
 UNDECIDED = ("-m length ", "-m statistic ", "-m owner ")
-IDLE_TARGETS = ("DSCP", "LOG", "NFLOG")
+IDLE_TARGETS = ("DSCP", "TOS", "LOG", "NFLOG")
 
 # What a REJECT sends (net/ipv4/netfilter/ipt_REJECT.c, net/ipv6/netfilter/ip6t_REJECT.c).
 ANSWERS = {

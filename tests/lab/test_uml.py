@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from netk8s import decode, dialects, snapshot
-from netk8s.model import Ask, World
+from netk8s import decode, dialects, findings, snapshot
+from netk8s.errors import Netk8sError
+from netk8s.model import Ask, Report, World
+from netk8s.render.document import document
 from netk8s.trace import trace
 
 from . import uml
-from .uml_cases import CASES
+from .uml_cases import CASES, SILENT
 
 pytestmark = pytest.mark.lab
+
+CLIENTS = {("client", 4): "192.168.52.50", ("client", 6): "fd00:52::50", ("client-far", 4): "203.0.113.7"}
 
 
 @pytest.fixture(scope="module")
