@@ -60,6 +60,8 @@ class NodeUnderTest:
         lines += [f"link set {device.name} up" for device in self.layout.devices if device.name != "lo"]
         node.call("ip", lines)
         wires.call("ip", [f"link set wire-{device.name} up" for device in self.layout.devices if device.name != "lo"])
+        # Before the routes: a route keeps the source it would give, and a setting alone does not make it choose again.
+        node.call("sysctl", dict(self.layout.sysctls))
         node.call("ip", [f"route add {route}" for device in self.layout.devices for route in device.routes])
         node.call("ip", [f"route add {route}" for route in self.layout.routes])
         node.call("ip", [rule for rule in self.layout.rules if not rule.startswith("-6 ")])
@@ -67,7 +69,6 @@ class NodeUnderTest:
         six = [rule.removeprefix("-6 ") for rule in self.layout.rules if rule.startswith("-6 ")]
         if six:
             node.call("run", ["ip", "-6", "-batch", "-"], "\n".join(six) + "\n")
-        node.call("sysctl", dict(self.layout.sysctls))
         node.call("run", ["ipset", "restore"], sets_text(self.layout))
         wires.call("tap", [f"wire-{device.name}" for device in self.layout.devices if device.name != "lo"])
         links = json.loads(node.call("run", ["ip", "-j", "link"]))
@@ -85,11 +86,12 @@ class NodeUnderTest:
     def load(self, rules: RuleSet) -> str:
         return self.load_text(rules.family, rules.text())
 
-    def observe(self, sending: Sending) -> Observation:
+    def observe(self, sending: Sending, first: bool = True) -> Observation:
         """Sends one packet, the first of its connection, and says what the kernel did with it."""
         probe = sending.probe
-        # An earlier connection can hold the very port that a rule rewrites to; then the kernel drops or takes another.
-        self.node.call("flush_conntrack")
+        if first:
+            # An earlier connection can hold the port that a rule rewrites to; then the kernel drops or takes another.
+            self.node.call("flush_conntrack")
         if sending.iif:
             self.node.call("forget")
             self.wires.call("send_frame", f"wire-{sending.iif}", probe.frame(self._macs[sending.iif]))

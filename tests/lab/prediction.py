@@ -13,7 +13,7 @@ from netk8s.model import Flow, Packet, Snapshot, Trace, Way, World
 from netk8s.snapshot import read
 from netk8s.trace import trace
 
-from .frames import ICMP, ICMPV6, TCP
+from .frames import ICMP, ICMPV6, TCP, Probe
 from .generate_rules import Sending
 from .observation import Observation
 
@@ -104,12 +104,12 @@ def flow_of(sending: Sending, node: str = "node") -> Flow:
     )
 
 
-def predicted_ways(world: World, sending: Sending, patience: float = 3.0) -> tuple[Way, ...]:
+def predicted_ways(world: World, sending: Sending, patience: float = 8.0) -> tuple[Way, ...]:
     """netk8s' ways for a packet."""
     return predicted(world, sending, patience).ways
 
 
-def predicted(world: World, sending: Sending, patience: float = 3.0) -> Trace:
+def predicted(world: World, sending: Sending, patience: float = 8.0) -> Trace:
     """netk8s' answer; TimeoutError when it takes longer than ``patience`` seconds."""
 
     def too_long(*_: object) -> None:
@@ -134,6 +134,49 @@ def differences(seen: Observation, ways: tuple[Way, ...]) -> tuple[Difference, .
         return (Difference("none", seen.verdict, "no way at all"),)
     usual = [way for way in ways if all(c.question.default in (None, c.answer) for c in way.choices)]
     return min((_against(seen, way) for way in usual or ways), key=len)
+
+
+def answered_way(seen: Observation, ways: tuple[Way, ...]) -> Way | None:
+    """The way whose answer netk8s followed and that can be held against the kernel: one without dice or open questions."""
+    likely = [way for way in ways if all(c.question.default == c.answer for c in way.choices)]
+    if len(likely) != 1 or seen.verdict not in ("forwarded", "sent"):
+        return None
+    way = likely[0]
+    return way if way.reply_hops and way.reply_known and way.odds == 1 else None
+
+
+def answer_to(sending: Sending, seen: Observation) -> Probe:
+    """The first packet back, as who got the packet would send it."""
+    probe, headers = sending.probe, seen.headers
+    answer = replace(
+        probe, src=headers.dst, dst=headers.src, tcp_flags=("SYN", "ACK"), tag=probe.tag % 60000 + 1, ttl=64, mark=0
+    )
+    if probe.protocol in (ICMP, ICMPV6):
+        return replace(answer, icmp_type={8: 0, 13: 14, 128: 129}.get(probe.icmp_type, 0))
+    return replace(answer, sport=headers.dport or 0, dport=headers.sport or 0)
+
+
+def answer_differences(probe: Probe, back: Observation, way: Way) -> tuple[Difference, ...]:
+    """Whether the answer comes back as one to what was asked, and by which rules."""
+    got = (back.headers.src, back.headers.sport, back.headers.dst, back.headers.dport)
+    ports = (None, None) if probe.protocol in (ICMP, ICMPV6) else (probe.dport, probe.sport)
+    right = back.verdict in ("local", "forwarded", "sent") and got == (probe.dst, ports[0], probe.src, ports[1])
+    found = []
+    if right != (way.reply == ""):
+        found.append(
+            Difference("reply", f"{back.verdict} {back.answer} {back.reason} {got}", way.reply or "translated")
+        )
+    path = [(s.table, s.chain, s.rule) for hop in way.reply_hops for s in hop.steps if s.rule and not _idle(s.rule)]
+    kernel_path = [(s.table, s.chain, s.rule) for s in back.path if not _idle(s.rule)]
+    if path != kernel_path:
+        same = next(
+            (i for i, (a, b) in enumerate(zip(path, kernel_path, strict=False)) if a != b),
+            min(len(path), len(kernel_path)),
+        )
+        found.append(
+            Difference("reply path", f"after {same} rules: {kernel_path[same : same + 2]}", f"{path[same : same + 2]}")
+        )
+    return tuple(found)
 
 
 _SOURCE = re.compile(r", source (\S+): ")

@@ -6,13 +6,19 @@ as dicts; test_uml.py holds netk8s' answers against them.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .agent import CLONE_NEWNET
 from .cluster import Cluster
+from .frames import parse_ip
+from .netlink import LegacyTrace
 from .topology import ClientSpec, NodeSpec, PodSpec, ServiceSpec, Topology, two_nodes
 from .uml_ipvs import load_kube_ipvs
 from .worker import Connected
@@ -78,6 +84,49 @@ def observed(cluster: Cluster, flows: Iterable[Flow], attempts: int, ordered: bo
     return [asdict(_seen(flow, answers)) for flow, answers in counts.items()]
 
 
+def traced(cluster: Cluster, records: Iterable[dict[str, Any]]) -> dict[str, dict[str, list[tuple[str, str, int]]]]:
+    """One more TCP connection of each flow that was answered, with the nodes' own trace of its first packet: for every
+    node (table, chain, rule number), as the kernel counts the rules. After the dumps: it takes a rule of its own, in raw.
+    """
+    nodes = {node.name: cluster.host(node.name) for node in cluster.topology.nodes}
+    logs = {}
+    for name, agent in nodes.items():
+        for chain in ("PREROUTING", "OUTPUT"):
+            agent.call("run", ["iptables-legacy", "-t", "raw", "-A", chain, "-p", "tcp", "-j", "TRACE"])
+        with _in_namespace_of(agent.pid):
+            logs[name] = LegacyTrace()
+    paths = {}
+    for record in records:
+        flow = Flow(**record["flow"])
+        if flow.protocol != "tcp" or ":" in flow.ip or all(result in SILENT for result, *_ in record["outcomes"]):
+            continue
+        cluster.connect(flow.source, flow.ip, flow.port)
+        paths[flow.name] = {name: list(_first_packet(log)) for name, log in logs.items()}
+    for log in logs.values():
+        log.close()
+    return paths
+
+
+def _first_packet(log: LegacyTrace) -> Iterator[tuple[str, str, int]]:
+    for event in log.read():
+        packet = parse_ip(event.header)
+        if packet is not None and packet.tcp_flags == {"SYN"} and event.table != "raw":
+            yield event.table, event.chain, event.number
+
+
+@contextlib.contextmanager
+def _in_namespace_of(pid: int) -> Iterator[None]:
+    """A socket belongs to the network namespace that it was made in, wherever its process is later."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/self/ns/net") as own, open(f"/proc/{pid}/ns/net") as other:
+        if libc.setns(other.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        try:
+            yield
+        finally:
+            libc.setns(own.fileno(), CLONE_NEWNET)
+
+
 def _silent(answers: Counter[Connected]) -> bool:
     return bool(answers) and all(answer.result in SILENT for answer in answers)
 
@@ -130,7 +179,8 @@ def ipvs(folder: Path) -> dict[str, Any]:
     with Cluster(topology) as cluster:
         load_kube_ipvs(cluster)
         cluster.snapshot(folder)
-        return {"flows": observed(cluster, service_flows(topology), attempts=3, ordered=True)}
+        flows = observed(cluster, service_flows(topology), attempts=3, ordered=True)
+        return {"flows": flows, "paths": traced(cluster, flows)}
 
 
 def service_flows(topology: Topology) -> list[Flow]:
@@ -277,7 +327,26 @@ def iptables(folder: Path) -> dict[str, Any]:
                 for source in ("client", *sources)
                 for ip in ("fd00:52::201", "fd00:52::202")
             ]
-        return {"flows": observed(cluster, flows, attempts=4)}
+        records = observed(cluster, flows, attempts=4)
+        return {"flows": records, "paths": traced(cluster, records)}
 
 
 CASES: dict[str, Callable[[Path], dict[str, Any]]] = {"ipvs": ipvs, "ipvlan": ipvlan, "iptables": iptables}
+
+
+# ------------------------------------------------------------ of the boot itself
+
+
+def quick(folder: Path) -> str:
+    return folder.name
+
+
+def writes(folder: Path) -> None:
+    """Tries to write where only this machine may."""
+    (Path(__file__).parent / "written-inside").write_text("")
+
+
+def endless(folder: Path) -> None:
+    (folder / "begun").write_text("")
+    while True:
+        time.sleep(1)

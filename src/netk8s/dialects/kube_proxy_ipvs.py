@@ -172,8 +172,10 @@ def complete_node(node: Node, cluster: Cluster) -> tuple[Node, str, Missing] | N
     From the API's Services all of them follow. Without those the virtual servers tell the NodePorts and which addresses
     are virtual, but not which of them are load balancers' nor any externalTrafficPolicy: what asks for that stays open.
     """
-    chains = {name for table in node.tables if table.name == "nat" for name in table.chains}
-    if "ipset" in node.covered or not chains & {"KUBE-NODE-PORT", "KUBE-LOAD-BALANCER"} or not node.virtual_servers:
+    if "ipset" in node.covered or not node.virtual_servers:
+        return None
+    nat = [table.chains for table in node.tables if table.name == "nat"]
+    if not any(name in chains for chains in nat for name in ("KUBE-NODE-PORT", "KUBE-LOAD-BALANCER")):
         return None
     known = "services" in cluster.covered
     entries = _entries(node, cluster, known)

@@ -528,8 +528,13 @@ def _rpfilter(match: Match, seen: Seen) -> Iterable[Truth]:
         yield negate(passes) if invert else passes
         return
     good = found.kind == "unicast" or (found.kind == "local" and "--accept-local" in names)
-    if good and "--loose" not in names:
+    # ip6t_rpfilter takes a local address of any device, ipt_rpfilter of this one only.
+    if good and "--loose" not in names and (family == 4 or found.kind != "local"):
         good = any(hop.dev == flight.iif for _, hop in found.ways)
+        if not good and family == 6 and found.route is not None:
+            # Of the routes of one prefix IPv6 takes the one by this device (rt6_device_match).
+            same = netns.fib(family).lookup(flight.packet.src, flight.packet.dst, mark=mark, oif=flight.iif)
+            good = same.route is not None and same.kind == "unicast" and same.route.dst == found.route.dst
     yield good != invert
 
 

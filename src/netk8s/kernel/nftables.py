@@ -358,6 +358,7 @@ def _header(packet: Packet, name: str) -> object:
 
 
 def _with_header(packet: Packet, name: str, new: int) -> Packet:
+    new &= (1 << (packet.src.max_prefixlen if name in ("saddr", "daddr") else 16)) - 1
     return packet.replace(**{_HEADERS[name]: type(packet.src)(new) if name in ("saddr", "daddr") else new})
 
 
@@ -425,7 +426,8 @@ def _spelled(found: Value | NftValue, version: int) -> str | None:
     if isinstance(found, int):
         if version == 0:
             return str(found)
-        return str(ip_address(found.to_bytes(4 if version == 4 else 16, "big")))
+        size = 4 if version == 4 else 16
+        return str(ip_address(found.to_bytes(size, "big"))) if 0 <= found < 1 << 8 * size else None
     if isinstance(found, str):
         return found
     if isinstance(found, NftExpr) and found.op == "range":
