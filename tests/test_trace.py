@@ -576,3 +576,11 @@ def test_any_rules_end_in_outcomes_whose_odds_are_whole(
     for answer in (True, False):
         agreeing = [w for w in usual if all(c.question.default is not None or c.answer is answer for c in w.choices)]
         assert sum(w.odds for w in agreeing) == 1
+
+
+def test_dice_in_a_circle_of_nodes_do_not_multiply_the_ways() -> None:
+    first = "nat PREROUTING -m statistic --mode random --probability 0.33333333349 -j DNAT --to-destination 10.244.2.6:81"
+    found = ask(
+        world(first, "nat PREROUTING -j DNAT --to-destination 10.244.1.6-10.244.1.8"), CLIENT, NODE1, 30080
+    )
+    assert len(found.ways) < 1000

@@ -61,6 +61,8 @@ class _Past:
     hops: tuple[Hop, ...] = ()
     entries: tuple[tuple[str, Conn], ...] = ()
     missing: tuple[Missing, ...] = ()
+    visits: tuple[tuple[tuple[str, Packet], Fraction], ...] = ()
+    """Nodes that the packet came to, with the odds it had until then: the same again is a circle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,16 @@ class _Walk:
 
     def _receive(self, branch: Branch, netns: Netns, past: _Past, direct: bool = False) -> Iterator[_End]:
         """A packet that comes in by a device. ``direct``: a frame between two ports of a bridge (br_netfilter)."""
-        if len(past.hops) >= MOST_HOPS:
+        visit = (netns.name, branch.flight.packet.replace(ttl=0, mark=0))
+        before_now = [odds for place, odds in past.visits if place == visit]
+        if branch.odds in before_now or len(before_now) > 1 or len(past.hops) >= MOST_HOPS:
             nodes = " → ".join(dict.fromkeys(h.node for h in past.hops[-4:]))
-            yield _End(branch, past, DROPPED, f"the packet goes in a circle ({nodes}) until its TTL is used up")
+            if branch.odds in before_now or not before_now:
+                yield _End(branch, past, DROPPED, f"the packet goes in a circle ({nodes}) until its TTL is used up")
+            else:
+                yield _End(branch, past, UNKNOWN, f"the packet goes in a circle ({nodes}) that only dice end")
             return
+        past = replace(past, visits=(*past.visits, (visit, branch.odds)))
         refused = self._unread(netns, branch, past)
         if refused is not None:
             yield refused

@@ -1009,3 +1009,9 @@ def test_fractions_are_not_the_decoder_s_business() -> None:
     rule = one("-A X -m statistic --mode random --probability 0.33333333349 -j Y")
     assert rule.matches[0].options[1].values == ("0.33333333349",)
     assert matches.probability("0.33333333349") == Fraction(1, 3)
+
+
+def test_what_kube_proxy_gives_iptables_restore_deletes_chains_too() -> None:
+    text = b"*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-OLD - [0:0]\n-A KUBE-SERVICES -j RETURN\n-X KUBE-SVC-OLD\nCOMMIT\n"
+    (table,) = [fact for fact in iptables_save.decode(Dump("restore", text)) if isinstance(fact, Table)]
+    assert [rule.raw for rule in table.chains["KUBE-SERVICES"].rules] == ["-A KUBE-SERVICES -j RETURN"]

@@ -81,3 +81,7 @@ def test_packets_without_ports_are_in_no_set_of_ports() -> None:
     assert (
         inside("hash:ip,port", ["10.96.0.1,udp:53"], "dst,dst", flight(PACKET.replace(protocol=UDP, dport=53))) is True
     )
+
+
+def test_an_unknown_device_is_open() -> None:
+    assert inside("hash:net,iface", ["192.0.2.0/24,eth0"], "src,src", flight(iif=None, iif_known=False)) is None

@@ -941,3 +941,7 @@ def test_any_rule_that_decodes_has_an_answer(parts: list[tuple[str, bool, list[s
         for node in (NODE, BARE):
             found = conditions(asked, Seen(there, "prerouting", Netns(node), asked))
             assert found is None or all(isinstance(c, Ask | Fraction) for c in found)
+
+
+def test_an_option_with_a_value_that_is_newer_than_netk8s_is_open() -> None:
+    assert isinstance(truth("-m mark --weird 5"), Ask)

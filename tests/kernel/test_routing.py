@@ -401,3 +401,18 @@ def test_a_lookup_is_a_linear_scan_for_the_longest_prefix(given: list[tuple[obje
     else:
         assert found.route is not None
         assert found.route.dst == best.dst
+
+
+def test_a_blackhole_route_is_not_suppressed() -> None:
+    policy = [
+        RoutingRule(0, 4, table="local"),
+        RoutingRule(100, 4, table="main", suppress_prefixlength=0),
+        RoutingRule(200, 4, table="100"),
+    ]
+    routes = [route("0.0.0.0/0", kind="blackhole"), route("0.0.0.0/0", "side", table="100")]
+    assert lookup("8.8.8.8", routes, policy) == ("blackhole", None)
+
+
+def test_zeronet_is_one_address() -> None:
+    assert Fib(4, ROUTES, []).address_type(A("0.1.2.3")) == "unicast"
+    assert Fib(4, ROUTES, []).address_type(A("0.0.0.0")) == "broadcast"

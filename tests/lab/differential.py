@@ -102,7 +102,7 @@ class Bench:
 
     def _answer(self, sending: Sending, seen: Observation, ways: tuple[Way, ...]) -> tuple[Difference, ...]:
         """Sends the answer to a packet that left, and compares its way too where netk8s followed it."""
-        way = answered_way(seen, ways)
+        way = answered_way(sending, seen, ways)
         if way is None:
             return ()
         self.answers += 1

@@ -136,8 +136,13 @@ def differences(seen: Observation, ways: tuple[Way, ...]) -> tuple[Difference, .
     return min((_against(seen, way) for way in usual or ways), key=len)
 
 
-def answered_way(seen: Observation, ways: tuple[Way, ...]) -> Way | None:
+def answered_way(sending: Sending, seen: Observation, ways: tuple[Way, ...]) -> Way | None:
     """The way whose answer netk8s followed and that can be held against the kernel: one without dice or open questions."""
+    probe = sending.probe
+    if probe.protocol in (ICMP, ICMPV6) and probe.icmp_type not in (8, 128):
+        return None  # nobody answers an answer
+    if probe.protocol == TCP and probe.tcp_flags != ("SYN",):
+        return None
     likely = [way for way in ways if all(c.question.default == c.answer for c in way.choices)]
     if len(likely) != 1 or seen.verdict not in ("forwarded", "sent"):
         return None
@@ -152,7 +157,7 @@ def answer_to(sending: Sending, seen: Observation) -> Probe:
         probe, src=headers.dst, dst=headers.src, tcp_flags=("SYN", "ACK"), tag=probe.tag % 60000 + 1, ttl=64, mark=0
     )
     if probe.protocol in (ICMP, ICMPV6):
-        return replace(answer, icmp_type={8: 0, 13: 14, 128: 129}.get(probe.icmp_type, 0))
+        return replace(answer, icmp_type={8: 0, 128: 129}[probe.icmp_type])
     return replace(answer, sport=headers.dport or 0, dport=headers.sport or 0)
 
 

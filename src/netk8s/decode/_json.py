@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 from socket import AF_INET, inet_pton
 from typing import NoReturn
@@ -33,7 +34,12 @@ def outer_keys(dump: Dump, opening: str) -> frozenset[str]:
 
     ``opening`` "[" asks for the keys of the objects in an outer array, "{" for those of an outer object.
     """
-    text = head(dump).decode("utf-8", "replace").lstrip(" \t\r\n")
+    return _keys(bytes(head(dump)), opening)
+
+
+@lru_cache(maxsize=8)  # every format asks for the keys of the same dump
+def _keys(raw: bytes, opening: str) -> frozenset[str]:
+    text = raw.decode("utf-8", "replace").lstrip(" \t\r\n")
     if not text.startswith(opening):
         return frozenset()
     wanted = "[{" if opening == "[" else "{"

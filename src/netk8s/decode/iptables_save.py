@@ -54,7 +54,9 @@ _GROUP = re.compile(
     + rb"-A \1(?:[ \t\r][^\n]*+)?(?:\n|\Z))*+",
     re.M,
 )
-_GAP = re.compile(rb"(?:(?::\S+ \S+(?: \[\d+:\d+\])?[ \t\r]*|#[^\n]*|[ \t\r]*)(?:\n|\Z))*+")
+# "-X CHAIN" stands in what kube-proxy gives iptables-restore: chains that are gone when it is done, and are empty here.
+_GAP = re.compile(rb"(?:(?::\S+ \S+(?: \[\d+:\d+\])?[ \t\r]*|-X \S+[ \t\r]*|#[^\n]*|[ \t\r]*)(?:\n|\Z))*+")
+_DELETED = re.compile(rb"-X \S+[ \t\r]*")
 _DECLARATION = re.compile(rb":(\S+) (\S+)(?: \[(\d+):(\d+)\])?[ \t\r]*")
 _S_POLICY = re.compile(rb"-P (\S+) (\S+)[ \t\r]*(?:-c \d+ \d+[ \t\r]*)?")
 _S_NEW = re.compile(rb"-N (\S+)[ \t\r]*")
@@ -404,7 +406,7 @@ class _Section(Mapping[str, Chain]):
                     raise self._text.error(offset, f"expected :CHAIN POLICY [packets:bytes], got {_shown(line)}")
                 self.any_declared = True
                 self._declarations_end = max(self._declarations_end, offset + len(line) + 1)
-            elif line.strip() and head != b"#":
+            elif line.strip() and head != b"#" and _DELETED.fullmatch(line) is None:
                 raise self._text.error(offset, self._refuse(offset, line.strip()))
             offset += len(line) + 1
 
@@ -412,7 +414,7 @@ class _Section(Mapping[str, Chain]):
         if line[:1] == b"*":
             return _no_commit(self._table, None)
         hint = _wrapped_hint(self._text, offset, line)
-        if line[:3] in (b"-I ", b"-D ", b"-R ", b"-X ", b"-F ") and not hint:
+        if line[:3] in (b"-I ", b"-D ", b"-R ", b"-F ") and not hint:
             return (
                 f"{line[:2].decode()} changes a ruleset, and what it changes is not here; "
                 "give a dump (iptables-save) instead of commands"

@@ -87,6 +87,8 @@ def _one(part: str, value: str, direction: str, flight: Flight) -> int | None:
         inside = net.version == address.version and int(address) & int(net.netmask) == int(net.network_address)
         return net.prefixlen if inside else -1
     if part == "iface":
+        if not (flight.iif_known if direction == "src" else flight.oif_known):
+            return None
         name = flight.iif if direction == "src" else flight.oif
         return 0 if name == value else -1
     protocol, colon, ports = value.rpartition(":")

@@ -135,6 +135,7 @@ class Fib:
                 continue
             if (
                 rule.suppress_prefixlength is not None
+                and found.kind not in ("blackhole", "unreachable", "prohibit")  # fib_rules_lookup suppresses no error
                 and found.route is not None
                 and found.route.dst.prefixlen <= rule.suppress_prefixlength
             ):
@@ -163,7 +164,8 @@ class Fib:
         """
         if addr.version == 4:
             value = int(addr)
-            if value >> 24 == 0 or value == 0xFFFFFFFF:
+            # Of 0.0.0.0/8 only the first address is special (ipv4_is_zeronet, Linux 5.3).
+            if value in (0, 0xFFFFFFFF):
                 return "broadcast"
             if addr.is_multicast:
                 return "multicast"
@@ -282,7 +284,7 @@ def select_address6(
             score = (
                 int(ip == dst),
                 -(mine if mine >= scope else 256 - mine),
-                int(not address.deprecated and not _deprecated(ip)),
+                int(not address.deprecated or _compatible(ip)),
                 int(dev is None or name == dev),
                 int(_label6(ip) == _label6(dst)),
                 min(_common_prefix(ip, dst), address.prefixlen),
@@ -294,8 +296,8 @@ def select_address6(
     return best[1], f"address of {best[1].dev} that RFC 6724 prefers towards {dst}"
 
 
-def _deprecated(ip: Addr) -> bool:
-    # IPv4-compatible addresses are never preferred (ipv6_get_saddr_eval, IPV6_SADDR_RULE_PREFERRED).
+def _compatible(ip: Addr) -> bool:
+    # IPv4-compatible addresses count as preferred even when deprecated (ipv6_saddr_preferred).
     return ip.version == 6 and int(ip) >> 32 == 0 and int(ip) > 1
 
 
