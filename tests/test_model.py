@@ -40,7 +40,8 @@ def test_a_packet_is_changed_by_replacement_only() -> None:
 
 def services(*ips: str) -> tuple[ServicePort, ...]:
     return tuple(
-        ServicePort("default", f"s{i}", "", 6, 80, "80", None, "ClusterIP", (ip_address(ip),)) for i, ip in enumerate(ips)
+        ServicePort("default", f"s{i}", "", 6, 80, "80", None, "ClusterIP", (ip_address(ip),))
+        for i, ip in enumerate(ips)
     )
 
 

@@ -95,7 +95,9 @@ def test_nodes_that_route_pods_themselves() -> None:
 
 def test_the_pod_of_a_host_port_by_endpoint_then_by_declared_port() -> None:
     here = around()
-    assert here.host_pod(here.netns["n2"], Packet(6, ip("1.1.1.1"), ip("192.168.10.6"), 1, 9100)) == "kube-system/exporter"
+    assert (
+        here.host_pod(here.netns["n2"], Packet(6, ip("1.1.1.1"), ip("192.168.10.6"), 1, 9100)) == "kube-system/exporter"
+    )
     assert here.host_pod(here.netns["n1"], Packet(6, ip("1.1.1.1"), ip("192.168.10.5"), 1, 9100)) is None
     named = Endpoint("default", "k", "", 6, ip("192.168.10.5"), 6443, pod="kube-system/api")
     there = Surroundings(

@@ -579,8 +579,8 @@ def test_any_rules_end_in_outcomes_whose_odds_are_whole(
 
 
 def test_dice_in_a_circle_of_nodes_do_not_multiply_the_ways() -> None:
-    first = "nat PREROUTING -m statistic --mode random --probability 0.33333333349 -j DNAT --to-destination 10.244.2.6:81"
-    found = ask(
-        world(first, "nat PREROUTING -j DNAT --to-destination 10.244.1.6-10.244.1.8"), CLIENT, NODE1, 30080
+    first = (
+        "nat PREROUTING -m statistic --mode random --probability 0.33333333349 -j DNAT --to-destination 10.244.2.6:81"
     )
+    found = ask(world(first, "nat PREROUTING -j DNAT --to-destination 10.244.1.6-10.244.1.8"), CLIENT, NODE1, 30080)
     assert len(found.ways) < 1000

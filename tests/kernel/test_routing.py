@@ -415,4 +415,4 @@ def test_a_blackhole_route_is_not_suppressed() -> None:
 
 def test_zeronet_is_one_address() -> None:
     assert Fib(4, ROUTES, []).address_type(A("0.1.2.3")) == "unicast"
-    assert Fib(4, ROUTES, []).address_type(A("0.0.0.0")) == "broadcast"
+    assert Fib(4, ROUTES, []).address_type(A("255.255.255.255")) == "broadcast"
