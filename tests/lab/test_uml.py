@@ -154,15 +154,15 @@ def cases(booted: tuple[Path, dict[str, uml.Result]]) -> dict[str, Ran]:
     return {name: ran(booted, name) for name in CASES}
 
 
-@pytest.mark.parametrize(("name", "at_least"), [("ipvs", 150), ("iptables", 160), ("ipvlan", 12)])
-def test_what_netk8s_says_is_what_the_kernel_does(cases: dict[str, Ran], name: str, at_least: int) -> None:
-    """Of ipvlan netk8s says of nearly all that it does not know; what it says must be right."""
+@pytest.mark.parametrize("name", ["ipvs", "iptables", "ipvlan"])
+def test_what_netk8s_says_is_what_the_kernel_does(cases: dict[str, Ran], name: str) -> None:
+    """Of ipvlan netk8s says nearly always that it does not know; what it says must be right."""
     counts, wrong = judged(cases[name], exact=name == "ipvs")
     known = KNOWN_WRONG.get(name, {})
     assert {line.split(": ")[0] for line in wrong} == set(known), "\n".join(wrong)
-    assert counts["right"] >= at_least, counts
     if name != "ipvlan":
         assert not counts["unknown"], counts
+    assert counts["right"] >= {"ipvs": 200, "iptables": 150, "ipvlan": 10}[name]
 
 
 @pytest.mark.parametrize(("name", "at_least"), [("ipvs", 110), ("iptables", 70)])
@@ -323,7 +323,7 @@ def test_a_case_that_fails_tells_why_and_the_watchdog_ends_a_boot(booted: object
     # The root of the machine inside is this one's, and cannot be written to.
     assert "Read-only file system" in wrong["writes"].error
     started = time.monotonic()
-    with pytest.raises(LabError, match=r"ended by the watchdog \(4 s\)(?s:.*)without an answer from endless"):
+    with pytest.raises(LabError, match=r"ended by the watchdog \(4 s\)(?s:.*)answer from (quick, )?endless"):
         uml.boot([uml.Case("quick", "lab.uml_cases:quick"), uml.Case("endless", "lab.uml_cases:endless")], tmp_path, 4)
     assert time.monotonic() - started < 20
     assert (_kernels(), _leftovers()) == before

@@ -19,7 +19,7 @@ from .agent import CLONE_NEWNET
 from .cluster import Cluster
 from .frames import parse_ip
 from .netlink import LegacyTrace
-from .topology import ClientSpec, NodeSpec, PodSpec, ServiceSpec, Topology, two_nodes
+from .topology import ClientSpec, NodeSpec, PodSpec, ServiceSpec, Topology, of_family, two_nodes
 from .uml_ipvs import load_kube_ipvs
 from .worker import Connected
 
@@ -177,9 +177,10 @@ def ipvs(folder: Path) -> dict[str, Any]:
     """kube-proxy's ipvs mode."""
     topology = ipvs_topology()
     with Cluster(topology) as cluster:
-        load_kube_ipvs(cluster)
+        load_kube_ipvs(cluster, (4, 6))
         cluster.snapshot(folder)
-        flows = observed(cluster, service_flows(topology), attempts=3, ordered=True)
+        asked = service_flows(topology) + flows6(topology)
+        flows = observed(cluster, asked, attempts=3, ordered=True)
         return {"flows": flows, "paths": traced(cluster, flows)}
 
 
@@ -214,6 +215,31 @@ def service_flows(topology: Topology) -> list[Flow]:
             flows.append(
                 Flow(f"{service.name}--nodeport--localhost", nodes[0], "127.0.0.1", service.node_port, service.protocol)
             )
+    return flows
+
+
+def flows6(topology: Topology) -> list[Flow]:
+    """The Services that have IPv6 addresses, by these."""
+    sources = ("k8s-node1", "k8s-node2", "pod/default/toolbox", "pod/default/nginx-a")
+    flows = []
+    for service in topology.services:
+        for ip in of_family(service.cluster_ips, 6):
+            flows += [
+                Flow(f"{service.name}--clusterip6--{source}", source, ip, service.port, service.protocol)
+                for source in sources
+            ]
+            flows += [
+                Flow(
+                    f"{service.name}--nodeport6--{source}--{node.name}",
+                    source,
+                    node.ip(6),
+                    service.node_port,
+                    service.protocol,
+                )
+                for source in ("client", *sources)
+                for node in topology.nodes
+                if service.node_port
+            ]
     return flows
 
 
@@ -309,24 +335,12 @@ def iptables(folder: Path) -> dict[str, Any]:
         for name, ip in own:
             cluster.host("k8s-node1").call("listen", "tcp", ip, 53, name)
         cluster.snapshot(folder)
-        flows = service_flows(topology)
+        flows = service_flows(topology) + flows6(topology)
         flows += [
             Flow(f"{name}--{source}", source, ip, 53, via="k8s-node1" if source == "client" else "")
             for name, ip in (*own, ("nobody", "198.51.101.7"))
             for source in ("client", "k8s-node1", "pod/default/toolbox")
         ]
-        sources = ("k8s-node1", "k8s-node2", "pod/default/toolbox", "pod/default/nginx-a")
-        for service in topology.services:
-            protocol = service.protocol
-            flows += [
-                Flow(f"{service.name}--clusterip6--{source}", source, service.cluster_ips[1], service.port, protocol)
-                for source in sources
-            ]
-            flows += [
-                Flow(f"{service.name}--nodeport6--{source}--{ip}", source, ip, service.node_port or 0, protocol)
-                for source in ("client", *sources)
-                for ip in ("fd00:52::201", "fd00:52::202")
-            ]
         records = observed(cluster, flows, attempts=4)
         return {"flows": records, "paths": traced(cluster, records)}
 

@@ -73,7 +73,7 @@ def virtual_servers(topology: Topology, node: NodeSpec, family: int) -> str:
     own = [a.split("/")[0] for a in of_family(node.addresses, family)]
     if node.wiring == "bridge":
         own += [first_host(cidr).split("/")[0] for cidr in of_family(node.pod_cidrs, family)]
-    for service in topology.services:
+    for service in _services(topology, family):
         outside = service.external_policy == "Local"
         inside = service.internal_policy == "Local"
         to_all = endpoints(topology, node, service, family, outside)
@@ -97,7 +97,7 @@ def virtual_servers(topology: Topology, node: NodeSpec, family: int) -> str:
 def members(topology: Topology, node: NodeSpec, family: int) -> dict[str, list[str]]:
     """What is in the sets of a node."""
     found: dict[str, list[str]] = {name: [] for name in SETS}
-    for service in topology.services:
+    for service in _services(topology, family):
         p = service.protocol
         for ip in of_family(service.cluster_ips, family):
             found["CLUSTER-IP"].append(f"{ip},{p}:{service.port}")
@@ -233,6 +233,10 @@ def rules(topology: Topology, node: NodeSpec, family: int) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _services(topology: Topology, family: int) -> list[ServiceSpec]:
+    return [service for service in topology.services if of_family(service.cluster_ips, family)]
 
 
 def _on(topology: Topology, pod: PodSpec, node: NodeSpec) -> bool:

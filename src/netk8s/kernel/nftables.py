@@ -542,6 +542,8 @@ class _Task:
     chain: NftChain
     index: int
     caller: _Frame | None
+    gotos: int = 0
+    """How often the packet was sent on by goto since the last jump."""
 
 
 @dataclass(slots=True)
@@ -576,9 +578,9 @@ def traverse(table: NftTable, base: NftChain, hook: str, branch: Branch, netns: 
             following: list[_Task] = []
             for way in ways:
                 if way.end == MISSED:
-                    following.append(_Task(way.hit.branch, chain, i + 1, task.caller))
+                    following.append(_Task(way.hit.branch, chain, i + 1, task.caller, task.gotos))
                     continue
-                for item in _follow(run, rule, way, _Task(way.hit.branch, chain, i + 1, task.caller)):
+                for item in _follow(run, rule, way, _Task(way.hit.branch, chain, i + 1, task.caller, task.gotos)):
                     if isinstance(item, Verdict):
                         yield item
                     else:
@@ -652,11 +654,11 @@ def _enter(run: _Run, rule: NftRule, hit: Hit, verdict: NftVerdict, here: _Task)
     if chain is None:
         why = f"the rule at {rule.at} goes to chain {verdict.chain}, which the dump does not have"
         return Verdict(logged, targets.UNKNOWN, why, rule=rule)
-    if verdict.kind == "goto":
-        # Not a call: what returns from there returns to the chain that last jumped.
-        return _Task(logged, chain, 0, here.caller)
     depth = here.caller.depth + 1 if here.caller else 1
-    if depth > MOST_FRAMES:
+    if verdict.kind == "goto" and here.gotos < MOST_FRAMES:
+        # Not a call: what returns from there returns to the chain that last jumped.
+        return _Task(logged, chain, 0, here.caller, here.gotos + 1)
+    if verdict.kind == "goto" or depth > MOST_FRAMES:
         why = f"chains jump in a circle: {rule.chain} to {verdict.chain} ({rule.at})"
         return Verdict(logged, targets.UNKNOWN, why, rule=rule)
     return _Task(logged, chain, 0, _Frame(here.chain, here.index, here.caller, depth))
