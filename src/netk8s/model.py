@@ -720,6 +720,7 @@ class Packet:
     icmp_type: int | None = None
     icmp_code: int | None = None
     ttl: int = 64
+    tos: int = 0
 
     @property
     def family(self) -> int:

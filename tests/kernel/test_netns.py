@@ -177,16 +177,3 @@ def test_tables_of_one_name_by_family() -> None:
     assert [(t.family, t.backend) for t in space.tables(4, "nat")] == [(4, "nft"), (4, "legacy")]
     assert {t.family for t in space.tables(6, "nat")} == {6}
     assert space.tables(4, "filter") == ()
-
-
-def test_the_source_a_device_gives() -> None:
-    node = Node(
-        "n",
-        links=(Link("lo", 1), Link("eth0", 2)),
-        addresses=(ETH0, Address("eth0", A("172.20.0.5"), 16, "global", index=2)),
-    )
-    space = Netns(node)
-    assert space.source_for(A("8.8.8.8"), "eth0", A("172.20.0.1"))[0] == node.addresses[1]
-    assert space.source_for(A("172.20.0.9"), "eth0", None)[0] == node.addresses[1]
-    assert space.source_for(A("8.8.8.8"), "eth0", None)[0] == ETH0
-    assert space.source_for(A("fd00::1"), "eth0", None)[0] is None

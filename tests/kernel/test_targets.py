@@ -78,7 +78,6 @@ def test_verdicts(text: str, verdict: str) -> None:
         "TRACE",
         "TCPMSS --clamp-mss-to-pmtu",
         "CHECKSUM --checksum-fill",
-        "TOS --set-tos 0x10/0x10",
         "CT --helper ftp",
         "CT --zone 1",
     ],
@@ -425,3 +424,10 @@ def test_any_target_that_decodes_has_effects_whose_odds_are_whole(text: str, val
         sure = [f for f in found if not f.branch.choices]
         assert found
         assert sum(f.branch.odds for f in sure) == (1 if sure else 0)
+
+
+def test_a_type_of_service_that_a_rule_sets_is_what_the_next_rule_sees() -> None:
+    done = effects("DSCP --set-dscp 0x2e")
+    assert [e.branch.flight.packet.tos for e in done] == [0xB8]
+    assert [e.branch.flight.packet.tos for e in effects("DSCP --set-dscp-class AF21")] == [0x48]
+    assert [e.branch.flight.packet.tos for e in effects("TOS --set-tos 0x10/0x3f")] == [0x10]

@@ -190,7 +190,6 @@ class Generator:
         self.random = Random(seed)  # noqa: S311
         self.layout = layout
         self._tag = 0
-        self._class_is_set = False
 
     # ------------------------------------------------------------ packets
 
@@ -250,8 +249,6 @@ class Generator:
     def ruleset(self, family: int, rules_per_chain: int = 6) -> RuleSet:
         """All five tables; some of them are left empty."""
         chains: list[GeneratedChain] = []
-        # netk8s takes the type of service as the sender's 0 and follows no DSCP target: a ruleset sets it or asks for it.
-        self._class_is_set = self.random.random() < 0.5
         for table in TABLES:
             if self.random.random() < (0.15 if table in ("nat", "filter") else 0.4):
                 continue
@@ -474,7 +471,7 @@ class Generator:
             return f"-m owner {nots}--{rng.choice(('uid-owner 0', 'uid-owner 1000', 'gid-owner 0', 'socket-exists'))}"
         if kind == "length":
             return f"-m length {nots}--length {rng.choice(('0:100', '44', '32:64', '1000:'))}"
-        if kind == "dscp" and not self._class_is_set:
+        if kind == "dscp":
             return f"-m dscp {nots}--dscp {rng.choice(('0x00', '0x2e'))}"
         if kind == "pkttype" and hook in ("PREROUTING", "INPUT", "FORWARD"):
             return f"-m pkttype {nots}--pkt-type {rng.choice(('unicast', 'broadcast'))}"
@@ -545,7 +542,7 @@ class Generator:
                 else ("-j TTL --ttl-set 70", "-j TTL --ttl-inc 2")
             )
         if choice == "dscp":
-            return "-j DSCP --set-dscp 0x2e" if self._class_is_set else "-j TOS --set-tos 0x00"
+            return rng.choice(("-j DSCP --set-dscp 0x2e", "-j TOS --set-tos 0x00"))
         if choice == "reject":
             if protocol == "tcp" and rng.random() < 0.4:
                 return "-j REJECT --reject-with tcp-reset"

@@ -298,39 +298,47 @@ def test_a_snapshot_of_ipvs_has_the_files_of_the_contract(cases: dict[str, Ran])
 # ------------------------------------------------------------ the boot itself
 
 
-def _kernels() -> set[str]:
-    """The processes of user-mode Linux, by number."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+def _processes(session: int = 0, parent: int = 0) -> list[int]:
+    """The processes of a session, or the children of a process; a kernel's session is that kernel's alone."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            if path.read_bytes().startswith(uml.KERNEL.encode()):
-                found.add(path.parent.name)
+            state, its_parent, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
         except OSError:
             continue
+        if state != "Z" and (int(its_session) == session or int(its_parent) == parent):
+            found.append(int(path.parent.name))
     return found
 
 
-def _leftovers() -> set[str]:
-    """Folders a boot makes for itself."""
-    found = {str(path) for path in Path(tempfile.gettempdir()).glob("nk-uml-*")}
-    return found | {str(path) for path in (Path.home() / ".uml").glob("*")}
+def test_a_case_that_fails_tells_why_and_the_watchdog_ends_a_boot(
+    booted: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    started: list[int] = []
 
+    class Kernel(subprocess.Popen[bytes]):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            started.append(self.pid)
 
-def test_a_case_that_fails_tells_why_and_the_watchdog_ends_a_boot(booted: object, tmp_path: Path) -> None:
-    before = _kernels(), _leftovers()
+    monkeypatch.setattr(uml.subprocess, "Popen", Kernel)
     wrong = uml.boot([uml.Case("wrong", "lab.uml_cases:absent"), uml.Case("writes", "lab.uml_cases:writes")], tmp_path)
     assert "has no attribute 'absent'" in wrong["wrong"].error
     # The root of the machine inside is this one's, and cannot be written to.
     assert "Read-only file system" in wrong["writes"].error
-    started = time.monotonic()
+    begun = time.monotonic()
     with pytest.raises(LabError, match=r"ended by the watchdog \(4 s\)(?s:.*)answer from (quick, )?endless"):
         uml.boot([uml.Case("quick", "lab.uml_cases:quick"), uml.Case("endless", "lab.uml_cases:endless")], tmp_path, 4)
-    assert time.monotonic() - started < 20
-    assert (_kernels(), _leftovers()) == before
+    assert time.monotonic() - begun < 20
+    assert len(started) >= 2
+    assert not [left for pid in started for left in _processes(session=pid)]
+    assert not list(scratch.iterdir())
 
 
 def test_the_kernel_ends_with_a_killed_process(booted: object, tmp_path: Path) -> None:
-    before = _kernels()
     code = (
         "from pathlib import Path\nfrom lab.uml import Case, boot\n"
         f"boot([Case('endless', 'lab.uml_cases:endless')], Path({str(tmp_path)!r}))\n"
@@ -340,10 +348,11 @@ def test_the_kernel_ends_with_a_killed_process(booted: object, tmp_path: Path) -
         deadline = time.monotonic() + 60
         while not (tmp_path / "endless" / "begun").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert _kernels() - before
+        (kernel,) = _processes(parent=process.pid)
+        assert len(_processes(session=kernel)) > 1
         process.send_signal(signal.SIGKILL)
         process.wait()
     deadline = time.monotonic() + 10
-    while _kernels() - before and time.monotonic() < deadline:
+    while _processes(session=kernel) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _kernels() - before
+    assert not _processes(session=kernel)

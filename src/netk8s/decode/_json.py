@@ -20,6 +20,7 @@ HEAD = 16 * 1024
 
 # The quantifiers are possessive and the closing quote may be missing: linear on every input, cut off or hostile.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[][{}:]', re.DOTALL)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NOT_SPACE = re.compile(rb"[^ \t\r\n]")
 
@@ -105,6 +106,8 @@ def values(dump: Dump, command: str) -> Iterator[tuple[At, object]]:
             # A number of thousands of digits, NaN, Infinity.
             raise DecodeError(dump.origin, 0, f"a number cannot be read ({error}); {again}") from None
         line = 0 if text.find("\n", start, stop) >= 0 else text.count("\n", 0, start) + 1
+        if _SURROGATE.search(text, start, stop):
+            value = _cleaned(value)
         yield At(dump.origin, line), value
         start = stop
 
@@ -128,6 +131,17 @@ def arrays(dump: Dump, command: str) -> Iterator[tuple[At, list[JsonObject]]]:
             if item:
                 items.append(JsonObject(item, at, None, (number,)))
         yield at, items
+
+
+def _cleaned(value: object) -> object:
+    """A JSON value with all of its keys and strings cleaned."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    if isinstance(value, dict):
+        return {clean(key): _cleaned(item) for key, item in value.items()}
+    return value
 
 
 def clean(text: str) -> str:

@@ -752,15 +752,33 @@ def _ttl(option: Option, seen: Seen) -> Truth:
 
 
 def _service_class(option: Option, seen: Seen) -> Truth:
-    """Type of service and DSCP: taken as 0, as of a sender that sets none."""
+    """Type of service and DSCP: taken as 0, as of a sender that sets none, until a rule sets them."""
+    tos = seen.flight.packet.tos
     word = option.values[0]
-    parsed = (0, 0) if word.upper() in ("CS0", "BE", "NORMAL-SERVICE") else value_mask(word)
-    zero = parsed is not None and parsed[0] == 0
+    if option.name == "--tos":
+        parsed = (0, 0xFF) if word == "Normal-Service" else value_mask(word)
+        likely = parsed is not None and tos & (parsed[1] & 0xFF) == parsed[0]
+    else:
+        likely = dscp_value(word) == tos >> 2
     return seen.ask(
         f"the packet's type of service matches {option.name} {word}",
         f"the packet's type of service does not match {option.name} {word}",
-        default=zero,
+        default=likely,
+        key=f"tos:{option.name}:{word}:{tos}",
     )
+
+
+def dscp_value(word: str) -> int | None:
+    """A DSCP as number or class (RFC 2474, 2597, 3246): "0x2e", "CS1", "AF21", "EF", "BE"."""
+    name = word.upper()
+    if name in ("BE", "EF"):
+        return 46 if name == "EF" else 0
+    if name[:2] == "CS" and name[2:].isdecimal():
+        return int(name[2:]) * 8
+    if name[:2] == "AF" and len(name) == 4 and name[2:].isdecimal():
+        return int(name[2]) * 8 + int(name[3]) * 2
+    parsed = value_mask(word)
+    return parsed[0] if parsed is not None else None
 
 
 def _open(text: str, default: bool | None = None) -> Test:

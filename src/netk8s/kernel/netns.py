@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from ipaddress import ip_address
 
-from netk8s.kernel.routing import Fib, local_routes, select_address, select_address6
+from netk8s.kernel.routing import Fib, local_routes
 from netk8s.model import (
     Addr,
     Address,
@@ -144,12 +144,6 @@ class Netns:
             f"{addr} is not an address of {self.name} (no dump lists its addresses)",
             default=False,
         )
-
-    def source_for(self, dst: Addr, dev: str, nexthop: Addr | None) -> tuple[Address | None, str]:
-        """The address the kernel selects on a device towards a destination, and why that one."""
-        if dst.version == 4:
-            return select_address(self.addresses, self.devices, dev, nexthop or dst)
-        return select_address6(self.addresses, dev, dst)
 
     # -- neighbours, sockets, settings
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from netk8s.kernel.flight import Branch, Flight
-from netk8s.kernel.matches import Seen, value_mask
+from netk8s.kernel.matches import Seen, dscp_value, value_mask
 from netk8s.kernel.routing import select_address, select_address6
 from netk8s.model import TCP, Addr, Packet, Rewrite, Target
 
@@ -57,8 +57,8 @@ def is_target(name: str) -> bool:
 
 _NO_EFFECT = frozenset(
     {
-        "LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "LED", "RATEEST", "IDLETIMER", "SECMARK", "CONNSECMARK", "TOS",
-        "DSCP", "ECN", "TCPMSS", "TCPOPTSTRIP", "CHECKSUM", "CLASSIFY", "SET", "TEE",
+        "LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "LED", "RATEEST", "IDLETIMER", "SECMARK", "CONNSECMARK",
+        "ECN", "TCPMSS", "TCPOPTSTRIP", "CHECKSUM", "CLASSIFY", "SET", "TEE",
     }
 )  # fmt: skip
 """Targets that go on with the next rule and change nothing that rules or routes look at."""
@@ -202,6 +202,32 @@ def _ttl(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
         yield Effect(branch.fly(branch.flight.with_(packet=packet.replace(ttl=ttl))), CONTINUE, changes=changed)
         return
     yield _unclear(branch, seen, target)
+
+
+def _tos(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
+    """xt_DSCP.c: DSCP sets the upper six bits, TOS works on all eight as MARK does on a mark."""
+    packet = branch.flight.packet
+    tos: int | None = None
+    for name, values in _options(target).items():
+        if target.name == "DSCP" and values:
+            value = dscp_value(values[0])
+            tos = (value << 2 | packet.tos & 3) & 0xFF if value is not None else None
+            continue
+        parsed = value_mask(values[0]) if values else None
+        if parsed is None:
+            continue
+        value, mask = parsed[0] & 0xFF, parsed[1] & 0xFF
+        tos = {
+            "--set-tos": (packet.tos & ~mask & 0xFF) ^ value,
+            "--and-tos": packet.tos & value,
+            "--or-tos": packet.tos | value,
+            "--xor-tos": packet.tos ^ value,
+        }.get(name)
+    if tos is None:
+        yield _unclear(branch, seen, target)
+        return
+    changed = (("tos", f"{packet.tos:#x} → {tos:#x}"),) if tos != packet.tos else ()
+    yield Effect(branch.fly(branch.flight.with_(packet=packet.replace(tos=tos))), CONTINUE, changes=changed)
 
 
 def _nfqueue(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
@@ -446,6 +472,8 @@ _TARGETS: Mapping[str, Apply] = {
     "TPROXY": _tproxy,
     "TTL": _ttl,
     "HL": _ttl,
+    "TOS": _tos,
+    "DSCP": _tos,
     "NFQUEUE": _nfqueue,
     "QUEUE": _nfqueue,
     "DNAT": _dnat,
