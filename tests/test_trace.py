@@ -584,3 +584,13 @@ def test_dice_in_a_circle_of_nodes_do_not_multiply_the_ways() -> None:
     )
     found = ask(world(first, "nat PREROUTING -j DNAT --to-destination 10.244.1.6-10.244.1.8"), CLIENT, NODE1, 30080)
     assert len(found.ways) < 1000
+
+
+def test_what_is_sent_by_a_dummy_device_is_gone() -> None:
+    there = world()
+    node = there.nodes["n1"] if "n1" in there.nodes else next(iter(there.nodes.values()))
+    void = Route(N("198.51.101.0/24"), "unicast", (NextHop("void0"),))
+    node = replace(node, links=(*node.links, Link("void0", 99, "dummy")), routes=(*node.routes, void))
+    found = ask(replace(there, nodes={**there.nodes, node.name: node}), CLIENT, A("198.51.101.7"), 80)
+    assert [o.verdict for o in found.outcomes] == ["dropped"]
+    assert "dummy" in found.outcomes[0].reason

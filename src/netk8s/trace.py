@@ -672,6 +672,11 @@ class _Walk:
         if dev is None:
             yield from self._no_device(branch, netns, past)
             return
+        link = netns.links.get(dev)
+        if link is not None and link.kind == "dummy":
+            # drivers/net/dummy.c dummy_xmit: counted and freed.
+            yield _End(branch, past, DROPPED, f"{dev} of {netns.name} is a dummy device: what is sent by it is gone")
+            return
         pod = self.pod_by_ip.get(target)
         neighbour = netns.neighbour(target, dev)
         if pod is not None and not pod.host_network and pod.node == netns.name:

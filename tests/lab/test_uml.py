@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -140,13 +139,7 @@ def judged(case: Ran, exact: bool) -> tuple[Counter[str], list[str]]:
 
 
 # What netk8s answers otherwise than the kernel. When it is mended, its line here has to go.
-KNOWN_WRONG = {
-    "iptables": {
-        "nobody--client": "a packet sent out of a dummy device is gone; netk8s takes the device for a network like others",
-        "nobody--k8s-node1": "as nobody--client",
-        "nobody--pod/default/toolbox": "as nobody--client",
-    }
-}
+KNOWN_WRONG: dict[str, dict[str, str]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +291,7 @@ def test_a_snapshot_of_ipvs_has_the_files_of_the_contract(cases: dict[str, Ran])
 # ------------------------------------------------------------ the boot itself
 
 
-def _processes(session: int = 0, parent: int = 0) -> list[int]:
+def _processes(session: int = -1, parent: int = -1) -> list[int]:
     """The processes of a session, or the children of a process; a kernel's session is that kernel's alone."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -324,7 +317,7 @@ def test_a_case_that_fails_tells_why_and_the_watchdog_ends_a_boot(
             super().__init__(*given, **options)
             started.append(self.pid)
 
-    monkeypatch.setattr(uml.subprocess, "Popen", Kernel)
+    monkeypatch.setattr(subprocess, "Popen", Kernel)
     wrong = uml.boot([uml.Case("wrong", "lab.uml_cases:absent"), uml.Case("writes", "lab.uml_cases:writes")], tmp_path)
     assert "has no attribute 'absent'" in wrong["wrong"].error
     # The root of the machine inside is this one's, and cannot be written to.
@@ -345,13 +338,14 @@ def test_the_kernel_ends_with_a_killed_process(booted: object, tmp_path: Path) -
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "endless" / "begun").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        (kernel,) = _processes(parent=process.pid)
-        assert len(_processes(session=kernel)) > 1
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        try:
+            deadline = time.monotonic() + 60
+            while not (tmp_path / "endless" / "begun").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            (kernel,) = _processes(parent=process.pid)
+            assert len(_processes(session=kernel)) > 1
+        finally:
+            process.kill()
     deadline = time.monotonic() + 10
     while _processes(session=kernel) and time.monotonic() < deadline:
         time.sleep(0.05)
