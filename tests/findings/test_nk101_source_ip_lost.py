@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from netk8s import decode, dialects, findings, snapshot
+from netk8s.model import Ask
+from netk8s.trace import trace
 
 SEVERITIES = {
     "fires-policy-cluster": "warning",
@@ -65,3 +70,16 @@ def test_the_remedy_names_the_nodes_that_would_drop(asked: Callable[[str], Any])
 )
 def test_the_remedy_fits_the_case(name: str, words: str, asked: Callable[[str], Any]) -> None:
     assert all(words in finding.remedy for finding in asked(f"NK101/{name}").of("NK101"))
+
+
+@pytest.mark.parametrize("case", ["nftables-matrix", "nftables-matrix-kp136", "ipvs-rr-matrix"])
+def test_who_asked_for_it_in_the_other_proxy_modes(corpus: Path, case: str) -> None:
+    world = dialects.complete(decode.decode(snapshot.read([str(corpus / case)])))
+
+    def lost(ask: Ask) -> list[str]:
+        traced = dialects.label(world, trace(world, dialects.resolve(world, ask)))
+        return [f.summary for f in findings.check(world, traced) if f.code == "NK101"]
+
+    (outside,) = lost(Ask("svc/nginx", "30000", via="k8s-node1"))
+    assert "externalTrafficPolicy of default/nginx is Cluster" in outside
+    assert not any("externalTrafficPolicy" in text for text in lost(Ask("svc/nginx", "80", source="node/k8s-node1")))

@@ -9,8 +9,8 @@ from netk8s.model import Hop, ServicePort, Step, Trace
 
 MARKING = frozenset({"KUBE-MARK-MASQ", "CNI-HOSTPORT-SETMARK"})
 """Chains that mark a packet for a MASQUERADE rule further on: kube-proxy's, and the CNI portmap plugin's."""
-MASQUERADING = frozenset({"KUBE-POSTROUTING", "CNI-HOSTPORT-MASQ"})
-"""The chains that masquerade what is marked."""
+MASQUERADING = frozenset({"KUBE-POSTROUTING", "CNI-HOSTPORT-MASQ", "masquerading"})
+"""The chains that masquerade what is marked; the last one is of kube-proxy's nftables mode."""
 
 POLICY, ALL, STRANGER, HAIRPIN, NODE, HOSTPORT, OTHER = (
     "policy", "masquerade-all", "stranger", "hairpin", "node", "hostport", "other",
@@ -28,6 +28,8 @@ class Marked:
 
 def marked(trace: Trace, port: ServicePort | None, hop: Hop, chain: str = "") -> Marked | None:
     """Why a hop marked the packet, by the first jump to a marking chain; None when none was taken."""
+    if chain == "masquerading":
+        return _marked_by_nftables(trace, hop)
     for i, step in enumerate(hop.steps):
         name = target(step.detail)
         if name in MARKING and (not chain or _pair(name) == chain):
@@ -35,6 +37,24 @@ def marked(trace: Trace, port: ServicePort | None, hop: Hop, chain: str = "") ->
                 s.detail is not None and s.detail.chain == name and target(s.detail) == "MARK" for s in hop.steps[i:]
             )
             return Marked(step, _reason(trace, port, step), done)
+    return None
+
+
+def _marked_by_nftables(trace: Trace, hop: Hop) -> Marked | None:
+    """The same in nftables mode, where chains are named external-, service- and endpoint- (1.29 to 1.36)."""
+    inside = trace.flow.origin == "node"
+    for step in hop.steps:
+        sets = step.action == "jump mark-for-masquerade" or any(name == "mark" for name, _ in step.changes)
+        rule = step.rule or ""
+        if not sets or step.table != "kube-proxy":
+            continue
+        if step.chain.startswith("external-"):
+            return Marked(step, NODE if "saddr type local" in rule else POLICY, True)
+        if step.chain.startswith("endpoint-"):
+            return Marked(step, HAIRPIN, True)
+        if step.chain.startswith("service-"):
+            stranger = "saddr !=" in rule or "iifname !=" in rule
+            return Marked(step, NODE if inside else STRANGER if stranger else ALL, True)
     return None
 
 
@@ -56,6 +76,11 @@ def _reason(trace: Trace, port: ServicePort | None, step: Step) -> str:
     inside = trace.flow.origin == "node"
     if (source is not None and source.negated) or (device is not None and device.negated):
         return NODE if inside else STRANGER
+    sets = option(rule, "--match-set")
+    if sets is not None and sets.values[0].endswith("CLUSTER-IP"):
+        return NODE if inside else ALL  # IPVS mode: for all senders, or it would have been negated above
+    if chain in ("KUBE-NODE-PORT", "KUBE-LOAD-BALANCER") or (sets is not None and "EXTERNAL-IP" in sets.values[0]):
+        return POLICY
     if chain.startswith(("KUBE-SVC-", "KUBE-SVL-", "KUBE-SERVICES")):
         if _is_cluster_ip(trace, port, step):
             return NODE if inside else ALL
