@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from ipaddress import ip_address, ip_network
 
 from netk8s.kernel.netns import Netns
-from netk8s.model import Addr, Cluster, Flow, Packet, Pod, World, service_ranges
+from netk8s.model import Addr, Cluster, Endpoint, Flow, Packet, Pod, World, service_ranges
 
 
 class Surroundings:
@@ -46,11 +47,22 @@ class Surroundings:
                 foreign.extend(pod.ips)
         return own, foreign
 
+    def endpoint_at(self, packet: Packet) -> Endpoint | None:
+        """The endpoint that a packet is addressed to, the first of those that share address and port."""
+        return self._endpoints.get((packet.dst, packet.dport, packet.protocol))
+
+    @cached_property
+    def _endpoints(self) -> dict[tuple[Addr, int | None, int], Endpoint]:
+        out: dict[tuple[Addr, int | None, int], Endpoint] = {}
+        for endpoint in self.cluster.endpoints:
+            out.setdefault((endpoint.ip, endpoint.port, endpoint.protocol), endpoint)
+        return out
+
     def host_pod(self, netns: Netns, packet: Packet) -> str | None:
         """The hostNetwork pod that a local packet is for, by endpoints, then by declared ports."""
-        for endpoint in self.cluster.endpoints:
-            if endpoint.ip == packet.dst and endpoint.port == packet.dport and endpoint.protocol == packet.protocol:
-                return endpoint.pod
+        endpoint = self.endpoint_at(packet)
+        if endpoint is not None:
+            return endpoint.pod
         for pod in self.cluster.pods:
             if pod.host_network and pod.node == netns.name:
                 for _, port, protocol, _, _ in pod.ports:

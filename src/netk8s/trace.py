@@ -271,7 +271,7 @@ class _Walk:
             forwards = True
         if found.kind == "unicast" and forwards:
             for odds, hop in found.ways:
-                onward = branch.dice(odds) if odds != 1 else branch
+                onward = branch.dice(odds)
                 via = f" via {hop.gateway}" if hop.gateway else ""
                 martian = martians.martian(flight, netns, hop.dev)
                 if martian:
@@ -415,7 +415,7 @@ class _Walk:
             return
         for odds, hop in found.ways:
             via = f" via {hop.gateway}" if hop.gateway else ""
-            onward = branch.dice(odds) if odds != 1 else branch
+            onward = branch.dice(odds)
             onward = onward.step(_decision("routing", f"IPVS sends it by {hop.dev}{via}", found.at))
             flown = leaving.with_(oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway)
             yield from self._output(onward.fly(flown), netns, past, came)
@@ -444,10 +444,7 @@ class _Walk:
             else:
                 yield _End(branch, past, REFUSED, nobody, "node", reached, netns.name, check_reply=True)
             return
-        listening = pod is not None or any(
-            e.ip == packet.dst and e.port == packet.dport and e.protocol == packet.protocol
-            for e in self.cluster.endpoints
-        )
+        listening = pod is not None or self.around.endpoint_at(packet) is not None
         conn = branch.flight.conn
         dnat = conn.dnat or conn.ipvs is not None
         question = Question(
@@ -495,7 +492,7 @@ class _Walk:
                 oif=dev,
                 nexthop=nexthop,
                 local=True,
-                conn=conn if conn else _new_conn(sent),
+                conn=conn or _new_conn(sent),
             )
             onward = Branch(flight, odds).step(step)
             yield from self._output(onward, netns, past)
@@ -581,7 +578,7 @@ class _Walk:
         local = netns.is_local(packet.dst)
         flight = _flight(packet).with_(
             oif="lo" if local else None, oif_known=bool(local), local=True,
-            conn=conn if conn else _new_conn(packet),
+            conn=conn or _new_conn(packet),
         )  # fmt: skip
         branch = Branch(flight).assume(
             f"no dump has the routes of {netns.name}: a route to {packet.dst} is taken to be there"
@@ -637,7 +634,7 @@ class _Walk:
             for odds, hop in found.ways:
                 via = f" via {hop.gateway}" if hop.gateway else ""
                 step = _decision("routing", f"re-routed: leaves by {hop.dev}{via}", found.at)
-                onward = branch.dice(odds) if odds != 1 else branch
+                onward = branch.dice(odds)
                 yield Verdict(onward.step(step).fly(flight.with_(rerouted=hop)), targets.ACCEPT)
         elif found.kind == "unknown":
             yield Verdict(branch, targets.UNKNOWN, found.why)

@@ -31,7 +31,6 @@ COMMAND = "netk8s probe"
 SCHEMA = "netk8s.dev/observation/v1"
 
 RESULTS = ("connected", "refused", "unreachable", "timeout")
-HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 _NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
 
 

@@ -128,8 +128,6 @@ _WORDS: Mapping[str, Mapping[str, int]] = {
 }  # fmt: skip
 """Words that stand for numbers, by what they are compared with (nftables src/datatype.c, ct.c, fib.c, proto.c)."""
 
-FLAG_KINDS = frozenset({"ct state", "ct status", "tcp flags"})
-
 
 def kind(e: NftValue) -> str:
     """What a value is: decides what words and numbers beside it mean."""

@@ -57,8 +57,6 @@ class Conn:
     mark: int = 0
     dst_bound: bool = False
     src_bound: bool = False
-    helper: bool = False
-    replied: bool = False
     ipvs: IpvsConn | None = None
 
     @property
@@ -146,6 +144,8 @@ class Branch:
         return Branch(flight, self.odds, self.choices, self.log, self.assumptions)
 
     def dice(self, odds: Fraction) -> Branch:
+        if odds == 1:
+            return self
         return Branch(self.flight, self.odds * odds, self.choices, self.log, self.assumptions)
 
     def assume(self, text: str) -> Branch:

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import groupby
 
 from netk8s.kernel import iptables, ipvs, nftables, targets
-from netk8s.kernel.flight import Branch, Conn, Flight, Log
+from netk8s.kernel.flight import Branch, Flight, Log
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
 from netk8s.model import NftChain, NftTable, Question, Step, Table
@@ -326,11 +326,6 @@ def undo(flight: Flight, side: str) -> Flight:
     elif side == SOURCE and conn.dnat:
         packet = packet.replace(src=conn.original.dst, sport=conn.original.dport)
     return flight.with_(packet=packet)
-
-
-def new_connection(flight_packet_conn: Conn) -> Conn:
-    """A fresh entry keeps nothing of another node's: each namespace tracks for itself."""
-    return replace(flight_packet_conn, mark=0, dst_bound=False, src_bound=False)
 
 
 _IPTABLES_CHAINS = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})

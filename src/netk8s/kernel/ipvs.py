@@ -205,12 +205,10 @@ def _schedule(branch: Branch, server: VirtualServer, usable: Sequence[RealServer
         branch = _about(branch, server, usable)
     for real, share in shares:
         odds = share / total
-        yield _Pick(
-            branch.dice(odds) if odds != 1 else branch, real, _words(server, len(usable)), odds, name in _BY_CONNECTIONS
-        )
+        yield _Pick(branch.dice(odds), real, _words(server, len(usable)), odds, name in _BY_CONNECTIONS)
     if not shares or lost:
         odds = lost / total if lost else Fraction(1)
-        yield _Pick(branch.dice(odds) if odds != 1 else branch, None, _words(server, len(usable)), odds)
+        yield _Pick(branch.dice(odds), None, _words(server, len(usable)), odds)
 
 
 def _words(server: VirtualServer, count: int) -> str:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from netk8s.kernel.netns import Netns
 from netk8s.model import Addr, Question
 
-UPLINK_KINDS = frozenset({"bridge", "veth", "dummy", "ifb", "ipvlan", "macvlan"})
-
 
 @dataclass(frozen=True, slots=True)
 class Attachment:

@@ -13,7 +13,6 @@ from netk8s.model import (
     IpSet,
     Link,
     Neighbour,
-    NextHop,
     Node,
     Packet,
     Question,
@@ -216,12 +215,6 @@ class Netns:
         if per_bridge in (1, True):
             return True
         return value
-
-    def hop_question(self, what: str) -> Question:
-        return Question(f"{self.name}:{what}", what, f"not {what}")
-
-    def nexthops(self, route: Route) -> tuple[NextHop, ...]:
-        return route.nexthops
 
 
 def _sysctl_dev(dev: str) -> str:
