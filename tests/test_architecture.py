@@ -118,8 +118,12 @@ def test_starting_the_command_line_loads_nothing_heavy() -> None:
     assert run.stdout.strip() == "[]"
 
 
-# A module with a leading underscore is internal to its package and tested through it.
-@pytest.mark.parametrize("path", [path for path in FILES if not path.stem.startswith("_")], ids=relative)
+def internal(path: Path) -> bool:
+    """A module, or a package of modules, with a leading underscore is internal and tested through its package."""
+    return any(name.startswith("_") for name in path.relative_to(SRC).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if not internal(path)], ids=relative)
 def test_every_source_file_has_a_test_file(path: Path) -> None:
     mirror = TESTS / path.relative_to(SRC).parent / f"test_{path.name}"
     assert mirror.is_file(), f"{relative(path)} has no tests/{mirror.relative_to(TESTS)}"

@@ -1,0 +1,46 @@
+"""Words of the command line that stand by themselves: names, numbers, protocols, families."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from netk8s.errors import UsageError
+from netk8s.model import World
+
+_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+
+
+def protocol_number(word: str | None) -> int | None:
+    if word is None:
+        return None
+    if word.lower() not in _PROTOCOLS:
+        raise UsageError(f"unknown protocol {word}", sorted(_PROTOCOLS))
+    return _PROTOCOLS[word.lower()]
+
+
+def near(name: str, names: Iterable[str]) -> list[str]:
+    pool = list(dict.fromkeys(names))
+    close = difflib.get_close_matches(name, pool, n=5, cutoff=0.5)
+    last = name.rpartition("/")[2]
+    return close or [n for n in pool if n.rpartition("/")[2] == last][:5] or pool[:5]
+
+
+def node_names(world: World) -> list[str]:
+    return list(dict.fromkeys([*world.nodes, *(n.name for n in world.cluster.nodes)]))
+
+
+def port_number(text: str | None) -> int | None:
+    if text is None or not text.isdecimal():
+        return None
+    if not 0 < int(text) < 65536:
+        raise UsageError(f"port {text} is not between 1 and 65535")
+    return int(text)
+
+
+def family_of(source: str | None) -> int | None:
+    try:
+        return ip_address(source).version if source else None
+    except ValueError:
+        return None

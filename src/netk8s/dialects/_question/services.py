@@ -1,0 +1,132 @@
+"""``svc/NAME``: which of a Service's ports is meant, by the API's objects, else by the rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from netk8s import plugins
+from netk8s.dialects import kube_proxy_iptables
+from netk8s.dialects._question.dialled import Dialled
+from netk8s.dialects._question.names import family_of, near, port_number
+from netk8s.errors import NotFound, UsageError
+from netk8s.model import PROTOCOL_NAMES, Ask, Programmed, ServicePort, World
+
+
+def dial_service(world: World, ask: Ask, words: str, protocol: int | None, notes: list[str]) -> Dialled:
+    namespace, slash, name = words.partition("/")
+    if not slash:
+        namespace, name = ask.namespace or "default", words
+    elif ask.namespace and ask.namespace != namespace:
+        raise UsageError(f"svc/{words} names namespace {namespace} and --namespace names {ask.namespace}")
+    full = f"{namespace}/{name}"
+    if "services" in world.cluster.covered:
+        ports = [s for s in world.cluster.services if (s.namespace, s.service) == (namespace, name)]
+        if not ports:
+            names = [f"{s.namespace}/{s.service}" for s in world.cluster.services]
+            raise NotFound(f"service {full}", [f"svc/{n}" for n in near(full, names)])
+        return _choose(ask, full, _dialled_by_objects(ports, family_of(ask.source)), protocol)
+    rows = rows_of(world, full, None)
+    rows = [row for row in rows if row.service == full]
+    if not rows:
+        rows = _by_hash(world, full, protocol) or _nameless(world, ask, full, notes)
+    if not rows and any(node.virtual_servers for node in world.nodes.values()):
+        why = f"service {full}: virtual servers carry no names; add kubectl get services -A -o json, or dial IP:PORT"
+        raise NotFound(f"service {full}", (), why)
+    if not rows:
+        raise NotFound(f"service {full} in the rules", [f"svc/{n}" for n in near(full, _all_names(world))])
+    return _choose(ask, full, _dialled_by_rules(rows, family_of(ask.source)), protocol)
+
+
+def rows_of(world: World, mention: str, port: int | None) -> list[Programmed]:
+    return [
+        row
+        for node in world.nodes.values()
+        for dialect in plugins.modules("netk8s.dialects")
+        if hasattr(dialect, "programmed")
+        for row in dialect.programmed(node, world.cluster, mention, port)
+    ]
+
+
+def _by_hash(world: World, full: str, protocol: int | None) -> list[Programmed]:
+    """Rows of a Service whose comments are missing, by the hash of its unnamed port."""
+    out = []
+    for number in (protocol,) if protocol else (6, 17, 132):
+        for colon in (False, True):
+            digest = kube_proxy_iptables.chain_hash(full, "", PROTOCOL_NAMES[number], colon=colon)
+            out.extend(rows_of(world, digest, None))
+    return out
+
+
+def _nameless(world: World, ask: Ask, full: str, notes: list[str]) -> list[Programmed]:
+    """NodePort rows of that port where the node has no Service names at all (IPVS without the API's objects)."""
+    number = port_number(ask.port)
+    rows = [row for row in rows_of(world, "", number) if row.kind == "NodePort"] if number is not None else []
+    if not rows or any(row.service for row in rows):
+        return []
+    notes.append(f"no dump names Services: NodePort {number} is taken to be that of {full}")
+    return [replace(row, service=full) for row in rows]
+
+
+def _all_names(world: World) -> list[str]:
+    return [row.service for row in rows_of(world, "", None) if row.service]
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    dialled: Dialled
+    port_name: str
+
+
+def _dialled_by_objects(ports: list[ServicePort], family: int | None) -> list[_Choice]:
+    out = []
+    for s in ports:
+        full = f"{s.namespace}/{s.service}"
+        if s.node_port is not None:
+            out.append(_Choice(Dialled(None, s.node_port, s.protocol, "nodeport", full), s.name))
+        ips = [ip for ip in s.cluster_ips if family in (None, ip.version)]
+        if ips:
+            out.append(_Choice(Dialled(ips[0], s.port, s.protocol, "clusterip", full), s.name))
+    return out
+
+
+def _dialled_by_rules(rows: list[Programmed], family: int | None) -> list[_Choice]:
+    """What the rules program. A port of both families is dialled in the sender's, else in IPv4."""
+    out: dict[Dialled, _Choice] = {}
+    for row in sorted(rows, key=lambda row: row.ip is not None and row.ip.version != (family or 4)):
+        kind = {"NodePort": "nodeport", "ClusterIP": "clusterip"}.get(row.kind)
+        if kind is not None:
+            dialled = Dialled(row.ip, row.port, row.protocol, kind, row.service)
+            out.setdefault(replace(dialled, ip=None), _Choice(dialled, row.port_name))
+    return list(out.values())
+
+
+def _choose(ask: Ask, full: str, choices: list[_Choice], protocol: int | None) -> Dialled:
+    """The one thing of a Service that --port and --protocol mean."""
+    if not choices:
+        why = f"service {full} is headless: it has no address to dial; trace to one of its pods (pod/NAMESPACE/NAME)"
+        raise NotFound(f"service {full}", (), why)
+    fitting = [c for c in choices if protocol in (None, c.dialled.protocol)]
+    listed = [_offer(c) for c in choices]
+    if ask.port is None:
+        fitting = [c for c in fitting if c.dialled.kind == "clusterip"]
+        if len(fitting) != 1:
+            raise UsageError(f"svc/{full} has several ports; choose one with --port", listed)
+        return fitting[0].dialled
+    number = port_number(ask.port)
+    if number is not None:
+        fitting = [c for c in fitting if c.dialled.port == number]
+    else:
+        fitting = [c for c in fitting if c.port_name == ask.port and c.dialled.kind == "clusterip"]
+    if not fitting:
+        raise NotFound(f"port {ask.port} of service {full}", listed)
+    if len(fitting) > 1:
+        raise UsageError(
+            f"--port {ask.port} of svc/{full} is ambiguous; add --protocol, or give IP:PORT as the target",
+            [_offer(c) for c in fitting],
+        )
+    return fitting[0].dialled
+
+
+def _offer(choice: _Choice) -> str:
+    name = f" ({choice.port_name})" if choice.port_name else ""
+    return f"{choice.dialled}{name}"
