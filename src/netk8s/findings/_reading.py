@@ -113,7 +113,7 @@ def stops(trace: Trace) -> Iterator[Stop]:
             yield _stop(trace, way, way.hops, way.reason, back=False)
 
 
-# The walk tells why it ended in these words (trace.py). A test holds them against every recorded flow.
+# The walk tells why it ended in these words (netk8s.trace). A test holds them against every recorded flow.
 _WORDS = (
     (HAIRPIN, re.compile(r"hairpin mode is off|has no hairpin mode")),
     (SOCKET, re.compile(r"^nobody listens on ")),

@@ -1,0 +1,134 @@
+"""The way back: follows the first packet of the answer and judges whether the client takes it for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from netk8s.kernel import targets
+from netk8s.kernel.flight import Branch, tuple_of
+from netk8s.model import Packet, Way
+from netk8s.trace import _pods, _sending, _walk
+from netk8s.trace._state import (
+    DELIVERED,
+    DROPPED,
+    REFUSED,
+    UNKNOWN,
+    End,
+    Past,
+    Scene,
+    answering,
+    fresh,
+    same_port,
+    same_tuple,
+)
+
+_ECHO: Mapping[int, int] = {8: 0, 128: 129}
+"""ICMP and ICMPv6 echo request -> reply."""
+
+
+def finish(scene: Scene, end: End) -> Way:
+    """A finished way, its verdict corrected by what becomes of the answer."""
+    branch, past = end.branch, end.past
+    flight = branch.flight
+    way = Way(
+        hops=past.hops,
+        odds=branch.odds,
+        choices=branch.choices,
+        verdict=end.verdict,
+        reason=end.reason,
+        packet=flight.packet,
+        reached=end.reached if end.verdict == DELIVERED else None,
+        source=flight.packet.src if end.verdict == DELIVERED and flight.src_known else None,
+        source_known=flight.src_known,
+        rewrites=flight.rewrites,
+        assumptions=branch.assumptions,
+        missing=past.missing,
+    )
+    if not end.check_reply or not flight.src_known:
+        known = end.verdict not in (DELIVERED, REFUSED)
+        return replace(way, reply_known=known, reply="")
+    return _with_reply(scene, way, end)
+
+
+def _with_reply(scene: Scene, way: Way, end: End) -> Way:
+    """Follows the first packet of the answer: who translates it back, and does the client recognise it."""
+    packet = way.packet
+    answer = Packet(
+        packet.protocol, packet.dst, packet.src, packet.dport, packet.sport,
+        tcp_flags=frozenset({"RST", "ACK"} if end.verdict == REFUSED else {"SYN", "ACK"}),
+        icmp_type=_ECHO.get(packet.icmp_type or -1), icmp_code=0 if packet.icmp_type is not None else None,
+    )  # fmt: skip
+    back = replace(scene, back=True)
+    netns = scene.netns.get(end.node or "")
+    if netns is None or end.reached is None:
+        return replace(way, reply_known=False)
+    past = Past(end.past.flow, entries=end.past.entries)
+    if end.place == "node":
+        entry = next((c for n, c in reversed(past.entries) if n == netns.name), None)
+        if entry is not None and same_tuple(tuple_of(answer), entry.reply):
+            walk = _sending.send(answer, netns, past, answering(entry, answer))
+        else:
+            walk = _sending.send(answer, netns, past)
+    else:
+        walk = _pods.leave_pod(Branch(fresh(answer)), netns, past)
+    return _judged(scene, past.flow.packet, way, list(_walk.to_the_end(back, walk)))
+
+
+def _judged(scene: Scene, asked: Packet, way: Way, ends: list[End]) -> Way:
+    """The way with the reply's fate: translated back, lost, wrongly addressed, or not known."""
+    # Odds and doubts of the way back are not followed apart: one way that works under the defaults is enough,
+    # and what it assumed is said.
+    likely = [e for e in ends if not e.branch.off_default]
+    problems: list[tuple[End, str]] = []
+    for end in likely:
+        packet = end.branch.flight.packet
+        if end.verdict == UNKNOWN and not _returns_to_translator(scene, asked, way):
+            # The client may get its answer from another address than it asked: that would be no answer.
+            known = "whether the answer comes back translated is not known"
+            reason = f"the packet reaches {way.packet.dst}, but {known}: {end.reason}"
+            return replace(way, verdict=UNKNOWN, reason=reason, reached=None, source=None, reply_known=False)
+        if end.verdict == UNKNOWN:
+            return replace(
+                way,
+                reply_known=False,
+                reply_hops=end.past.hops,
+                assumptions=_more(way, f"the answer: {end.reason}"),
+            )
+        if end.verdict != DELIVERED:
+            problems.append((end, end.reason))
+        elif not (same_port(packet.sport, asked.dport) and packet.src == asked.dst and packet.dst == asked.src):
+            problems.append((end, _wrong_address(asked, packet)))
+        else:
+            return replace(way, reply_hops=end.past.hops, assumptions=_more(way, *end.branch.assumptions))
+    if not problems:
+        return replace(way, reply_known=False)
+    end, why = problems[0]
+    where = targets.endpoint_text(way.packet.dst, way.packet.dport)
+    failed = f"the packet reaches {where}, but the answer does not come back: {why}"
+    if way.verdict == REFUSED:
+        failed = f"{way.reason}; the refusal does not come back: {why}"
+    return replace(
+        way, verdict=DROPPED, reason=failed, reply=why, reply_hops=end.past.hops,
+        assumptions=_more(way, *end.branch.assumptions), reached=way.reached, source=way.source,
+    )  # fmt: skip
+
+
+def _returns_to_translator(scene: Scene, asked: Packet, way: Way) -> bool:
+    """Whether the answer is addressed to the node that translated the packet last, or nobody translated it."""
+    packet = way.packet
+    if (packet.dst, packet.dport) == (asked.dst, asked.dport):
+        return True
+    return any(netns.is_local(packet.src) for netns in scene.netns.values())
+
+
+def _wrong_address(asked: Packet, packet: Packet) -> str:
+    got = targets.endpoint_text(packet.src, packet.sport)
+    wanted = targets.endpoint_text(asked.dst, asked.dport)
+    if packet.dst != asked.src:
+        return f"the answer goes to {packet.dst}, and {asked.src} asked"
+    return f"the answer bypasses the node that translated the packet and comes from {got}, but {wanted} was asked"
+
+
+def _more(way: Way, *texts: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*way.assumptions, *texts)))

@@ -1,0 +1,189 @@
+"""Who is at the other end of a link that a packet left a node by."""
+
+from __future__ import annotations
+
+from netk8s.kernel import links
+from netk8s.kernel.flight import Branch
+from netk8s.kernel.netns import Netns
+from netk8s.model import Addr, Missing, Pod, Question, Reached
+from netk8s.trace import _pods
+from netk8s.trace._state import (
+    DELIVERED,
+    DROPPED,
+    UNKNOWN,
+    UNREACHABLE,
+    Arriving,
+    End,
+    OnLink,
+    Past,
+    Scene,
+    Walk,
+    on_wire,
+)
+
+
+def cross(scene: Scene, event: OnLink) -> Walk:
+    """Who is at the other end of a device."""
+    branch, netns, past, dev, target = event.branch, event.netns, event.past, event.dev, event.target
+    if dev is None:
+        yield from _no_device(scene, branch, netns, past)
+        return
+    link = netns.links.get(dev)
+    if link is not None and link.kind == "dummy":
+        # drivers/net/dummy.c dummy_xmit: counted and freed.
+        yield End(branch, past, DROPPED, f"{dev} of {netns.name} is a dummy device: what is sent by it is gone")
+        return
+    pod = scene.pod_by_ip.get(target)
+    neighbour = netns.neighbour(target, dev)
+    if pod is not None and not pod.host_network and pod.node == netns.name:
+        hung = links.attachment(netns, target)
+        if hung.dev is None:
+            yield End(branch, past, UNKNOWN, hung.why)
+            return
+        yield _pods.pod_end(scene, branch, past, target, pod)
+        return
+    for other in scene.netns.values():
+        if other.name != netns.name and (entered := _enters(scene, other, target, dev)):
+            iif = entered if entered != "?" else None
+            onward = on_wire(branch, iif)
+            yield Arriving(onward, other, past)
+            return
+    if neighbour is not None and neighbour.mac is None and {"FAILED", "INCOMPLETE"} & set(neighbour.states):
+        state = f"neighbour {neighbour.states[0]}, {neighbour.at}"
+        reason = f"nobody answers for {target} on {dev} of {netns.name} ({state})"
+        yield End(branch, past, UNREACHABLE, reason)
+        return
+    yield from _beyond(scene, branch, netns, past, dev, target, pod)
+
+
+def _enters(scene: Scene, other: Netns, target: Addr, dev: str) -> str | None:
+    """The device of another node that takes packets for ``target``, "?" when it is not known which, None if none.
+
+    A bridge's own address is not on the wire, but a node answers for every address it has (arp_ignore 0).
+    """
+    for address in other.node.addresses:
+        if address.ip == target:
+            link = other.links.get(address.dev)
+            here = scene.netns[other.name].links.get(address.dev)
+            if link is not None and link.kind == "bridge" and here is not None:
+                continue
+            if link is not None and link.kind == "dummy":
+                # A virtual address: asked for on the wire unless arp_ignore keeps it to its own device (strictARP).
+                if other.dev_setting("arp_ignore", "all"):
+                    continue
+                return "?"
+            return address.dev
+    if not other.addresses_known and target in other.own:
+        return "?"
+    return None
+
+
+def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, target: Addr, pod: Pod | None) -> Walk:
+    """The next hop is none of the nodes and pods whose dumps are here."""
+    packet = branch.flight.packet
+    if branch.flight.conn.direction == "REPLY" or packet.dst == past.flow.packet.src:
+        yield End(branch, past, DELIVERED, "", "outside", Reached(packet.dst, packet.dport), None)
+        return
+    owner = scene.around.owner_by_objects(target)
+    if owner is not None:
+        past = past.lacks(Missing(f"every dump of {owner}", "what happens to the packet there"))
+        there = branch.assume(f"no dump of {owner}: it is taken to pass the packet on unchanged and to deliver it")
+        endpoint = scene.pod_by_ip.get(packet.dst)
+        yield _pods.pod_end(scene, there, past, packet.dst, endpoint, owner)
+        return
+    if pod is not None and not pod.host_network:
+        there = branch.assume(f"pod {pod.namespace}/{pod.name} is reached directly on the link of {dev}")
+        yield _pods.pod_end(scene, there, past, target, pod)
+        return
+    link = netns.links.get(dev)
+    on_bridge = link is not None and link.kind == "bridge"
+    gateway = target != packet.dst
+    if not gateway and (on_bridge or scene.around.is_service_address(packet.dst)) and "pods" in scene.cluster.covered:
+        what = "no pod has" if on_bridge else "no node and no pod has"
+        reason = f"{what} the address {target}, so nobody answers for it on {dev} of {netns.name}"
+        yield End(branch.assume("the lists of pods and nodes are complete"), past, UNREACHABLE, reason)
+        return
+    if scene.around.only_inside(packet.dst):
+        reason = (
+            f"no rule of {netns.name} translates {packet.dst}, an address of the Service range, and the packet "
+            f"leaves by {dev}{f' to gateway {target}' if gateway else ''}, where nobody has it"
+        )
+        there = branch.assume(f"the network outside the cluster has no route to {packet.dst}")
+        yield End(there, past, UNREACHABLE, reason)
+        return
+    if scene.around.is_service_address(packet.dst):
+        reason = (
+            f"no rule of {netns.name} translates {packet.dst}, and the packet leaves by {dev} to gateway {target}: "
+            "which node the network brings it to no dump tells; ask again with --via"
+        )
+        yield End(branch, past, UNKNOWN, reason)
+        return
+    if gateway and packet.dst in scene.pod_by_ip:
+        yield from _by_gateway(scene, branch, netns, past, target)
+        return
+    local_pod = not gateway and (on_bridge or link is None or link.kind == "veth")
+    there = branch.assume(
+        f"{packet.dst} is taken to answer; what is behind {dev} of {netns.name} is in no dump"
+        if not local_pod
+        else f"{packet.dst} on {dev} of {netns.name} is taken to be there and to answer"
+    )
+    place, node = ("pod", netns.name) if local_pod else ("outside", None)
+    yield End(
+        there,
+        past,
+        DELIVERED,
+        "",
+        place,
+        Reached(packet.dst, packet.dport, None, node),
+        node,
+        check_reply=local_pod,
+    )
+
+
+def _by_gateway(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway: Addr) -> Walk:
+    """A packet for a pod goes to a router that is no node: some networks route pods, most leave it to the nodes."""
+    dst = branch.flight.packet.dst
+    pod = scene.pod_by_ip[dst]
+    if pod.node == netns.name:
+        yield End(branch, past, UNKNOWN, links.attachment(netns, dst).why)
+        return
+    question = Question(
+        f"{netns.name}:gateway:{gateway}:{dst}",
+        f"gateway {gateway} routes {dst} to {pod.node}",
+        f"{netns.name} has no route of its own to pod {dst}, and gateway {gateway} does not know where it is",
+        default=not scene.around.nodes_route_pods(dst.version),
+    )
+    other_node = scene.netns.get(pod.node or "")
+    for answer, other in branch.ask(question):
+        if not answer:
+            yield End(other, past, UNREACHABLE, question.if_false)
+        elif other_node is None:
+            yield _pods.pod_end(scene, other, past, dst, pod)
+        else:
+            found = other_node.fib(dst.version).lookup(other.flight.packet.src, None, iif="lo")
+            iif = found.ways[0][1].dev if found.ways else None
+            yield Arriving(on_wire(other, iif), other_node, past)
+
+
+def _no_device(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
+    """No dump has the routes: the packet is taken to come to where it is addressed."""
+    packet = branch.flight.packet
+    if branch.flight.conn.direction == "REPLY":
+        yield End(branch, past, DELIVERED, "", "outside", Reached(packet.dst, packet.dport))
+        return
+    if (
+        scene.around.is_service_address(packet.dst) or scene.around.only_inside(packet.dst)
+    ) and not branch.flight.conn.dnat:
+        reason = f"{packet.dst} is a Service address no rule of {netns.name} translates; where it goes no dump tells"
+        yield End(branch, past, UNKNOWN, reason)
+        return
+    pod = scene.pod_by_ip.get(packet.dst)
+    owner = pod.node if pod is not None else scene.around.owner_by_objects(packet.dst)
+    endpoint = next((e for e in scene.cluster.endpoints if e.ip == packet.dst and e.port == packet.dport), None)
+    node = owner or (endpoint.node if endpoint else None)
+    name = f"{pod.namespace}/{pod.name}" if pod else endpoint.pod if endpoint else None
+    if node is not None and node != netns.name and node in scene.netns:
+        there = branch.assume(f"{packet.dst} is reached by {node}, whose pod networks or objects have it")
+        yield Arriving(on_wire(there, None), scene.netns[node], past)
+        return
+    yield End(branch, past, DELIVERED, "", "pod", Reached(packet.dst, packet.dport, name, node), node)

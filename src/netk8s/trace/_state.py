@@ -1,0 +1,166 @@
+"""What the parts of a walk hand to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from netk8s.kernel import conntrack
+from netk8s.kernel.flight import Branch, Conn, Flight, Tuple, steps_of, tuple_of
+from netk8s.kernel.netns import Netns
+from netk8s.model import Addr, At, Cluster, Flow, Hop, Missing, Packet, Pod, Reached, Step
+from netk8s.surroundings import Surroundings
+
+DELIVERED, REFUSED, DROPPED, UNREACHABLE, UNKNOWN = "delivered", "refused", "dropped", "unreachable", "unknown"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What stays the same during a walk. ``back``: the walk is that of an answer."""
+
+    flow: Flow
+    cluster: Cluster
+    around: Surroundings
+    back: bool = False
+
+    @property
+    def netns(self) -> Mapping[str, Netns]:
+        return self.around.netns
+
+    @property
+    def pod_by_ip(self) -> Mapping[Addr, Pod]:
+        return self.around.pod_by_ip
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a packet left behind on earlier nodes: finished hops and the conntrack entries that undo its changes.
+
+    ``flow`` is the question as it was really asked: with the source address that the sender's kernel chose.
+    """
+
+    flow: Flow
+    hops: tuple[Hop, ...] = ()
+    entries: tuple[tuple[str, Conn], ...] = ()
+    missing: tuple[Missing, ...] = ()
+    visits: tuple[tuple[tuple[str, Packet], Fraction], ...] = ()
+    """Nodes that the packet came to, with the odds it had until then: the same again is a circle."""
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing has happened yet."""
+        return not (self.hops or self.entries or self.missing or self.visits)
+
+    def lacks(self, missing: Missing) -> Past:
+        return self if missing in self.missing else replace(self, missing=(*self.missing, missing))
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a walk in one direction ended. ``place`` is "pod", "node", "outside" or "" when it did not arrive."""
+
+    branch: Branch
+    past: Past
+    verdict: str
+    reason: str
+    place: str = ""
+    reached: Reached | None = None
+    node: str | None = None
+    check_reply: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """A packet that comes in by a device of a node. ``direct``: a frame between two ports of a bridge (br_netfilter)."""
+
+    branch: Branch
+    netns: Netns
+    past: Past
+    direct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Looping:
+    """A packet that a node sends to itself by lo."""
+
+    branch: Branch
+    netns: Netns
+    past: Past
+
+
+@dataclass(frozen=True, slots=True)
+class OnLink:
+    """A packet that left a node by ``dev`` (None: no dump tells which) for ``target``, the next hop or the destination."""
+
+    branch: Branch
+    netns: Netns
+    past: Past
+    dev: str | None
+    target: Addr
+
+
+Event = End | Arriving | Looping | OnLink
+Walk = Iterator[Event]
+
+
+def decision(hook: str, action: str, at: At | None = None) -> Step:
+    """A step that is no rule's."""
+    return Step(hook, "", "", None, at if at is not None and at.origin else None, action)
+
+
+def hop_done(branch: Branch, netns: Netns, past: Past) -> Past:
+    """The past with this node's hop and the entry that its conntrack keeps of the flow."""
+    flight = branch.flight
+    hop = Hop(netns.name, flight.iif, flight.oif, steps_of(branch.log))
+    entries = past.entries
+    if flight.conn.direction == "ORIGINAL" and (flight.conn.state != "UNTRACKED" or flight.conn.ipvs is not None):
+        entries = (*entries, (netns.name, flight.conn))
+    return replace(past, hops=(*past.hops, hop), entries=entries)
+
+
+def same_port(a: int | None, b: int | None) -> bool:
+    return a is None or b is None or a == b
+
+
+def same_tuple(a: Tuple, b: Tuple) -> bool:
+    """Whether two tuples are of one flow; a port that no dump tells may be any."""
+    return (
+        (a.protocol, a.src, a.dst) == (b.protocol, b.src, b.dst)
+        and same_port(a.sport, b.sport)
+        and same_port(a.dport, b.dport)
+    )
+
+
+def new_conn(packet: Packet) -> Conn:
+    """The entry a first packet gets, or no entry for one that conntrack calls invalid (tcp_new)."""
+    there = tuple_of(packet)
+    return Conn(conntrack.first_state(packet), "ORIGINAL", there, there.reversed())
+
+
+def answering(entry: Conn, answer: Packet) -> Conn:
+    """The entry of an answer's flow as its first packet sees it."""
+    if entry.state == "UNTRACKED":
+        # IPVS knows the flow and conntrack does not (net.ipv4.vs.conntrack = 0).
+        return replace(entry, state=new_conn(answer).state, direction="REPLY")
+    return replace(entry, state="ESTABLISHED", direction="REPLY")
+
+
+def fresh(packet: Packet) -> Flight:
+    """A packet that no node has seen yet."""
+    return Flight(packet, new_conn(packet))
+
+
+def on_wire(branch: Branch, iif: str | None) -> Branch:
+    """The packet as the next node sees it: no mark, no entry, no steps yet."""
+    flight = branch.flight
+    packet = flight.packet.replace(mark=0)
+    there = Flight(
+        packet,
+        new_conn(packet),
+        iif=iif,
+        iif_known=iif is not None,
+        src_known=flight.src_known,
+        rewrites=flight.rewrites,
+    )
+    return Branch(there, branch.odds, branch.choices, None, branch.assumptions)

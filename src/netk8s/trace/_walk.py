@@ -1,0 +1,88 @@
+"""From the question to its ends: where the packet starts, and what comes after what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netk8s.kernel.flight import Branch
+from netk8s.kernel.netns import Netns
+from netk8s.model import Missing, Packet, Question
+from netk8s.trace import _link, _pods, _receiving, _sending
+from netk8s.trace._state import (
+    UNKNOWN,
+    UNREACHABLE,
+    Arriving,
+    End,
+    Looping,
+    OnLink,
+    Past,
+    Scene,
+    Walk,
+    fresh,
+)
+
+
+def to_the_end(scene: Scene, walk: Walk) -> Iterator[End]:
+    """The ends of a walk: whatever is to be walked next is walked."""
+    for event in walk:
+        match event:
+            case End():
+                yield event
+            case Arriving():
+                yield from to_the_end(scene, _receiving.receive(scene, event))
+            case Looping():
+                yield from to_the_end(scene, _receiving.loop(scene, event))
+            case OnLink():
+                yield from to_the_end(scene, _link.cross(scene, event))
+
+
+def start(scene: Scene) -> Iterator[End]:
+    """The ways of the packet that the question is about."""
+    flow = scene.flow
+    packet = flow.packet
+    past = Past(flow)
+    start = scene.netns.get(flow.node)
+    if start is None:
+        branch = Branch(fresh(packet))
+        past = past.lacks(Missing(f"every dump of {flow.node}", "where the packet starts"))
+        yield End(branch, past, UNKNOWN, f"no dump of {flow.node}, where the packet starts")
+    elif flow.origin == "node":
+        yield from to_the_end(scene, _sending.send(packet, start, past))
+    elif flow.origin == "pod":
+        yield from to_the_end(scene, _pods.leave_pod(Branch(fresh(packet)), start, past))
+    else:
+        yield from to_the_end(scene, _arrive_from_outside(scene, packet, start, past))
+
+
+def _arrive_from_outside(scene: Scene, packet: Packet, netns: Netns, past: Past) -> Walk:
+    branch = Branch(fresh(packet))
+    if not scene.flow.routed:
+        question = Question(
+            f"network:{packet.dst}",
+            f"the network routes {packet.dst} to {netns.name}",
+            f"the network outside the cluster has no route to {packet.dst} (give --via NODE if it has)",
+            default=scene.around.shares_network(netns, packet),
+        )
+        for answer, other in branch.ask(question):
+            if answer:
+                yield from _enter(scene, other, netns, past)
+            else:
+                yield End(other, past, UNREACHABLE, question.if_false)
+        return
+    yield from _enter(scene, branch, netns, past)
+
+
+def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
+    packet = branch.flight.packet
+    iif, known = scene.flow.iif, scene.flow.iif is not None
+    if iif is None and netns.routes_known(packet.family):
+        found = netns.fib(packet.family).lookup(packet.src, None, iif="lo")
+        if found.kind == "unicast" and found.ways:
+            iif, known = found.ways[0][1].dev, True
+            if len(found.ways) > 1:
+                branch = branch.assume(f"the packet comes in by {iif}, one of several ways back to {packet.src}")
+        else:
+            branch = branch.assume(
+                f"{netns.name} has no route back to {packet.src}; the device it comes in by is not known"
+            )
+    yield Arriving(branch.fly(branch.flight.with_(iif=iif, iif_known=known)), netns, past)
