@@ -953,7 +953,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One endpoint of a programmed service: ``odds`` by the rules, None where no rule says."""
+    """One endpoint of a programmed service: ``odds`` by the rules, None where no rule says. ``weight``: IPVS only."""
 
     ip: Addr
     port: int | None
@@ -961,15 +961,22 @@ class Backend:
     chain: str
     pod: str | None = None
     at: At = At("")
+    weight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Programmed:
     """One way to dial a service port as the rules of a node have it.
 
-    ``kind`` is ClusterIP, NodePort, LoadBalancer or ExternalIP; ``ip`` None for a NodePort. ``service`` is
-    namespace/name as comments, hashes or objects tell it, "" when nothing does. ``verdict`` is "" for a
-    balanced port, REJECT or DROP for one without usable endpoints.
+    ``kind`` is ClusterIP, NodePort, LoadBalancer, ExternalIP, or External where the rules of an address do not tell
+    which of the last two it is; ``ip`` None for a NodePort. ``service`` is namespace/name as comments, hashes or objects
+    tell it, "" when nothing does. ``verdict`` is "" for a balanced port, REJECT or DROP for one without usable endpoints.
+    ``backends`` are those for a client outside the cluster where the rules treat pods and nodes differently.
+
+    ``mode`` is iptables, nftables or ipvs. ``scheduler`` is random or IPVS' own word, "" where nothing is chosen.
+    ``policy`` is Cluster or Local (externalTrafficPolicy; internalTrafficPolicy for a ClusterIP), "" where nothing
+    tells. ``affinity_seconds``: how long a client keeps its endpoint. ``addresses``: those of the node that take a
+    NodePort, () for any of them.
     """
 
     node: str
@@ -984,3 +991,8 @@ class Programmed:
     verdict: str = ""
     affinity: bool = False
     at: At = At("")
+    mode: str = ""
+    scheduler: str = ""
+    policy: str = ""
+    affinity_seconds: int | None = None
+    addresses: tuple[Addr, ...] = ()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
+import yaml
 
 from netk8s.render.decoded import Decoded
 from netk8s.render.document import json_schema
@@ -12,15 +13,23 @@ from netk8s.render.document import json_schema
 FILE = "headline-nodeport-30000/nodes/k8s-node1/iptables-save.txt"
 
 
-def test_a_table_of_what_a_dump_programs(netk8s: Callable, corpus: Path) -> None:
+def test_a_text_of_what_a_dump_programs(netk8s: Callable, corpus: Path) -> None:
     ran = netk8s("decode", str(corpus / FILE), "--node", "n1")
     assert (ran.status, ran.err) == (0, "")
-    first, head, *rows = ran.out.splitlines()
+    first, *lines = ran.out.splitlines()
     assert first.startswith("n1: 2 services")
-    assert head.startswith("SERVICE")
-    (row,) = [row for row in rows if "*:30000/tcp" in row]
-    assert row.split()[:2] == ["default/nginx", "NodePort"]
-    assert "33.3%" in row
+    at = lines.index("default/nginx")
+    assert lines[at + 1].split()[:2] == ["ClusterIP", "10.96.120.30:80/tcp"]
+    assert lines[at + 2].split()[:4] == ["NodePort", "*:30000/tcp", "policy", "Cluster;"]
+    assert [line.split()[:2] for line in lines[at + 3 : at + 6]] == [
+        ["33.3%", "10.244.1.5:80"], ["33.3%", "10.244.1.6:80"], ["33.3%", "10.244.2.5:80"],
+    ]  # fmt: skip
+    assert max(map(len, lines)) <= 100
+
+
+def test_yaml_is_the_same_document(netk8s: Callable, corpus: Path) -> None:
+    printed = [netk8s("decode", str(corpus / FILE), "-o", format_).out for format_ in ("json", "yaml")]
+    assert yaml.safe_load(printed[1]) == json.loads(printed[0])
 
 
 def test_the_same_as_a_document_from_standard_input(netk8s: Callable, corpus: Path) -> None:

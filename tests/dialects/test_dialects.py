@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 from ipaddress import ip_address
+from pathlib import Path
 
-from netk8s import decode, dialects
+import pytest
+
+from netk8s import decode, dialects, snapshot
 from netk8s.model import (
     TCP,
     At,
@@ -87,3 +90,69 @@ def test_steps_get_their_meaning_and_keep_the_one_they_have() -> None:
         assert (first.rule, first.at, first.action) == (service.rule, service.at, service.action)
         assert (second.means, third.means) == ("policy of FORWARD", "")
     assert trace.ways[0].hops[0].steps[0].means == "", "a trace is not changed in place"
+
+
+# ---------------------------------------------------------------- the modes alike
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "iptables-legacy-matrix",
+        "iptables-nft-matrix-kp123",
+        "ipvs-rr-matrix",
+        "nftables-matrix",
+        "nftables-matrix-kp136",
+    ],
+)
+def test_every_mode_programs_the_same_services_alike(corpus: Path, case: str) -> None:
+    """The objects say what is to be dialled, the policy and the affinity; every row says the same of them."""
+    found = decode.decode(snapshot.read([str(corpus / case)]))
+    wanted = {}
+    for s in found.cluster.services:
+        full, sticky = f"{s.namespace}/{s.service}", s.affinity_seconds if s.affinity == "ClientIP" else None
+        # kube-proxy before 1.29 knows nothing of ipMode.
+        balanced = (*s.lb_ips, *s.lb_ips_proxy) if case.endswith("kp123") else s.lb_ips
+        for kind, ips, policy in (
+            ("ClusterIP", s.cluster_ips, s.internal_policy),
+            ("LoadBalancer", balanced, s.external_policy),
+            ("ExternalIP", s.external_ips, s.external_policy),
+        ):
+            for ip in ips:
+                wanted[full, s.name, s.protocol, kind, ip, s.port] = (policy, sticky)
+        if s.node_port is not None:
+            wanted[full, s.name, s.protocol, "NodePort", None, s.node_port] = (s.external_policy, sticky)
+    for name in found.nodes:
+        here = [row for row in dialects.programmed(found) if row.node == name]
+        keys = [(r.service, r.port_name, r.protocol, r.kind, r.ip, r.port) for r in here]
+        assert sorted(keys, key=str) == sorted(wanted, key=str)
+        for row, key in zip(here, keys, strict=True):
+            policy, sticky = wanted[key]
+            assert row.policy in (policy, ""), row
+            # Neither the sets of IPVS nor rules that refuse everybody tell the policy.
+            assert (
+                row.policy
+                or row.verdict == "REJECT"
+                or (row.kind == "ClusterIP" and ("ipvs" in case or "kp123" in case))
+            )
+            if row.backends:
+                assert row.affinity_seconds == sticky, row
+                assert row.scheduler == ("rr" if row.mode == "ipvs" else "random")
+                assert sum((b.odds or 0 for b in row.backends), Fraction(0)) == 1
+            assert bool(row.backends) != bool(row.verdict), row
+        assert {row.mode for row in here} == {case.split("-")[0]}
+
+
+def test_which_of_the_nodes_addresses_take_a_nodeport(corpus: Path) -> None:
+    def addresses(case: str) -> set[tuple[str, ...]]:
+        found = decode.decode(snapshot.read([str(corpus / case)]))
+        return {tuple(map(str, r.addresses)) for r in dialects.programmed(found) if r.kind == "NodePort"}
+
+    assert addresses("iptables-nft-matrix") == {()}
+    assert addresses("iptables-nft-nodeport-addresses") == {
+        ("192.168.52.200",), ("192.168.52.201",), ("192.168.52.202", "192.168.52.212"),
+    }  # fmt: skip
+    assert addresses("nftables-matrix") == {("192.168.52.200",), ("192.168.52.201",), ("192.168.52.202",)}
+    assert addresses("ipvs-rr-matrix") == {
+        ("192.168.52.200", "10.244.0.1"), ("192.168.52.201", "10.244.1.1"), ("192.168.52.202", "10.244.2.1"),
+    }  # fmt: skip

@@ -180,15 +180,15 @@ def test_what_is_programmed(text: str) -> None:
     # Local policy: what comes from outside goes to the endpoints of the node alone.
     outside = found["NodePort", "30080"]
     assert [b.odds for b in outside.backends] == ([Fraction(1, 2)] * 2 if text is OLD else [Fraction(1)])
-    assert found["LoadBalancer", "203.0.113.9"].chain == "external-AAAAAAAA-ns/web/tcp/http"
+    assert found["External", "203.0.113.9"].chain == "external-AAAAAAAA-ns/web/tcp/http"
     empty = found["ClusterIP", "10.96.0.8"]
     assert (empty.service, empty.port_name, empty.verdict, empty.backends) == ("ns/empty", "dns", "REJECT", ())
-    assert found["LoadBalancer", "203.0.113.8"].verdict == "DROP"
+    assert found["External", "203.0.113.8"].verdict == "DROP"
 
 
 def test_the_search_can_be_narrowed() -> None:
     assert set(rows(NEW, mention="ns/web")) == {
-        ("ClusterIP", "10.96.0.7"), ("LoadBalancer", "203.0.113.9"), ("NodePort", "30080"),
+        ("ClusterIP", "10.96.0.7"), ("External", "203.0.113.9"), ("NodePort", "30080"),
     }  # fmt: skip
     assert set(rows(NEW, mention="-d 10.96.0.7/")) == {("ClusterIP", "10.96.0.7")}
     assert set(rows(NEW, port=30080)) == {("NodePort", "30080")}

@@ -1,15 +1,17 @@
-"""The table and the document of ``netk8s decode``."""
+"""The text and the document of ``netk8s decode``."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from ipaddress import ip_address
 
 import jsonschema
+import yaml
 
 from netk8s.model import At, Backend, Cluster, Missing, Node, Programmed, World
-from netk8s.render.decoded import Decoded, as_json, as_table
+from netk8s.render.decoded import Decoded, as_json, as_text, as_yaml
 from netk8s.render.document import json_schema
 
 HOSTILE = "default/\x1b[2J\n\udcff"
@@ -26,10 +28,10 @@ def sample() -> tuple[World, tuple[Programmed, ...]]:
         Programmed(
             "n1", "default/nginx", "http", 6, "NodePort", None, 30000, "KUBE-EXT-1",
             (backend("10.0.0.1", Fraction(1, 2), 5, "default/nginx-1"), backend("10.0.0.2", None, 6)),
-            at=At("n1.txt", 3),
+            at=At("n1.txt", 3), mode="iptables", scheduler="random", policy="Local",
         ),
-        Programmed("n1", "", "", 17, "ClusterIP", ip_address("fd00::1"), 53, "", (), "REJECT", at=At("n1.txt", 9)),
-        Programmed("n1", HOSTILE, "", 6, "LoadBalancer", ip_address("192.0.2.1"), 80, HOSTILE, (), affinity=True),
+        Programmed("n1", "", "", 17, "ClusterIP", ip_address("fd00::1"), 53, "", (), "REJECT", at=At("n1.txt", 9), mode="iptables"),
+        Programmed("n1", HOSTILE, "", 6, "LoadBalancer", ip_address("192.0.2.1"), 80, HOSTILE, (), affinity=True, mode="ipvs"),
     )  # fmt: skip
     return world, programmed
 
@@ -51,29 +53,43 @@ def test_the_document_is_valid_and_complete() -> None:
     assert doc["services"][1]["verdict"] == "REJECT"
 
 
-def test_the_table_has_a_row_for_each_endpoint() -> None:
+def test_yaml_says_the_same() -> None:
+    assert yaml.safe_load(as_yaml(*sample())) == json.loads(as_json(*sample()))
+
+
+def test_the_text_has_a_line_for_each_way_and_each_endpoint() -> None:
     world, programmed = sample()
-    lines = as_table(world, programmed[:2]).splitlines()
-    assert lines[0] == "n1: 2 services, 2 ways to dial, from n1.txt"
-    assert lines[1].split() == ["SERVICE", "KIND", "DIAL", "CHAIN", "ODDS", "ENDPOINT", "POD", "LINE"]
-    assert lines[2].split() == [
+    same = replace(programmed[0], kind="LoadBalancer", ip=ip_address("192.0.2.9"), port=80, at=At("n1.txt", 4))
+    server = Backend(ip_address("10.0.0.3"), 80, Fraction(1), "IPVS wrr", None, At("n1.txt", 8), 5)
+    weighted = Programmed(
+        "n1", "shop/web", "", 6, "NodePort", None, 30001, "IPVS wrr", (server,), "", True, At("n1.txt", 7),
+        "ipvs", "wrr", "Cluster", 600, (ip_address("192.0.2.1"),),
+    )  # fmt: skip
+    lines = as_text(world, (programmed[0], same, programmed[1], weighted)).splitlines()
+    assert lines == [
+        "n1: 3 services, 4 ways to dial, iptables and ipvs mode, from n1.txt",
         "default/nginx:http",
-        "NodePort",
-        "*:30000/tcp",
-        "KUBE-SEP-5",
-        "50%",
-        "10.0.0.1:80",
-        "default/nginx-1",
-        "5",
+        "  NodePort     *:30000/tcp       policy Local; KUBE-EXT-1, line 3",
+        "  LoadBalancer 192.0.2.9:80/tcp  policy Local; KUBE-EXT-1, line 4",
+        "       50%  10.0.0.1:80  default/nginx-1, KUBE-SEP-5, line 5",
+        "         ?  10.0.0.2:80  KUBE-SEP-6, line 6",
+        "?",
+        "  ClusterIP    [fd00::1]:53/udp  policy not told; line 9",
+        "      REJECT: no usable endpoint",
+        "shop/web",
+        "  NodePort     *:30001/tcp  policy Cluster, sticky for 600 s, on 192.0.2.1; IPVS wrr, line 7",
+        "      100%  10.0.0.3:80  wrr, weight 5, line 8",
+        "",
+        "n2: 0 services, 0 ways to dial",
+        "",
+        "note: a note",
+        "missing: routes of n1: needed for forwarding",
     ]
-    assert lines[3].split() == ["KUBE-SEP-6", "?", "10.0.0.2:80", "6"]
-    assert lines[4].split() == ["?", "ClusterIP", "[fd00::1]:53/udp", "REJECT", "9"]
-    assert "n2: 0 services, 0 ways to dial" in lines
-    assert lines[-2:] == ["note: a note", "missing: routes of n1: needed for forwarding"]
 
 
 def test_hostile_names_do_not_reach_the_terminal() -> None:
-    text = as_table(*sample())
+    text = as_text(*sample())
     assert all(line.isprintable() for line in text.split("\n"))
-    assert "LoadBalancer, sticky" in text
-    assert as_table(*sample(), ascii=True).isascii()
+    assert "sticky" in text
+    assert as_text(*sample(), ascii=True).isascii()
+    assert max(map(len, as_text(*sample(), width=60).splitlines())) <= 60

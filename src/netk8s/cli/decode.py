@@ -19,24 +19,28 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     "format_",
-    type=click.Choice(["text", "json"]),
+    type=click.Choice(["text", "json", "yaml"]),
     default="text",
     show_default=True,
     help="How to print it.",
 )
 @click.pass_obj
 def command(streams: Streams, dumps: tuple[str, ...], node: str | None, unwrap: bool, format_: str) -> int:
-    """List the services that DUMP programs: ports, chains and endpoints with their odds.
+    """List the services that DUMP programs, alike in iptables, nftables and IPVS mode: ports, traffic policy, affinity,
+    scheduler, and endpoints with their odds or weights.
 
     DUMP is an iptables-save file or any other dump, a folder or an archive of dumps, or - for standard input.
     """
     from netk8s import dialects
+    from netk8s.cli.trace import width
     from netk8s.render import decoded
 
     world = world_of(dumps, streams, node=node, unwrap=unwrap)
     programmed = dialects.programmed(world)
     if format_ == "json":
         streams.document(decoded.as_json(world, programmed))
+    elif format_ == "yaml":
+        streams.document(decoded.as_yaml(world, programmed))
     else:
-        streams.print(decoded.as_table(world, programmed, ascii=not streams.unicode))
+        streams.print(decoded.as_text(world, programmed, width=width(streams), ascii=not streams.unicode))
     return 0

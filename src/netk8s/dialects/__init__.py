@@ -46,7 +46,7 @@ def complete(world: World) -> World:
 
 def programmed(world: World) -> tuple[Programmed, ...]:
     """Every Service port that the rules of every node have: node after node, by Service, port and kind."""
-    kinds = {"ClusterIP": 0, "NodePort": 1, "LoadBalancer": 2, "ExternalIP": 3}
+    kinds = {"ClusterIP": 0, "NodePort": 1, "LoadBalancer": 2, "ExternalIP": 3, "External": 4}
 
     def order(p: Programmed) -> tuple[object, ...]:
         return (p.service, p.port_name, p.protocol, kinds.get(p.kind, 9), p.port, str(p.ip), p.at)

@@ -111,24 +111,39 @@ def nat(node: Node, family: int | None = None) -> Iterator[Table]:
 
 
 def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None = None) -> Iterator[Programmed]:
-    """Every way to dial a Service that the node's rules have.
+    """Every way to dial a Service that the node's rules have; what the filter table refuses or drops is part of it.
 
     ``mention`` and ``port`` narrow the search to rules whose text contains it, or to that port: the answer for one
     Service of a large dump does not decode the others.
     """
     pods = {ip: f"{p.namespace}/{p.name}" for p in cluster.pods for ip in p.ips if not p.host_network}
-    hashes = _hashes(cluster)
+    hashes, kinds = _hashes(cluster), _kinds(cluster)
+    verdicts = dict(_refused(node, hashes, kinds, mention, port))
     for table in nat(node):
+        told = _tells_internal_policy(table)
         for chain in ("KUBE-SERVICES", "KUBE-NODEPORTS"):
-            if chain in table.chains:
-                for rule in _some(table.chains[chain].rules, mention, port, chain):
-                    found = _row(node, table, rule, hashes)
-                    if found is not None and found.chain not in ("KUBE-NODEPORTS", "KUBE-MARK-MASQ"):
-                        yield replace(
-                            found,
-                            backends=tuple(_backends(table, found.chain, pods)),
-                            affinity=_sticky(table, found.chain),
-                        )
+            if chain not in table.chains:
+                continue
+            for rule in _some(table.chains[chain].rules, mention, port, chain):
+                found = _row(node, table, rule, hashes, kinds)
+                if found is None or found.chain in ("KUBE-NODEPORTS", "KUBE-MARK-MASQ"):
+                    continue
+                row = _balanced(table, found, pods, told)
+                key = (table.family, table.backend, found.ip, found.protocol, found.port)
+                if not row.backends and key in verdicts:
+                    refused = verdicts.pop(key)
+                    row = replace(row, verdict=refused.verdict, policy=row.policy or refused.policy)
+                yield row
+    yield from verdicts.values()
+
+
+_Key = tuple[int, str, Addr | None, int, int]
+
+
+def _refused(
+    node: Node, hashes: dict[str, Named], kinds: dict[Addr, str], mention: str, port: int | None
+) -> Iterator[tuple[_Key, Programmed]]:
+    """What the filter table refuses or drops for want of usable endpoints."""
     for table in node.tables:
         if table.name != "filter":
             continue
@@ -136,9 +151,81 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
             if chain in table.chains:
                 for rule in _some(table.chains[chain].rules, mention, port, chain):
                     if rule.target is not None and rule.target.name in ("REJECT", "DROP"):
-                        found = _row(node, table, rule, hashes)
-                        if found is not None:
-                            yield replace(found, verdict=rule.target.name, chain=rule.chain)
+                        row = _row(node, table, rule, hashes, kinds)
+                        if row is not None:
+                            verdict = rule.target.name
+                            # "has no endpoints" is a REJECT whatever the policy is; only Local ones are dropped.
+                            policy = "Local" if verdict == "DROP" else ""
+                            key = (table.family, table.backend, row.ip, row.protocol, row.port)
+                            yield key, replace(row, verdict=verdict, chain=rule.chain, policy=policy)
+
+
+def _balanced(table: Table, row: Programmed, pods: dict[Addr, str], told: bool) -> Programmed:
+    """The row with what its chain balances to."""
+    backends = tuple(_backends(table, row.chain, pods))
+    seconds = _affinity(table, row.chain)
+    # KUBE-XLB of kube-proxy up to 1.23 marks for drop what it has no endpoint for.
+    dropped = not backends and _marks_for_drop(table, row.chain)
+    policy = _policy(table, row.chain, told or row.kind != "ClusterIP")
+    return replace(
+        row, backends=backends, affinity=seconds is not None, affinity_seconds=seconds or None, policy=policy,
+        verdict="DROP" if dropped else "", scheduler="random" if backends else "",
+        addresses=_nodeport_addresses(table) if row.ip is None else (),
+    )  # fmt: skip
+
+
+def _policy(table: Table, name: str, told: bool) -> str:
+    """The traffic policy that a chain carries out, "" where it does not tell."""
+    found = HASHED.fullmatch(name)
+    kind = found[1] if found else ""
+    if kind in ("SVL", "XLB"):
+        return "Local"
+    if kind == "SVC":
+        return "Cluster" if told else ""
+    chain = table.chains.get(name)
+    for rule in chain.rules if chain is not None else ():
+        target = rule.target.name if rule.target else ""
+        if kind == "FW" and HASHED.fullmatch(target):
+            return _policy(table, target, told=True)
+        if kind == "EXT" and target.startswith("KUBE-SVC-") and not _conditional(rule):
+            return "Cluster"
+    return "Local" if kind == "EXT" else ""
+
+
+def _tells_internal_policy(table: Table) -> bool:
+    """Whether these rules keep internalTrafficPolicy Local apart (KUBE-SVL): up to 1.23 KUBE-SVC held local endpoints."""
+    if any(name.startswith(("KUBE-EXT-", "KUBE-SVL-")) for name in table.chains):
+        return True
+    for name in _few(table, 400):
+        if name.startswith("KUBE-SVC-"):
+            for rule in table.chains[name].rules:
+                if rule.target is not None and rule.target.name.startswith("KUBE-SEP-"):
+                    return " -> " in (rule.comment or "")
+    return False
+
+
+def _marks_for_drop(table: Table, name: str) -> bool:
+    chain = table.chains.get(name)
+    if chain is None:
+        return False
+    for rule in chain.rules:
+        target = rule.target.name if rule.target else ""
+        if target == "KUBE-MARK-DROP" and name.startswith(("KUBE-XLB-", "KUBE-SVL-")):
+            return True
+        if name.startswith("KUBE-FW-") and target.startswith(("KUBE-XLB-", "KUBE-EXT-")):
+            return _marks_for_drop(table, target)
+    return False
+
+
+def _nodeport_addresses(table: Table) -> tuple[Addr, ...]:
+    """The addresses that --nodeport-addresses left, () for every address of the node."""
+    out = []
+    for rule in table.chains["KUBE-SERVICES"].rules.mentioning("-j KUBE-NODEPORTS"):
+        address = _destination(rule)
+        if address is None:
+            return ()
+        out.append(address)
+    return tuple(out)
 
 
 def _some(rules: Rules, mention: str, port: int | None, chain: str) -> Iterator[Rule]:
@@ -150,19 +237,30 @@ def _some(rules: Rules, mention: str, port: int | None, chain: str) -> Iterator[
         yield from rules
 
 
-def _row(node: Node, table: Table, rule: Rule, hashes: dict[str, Named]) -> Programmed | None:
+def _row(node: Node, table: Table, rule: Rule, hashes: dict[str, Named], kinds: dict[Addr, str]) -> Programmed | None:
     port = _port(rule)
     if port is None or rule.target is None:
         return None
     name = named(rule.comment) or hashes.get(rule.target.name[-16:])
     address = _destination(rule)
     kind = _KINDS.get(name.rest if name else "", "NodePort" if address is None else "ClusterIP")
-    if rule.comment is not None and table.name == "filter" and address is not None:
-        kind = "ClusterIP" if rule.chain == "KUBE-SERVICES" else "LoadBalancer"
+    if table.name == "filter" and address is not None:
+        # Comments of the filter table do not tell kinds. Up to 1.19 KUBE-SERVICES had those of load balancers too.
+        kind = kinds.get(address, "ClusterIP" if rule.chain == "KUBE-SERVICES" else "External")
     return Programmed(
         node.name, name.service if name else "", name.port_name if name else "", _protocol(rule), kind, address, port,
-        rule.target.name, (), at=rule.at,
+        rule.target.name, (), at=rule.at, mode="iptables",
     )  # fmt: skip
+
+
+def _kinds(cluster: Cluster) -> dict[Addr, str]:
+    """What the API's Services use an address for."""
+    out: dict[Addr, str] = {}
+    for s in cluster.services:
+        for kind, ips in (("ClusterIP", s.cluster_ips), ("ExternalIP", s.external_ips), ("LoadBalancer", s.lb_ips)):
+            for ip in ips:
+                out.setdefault(ip, kind)
+    return out
 
 
 def _hashes(cluster: Cluster) -> dict[str, Named]:
@@ -233,20 +331,20 @@ def _backends(table: Table, chain: str, pods: dict[Addr, str]) -> Iterator[Backe
                     yield Backend(where[0], where[1], odds, rule.target.name, pods.get(where[0]), there.at)
 
 
-def _sticky(table: Table, chain: str, depth: int = 0) -> bool:
+def _affinity(table: Table, chain: str, depth: int = 0) -> int | None:
+    """For how many seconds a client keeps its endpoint, None where it does not."""
     found = table.chains.get(chain)
     if found is None or depth > 4:
-        return False
+        return None
     for rule in found.rules:
         if any(m.module == "recent" for m in rule.matches):
-            return True
-        if (
-            rule.target is not None
-            and rule.target.name.startswith("KUBE-SV")
-            and _sticky(table, rule.target.name, depth + 1)
-        ):
-            return True
-    return False
+            option = _option(rule, "--seconds")
+            return int(option.values[0]) if option is not None and option.values[0].isdecimal() else 0
+        if rule.target is not None and rule.target.name.startswith(("KUBE-SV", "KUBE-EXT-", "KUBE-XLB-")):
+            seconds = _affinity(table, rule.target.name, depth + 1)
+            if seconds is not None:
+                return seconds
+    return None
 
 
 def host_port(text: str) -> tuple[Addr, int | None] | None:

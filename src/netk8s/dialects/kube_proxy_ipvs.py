@@ -61,26 +61,55 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
     pods = {ip: f"{p.namespace}/{p.name}" for p in cluster.pods for ip in p.ips if not p.host_network}
     objects = _objects(cluster)
     members = _members(node.sets)
+    entries = {each.name: frozenset(e.split(" ", 1)[0] for e in each.entries) for each in node.sets}
     virtual = {a.ip for a in node.addresses if a.dev == DEVICE}
     own = {a.ip for a in node.addresses if a.dev != DEVICE}
     told: set[tuple[int, int, int]] = set()
+    node_ports: dict[tuple[int, int, int], list[Addr]] = {}
+    for server in node.virtual_servers:
+        if server.ip is not None and server.ip not in virtual:
+            node_ports.setdefault((server.family, server.protocol, server.port), []).append(server.ip)
     for server in node.virtual_servers:
         if server.ip is None or port not in (None, server.port):
             continue
         name = _name(server, server.ip, objects, members, virtual, own)
         if mention and mention not in f"{name.service} -d {server.ip}/":
             continue
+        key = (server.family, server.protocol, server.port)
         if name.kind == "NodePort":
-            if (server.family, server.protocol, server.port) in told:
+            if key in told:
                 continue
-            told.add((server.family, server.protocol, server.port))
+            told.add(key)
         backends = tuple(_backends(server, pods))
         ip = None if name.kind == "NodePort" else server.ip
         verdict = "" if any(r.weight for r in server.real) else "REJECT"
         yield Programmed(
             node.name, name.service, name.port_name, server.protocol, name.kind, ip, server.port,
-            f"IPVS {server.scheduler}", backends, verdict, server.persistence is not None, server.at,
+            f"IPVS {server.scheduler}", backends, verdict, server.persistence is not None, server.at, mode="ipvs",
+            scheduler=server.scheduler, policy=_policy(server, name.kind, entries),
+            affinity_seconds=server.persistence,
+            addresses=tuple(node_ports.get(key, ())) if name.kind == "NodePort" else (),
         )  # fmt: skip
+
+
+def _policy(server: VirtualServer, kind: str, entries: Mapping[str, frozenset[str]]) -> str:
+    """The externalTrafficPolicy that the sets carry out, "" where there is no such set. Nothing tells the internal one."""
+    protocol = PROTOCOL_NAMES.get(server.protocol, str(server.protocol))
+    entry, prefix = f"{server.ip},{protocol}:{server.port}", "KUBE-6-" if server.family == 6 else "KUBE-"
+    if kind == "NodePort":
+        hashed = protocol == "sctp"
+        names = [f"NODE-PORT-{local}{protocol.upper()}{'-HASH' if hashed else ''}" for local in ("LOCAL-", "")]
+        entry = entry if hashed else str(server.port)
+    elif kind in ("LoadBalancer", "ExternalIP"):
+        word = "LOAD-BALANCER" if kind == "LoadBalancer" else "EXTERNAL-IP"
+        names = [f"{word}-LOCAL", word]
+    else:
+        return ""
+    for name, policy in zip(names, ("Local", "Cluster"), strict=True):
+        # ipset cuts names at 31 characters.
+        if entry in entries.get((prefix + name)[:31], ()):
+            return policy
+    return ""
 
 
 def _objects(cluster: Cluster) -> dict[tuple[Addr | None, int, int], _Named]:
@@ -154,8 +183,8 @@ def _backends(server: VirtualServer, pods: Mapping[Addr, str]) -> Iterator[Backe
         if usable > 1 and real.weight and server.scheduler not in (*_EVEN, "wrr"):
             # lc, wlc, sed and nq go by live connections, dh and lblc by a hash of the one virtual address.
             odds = None
-        chain = f"IPVS {server.scheduler}, weight {real.weight}"
-        yield Backend(real.ip, real.port, odds, chain, pods.get(real.ip), real.at)
+        chain = f"IPVS {server.scheduler}"
+        yield Backend(real.ip, real.port, odds, chain, pods.get(real.ip), real.at, real.weight)
 
 
 def _share(server: VirtualServer, real: RealServer) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from ipaddress import ip_address
 
@@ -89,16 +89,17 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
     address = mention.removeprefix("-d ").rstrip("/") if mention.startswith("-d ") else ""
     for table in tables(node):
         clustered = set(_addresses(table, "cluster-ips"))
+        node_ports = _nodeport_addresses(table)
+        found: dict[tuple[Addr | None, int, int], Programmed] = {}
         for map_name in ("service-ips", "service-nodeports", "no-endpoint-services", "no-endpoint-nodeports"):
-            found = table.sets.get(map_name)
-            for element in found.elements if found is not None else ():
-                key = _key(element)
+            elements = table.sets.get(map_name)
+            for element in elements.elements if elements is not None else ():
+                key, verdict = _key(element), element.value
                 if key is None or port not in (None, key[2]) or (address and str(key[0]) != address):
                     continue
-                ip, protocol, number = key
-                verdict = element.value
                 if not isinstance(verdict, NftVerdict):
                     continue
+                ip, protocol, number = key
                 name = named(verdict.chain)
                 comment = _COMMENT.fullmatch(element.comment)
                 service = name.service if name else comment["service"] if comment else ""
@@ -109,19 +110,52 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
                 # 1.29 has no set of the ClusterIPs, but sends what comes from outside to a chain of its own.
                 outside = ip not in clustered if clustered else name is not None and name.kind == "external"
                 if ip is not None and (ip in external or ip in balanced or outside):
-                    kind = "ExternalIP" if ip in external else "LoadBalancer"
+                    kind = "ExternalIP" if ip in external else "LoadBalancer" if ip in balanced else "External"
                 port_name = name.port_name if name else (comment["port"] or "") if comment else ""
                 at = table.chains[verdict.chain].at if verdict.chain in table.chains else table.at
-                if found is not None and refused:
-                    at = found.at
-                yield Programmed(
-                    node.name, service, port_name, protocol, kind, ip, number,
-                    verdict.chain or map_name,
-                    () if refused else tuple(_backends(table, verdict.chain, pods)),
-                    verdict="" if not refused else "DROP" if verdict.kind == "drop" else "REJECT",
-                    affinity=not refused and _sticky(table, verdict.chain),
-                    at=at,
+                if elements is not None and refused:
+                    at = elements.at
+                row = Programmed(
+                    node.name, service, port_name, protocol, kind, ip, number, verdict.chain or map_name, (),
+                    at=at, mode="nftables", addresses=node_ports if ip is None else (),
                 )  # fmt: skip
+                if refused:
+                    word = "DROP" if verdict.kind == "drop" else "REJECT"
+                    before = found.get(key)
+                    if before is not None and not before.backends:
+                        row = before
+                    elif before is not None:
+                        yield before
+                    # Only the policy Local drops: without any endpoint it is a refusal.
+                    policy = row.policy or ("Local" if word == "DROP" else "")
+                    found[key] = replace(row, verdict=word, policy=policy)
+                    continue
+                backends = tuple(_backends(table, verdict.chain, pods))
+                seconds = _affinity_of(table, verdict.chain)
+                found[key] = replace(
+                    row, backends=backends, affinity=seconds is not None, affinity_seconds=seconds or None,
+                    scheduler="random" if backends else "", policy=_policy(table, verdict.chain),
+                )  # fmt: skip
+        yield from found.values()
+
+
+def _policy(table: NftTable, name: str) -> str:
+    """The traffic policy that a chain carries out."""
+    kind = name.partition("-")[0]
+    if kind in ("service", "local"):
+        return {"service": "Cluster", "local": "Local"}[kind]
+    chain = table.chains.get(name)
+    if kind != "external" or chain is None:
+        return ""
+    everybody = [_goes_to(rule) for rule in chain.rules if _plain(rule)]
+    return "Cluster" if any(target.startswith("service-") for target in everybody) else "Local"
+
+
+def _nodeport_addresses(table: NftTable) -> tuple[Addr, ...]:
+    """The addresses that --nodeport-addresses left, () for every address of the node."""
+    chain = table.chains.get("services")
+    asked = chain is not None and any("@nodeport-ips" in rule.raw for rule in chain.rules)
+    return tuple(_addresses(table, "nodeport-ips")) if asked else ()
 
 
 def _key(element: NftElement) -> tuple[Addr | None, int, int] | None:
@@ -205,14 +239,25 @@ def _backend(ip: object, port: object, odds: Fraction, rule: NftRule, pods: dict
     yield Backend(address, port if isinstance(port, int) else None, odds, rule.chain, pods.get(address), rule.at)
 
 
-def _sticky(table: NftTable, name: str) -> bool:
-    chain = _chain(table, name)
-    return chain is not None and any(_affinity(s) for r in chain.rules for s in r.statements)
+def _affinity_of(table: NftTable, name: str) -> int | None:
+    """For how many seconds a client keeps its endpoint (0: the set does not say), None where it does not."""
+    chain = table.chains.get(name)
+    for rule in chain.rules if chain is not None else ():
+        for s in rule.statements:
+            if set_name := _affinity_set(s):
+                found = table.sets.get(set_name)
+                return (found.timeout if found is not None else None) or 0
+        if name.startswith("external-") and (target := _goes_to(rule)).startswith(("service-", "local-")):
+            seconds = _affinity_of(table, target)
+            if seconds is not None:
+                return seconds
+    return None
 
 
-def _affinity(s: NftStatement) -> bool:
+def _affinity_set(s: NftStatement) -> str:
     right = s.args[1] if s.kind == "match" else None
-    return isinstance(right, NftExpr) and right.op == "@" and right.words[0].startswith("affinity-")
+    asks = isinstance(right, NftExpr) and right.op == "@" and right.words[0].startswith("affinity-")
+    return right.words[0] if asks and isinstance(right, NftExpr) else ""
 
 
 # ---------------------------------------------------------------- the network of the pods

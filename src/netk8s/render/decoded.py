@@ -1,4 +1,4 @@
-"""What ``netk8s decode`` prints: the services that a node's rules program, as a table and as a document."""
+"""What ``netk8s decode`` prints: the services that a node's rules program, as text and as a document."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from netk8s import model
-from netk8s.render._page import printable
+from netk8s.render._page import Page
 from netk8s.render._words import address, percent
 from netk8s.render.document import FileLine, Missing, Odds, OddsExact, Port, missing, odds, protocol_name, utf8
 
@@ -23,24 +23,39 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     port: Port | None
     odds: Odds | None
     odds_exact: OddsExact | None
+    weight: Annotated[int, Meta(description="Of a real server of IPVS; 0: no new connections")] | None
     chain: str
     pod: Annotated[str, Meta(description="NAMESPACE/NAME")] | None
     at: FileLine
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to dial a service port, as the rules of one node have it."""
+    """One way to dial a service port, as the rules of one node have it.
+
+    The endpoints are those for a client outside the cluster: the policy Local holds for it, not for pods and nodes.
+    """
 
     node: str
+    mode: Literal["iptables", "nftables", "ipvs"]
     service: Annotated[str, Meta(description="NAMESPACE/NAME; empty where neither comments nor objects tell it")]
     port_name: str
     protocol: str
-    kind: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalIP"]
-    ip: Annotated[str, Meta(description="The address that is dialled; null: any address of the node")] | None
+    kind: Annotated[
+        Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalIP", "External"],
+        Meta(description="External: a load balancer's address or an external IP, and the rules do not tell which"),
+    ]
+    ip: Annotated[str, Meta(description="The address that is dialled; null: an address of the node")] | None
+    addresses: Annotated[list[str], Meta(description="The node's addresses that take the NodePort; empty: any")]
     port: Port
     chain: str
     verdict: Annotated[str, Meta(description="REJECT or DROP where no endpoint is usable, else empty")]
-    affinity: bool
+    policy: Annotated[
+        Literal["Cluster", "Local"] | None,
+        Meta(description="externalTrafficPolicy, of a ClusterIP internalTrafficPolicy; null: the rules do not tell"),
+    ]
+    scheduler: Annotated[str, Meta(description="random, or the scheduler of IPVS")] | None
+    affinity: Annotated[bool, Meta(description="A client keeps its endpoint (ClientIP)")]
+    affinity_seconds: Annotated[int, Meta(description="For how long after its last connection")] | None
     endpoints: list[Endpoint]
     at: FileLine
 
@@ -70,51 +85,93 @@ def as_json(world: model.World, programmed: Iterable[model.Programmed]) -> str:
     return msgspec.json.format(msgspec.json.encode(decoded(world, programmed)), indent=1).decode() + "\n"
 
 
-def as_table(world: model.World, programmed: Sequence[model.Programmed], *, ascii: bool = False) -> str:
-    """One table per node: a row per endpoint, the service named in its first."""
-    from tabulate import tabulate
+def as_yaml(
+    world: model.World, programmed: Iterable[model.Programmed], *, width: int = 100, ascii: bool = False
+) -> str:
+    """The same document in YAML."""
+    import yaml  # 40 ms that only this format has to pay
 
-    out: list[str] = []
+    value = msgspec.to_builtins(decoded(world, programmed))
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=not ascii, width=width))
+
+
+def as_text(
+    world: model.World, programmed: Sequence[model.Programmed], *, width: int = 100, ascii: bool = False
+) -> str:
+    """Node by node and Service by Service: the ways to dial it, and below those the endpoints they share."""
+    page = Page(width, ascii=ascii)
     for node in dict.fromkeys([*world.nodes, *(one.node for one in programmed)]):
-        rows: list[list[str]] = []
         here = [one for one in programmed if one.node == node]
         files = {one.at.origin for one in here} | {end.at.origin for one in here for end in one.backends}
-        # One file is named above the table, so that the rows need only the line.
+        # One file is named above, so that the rows need only the line.
         single = files.pop() if len(files) == 1 else None
-        for one in here:
-            rows += _rows(one, single)
+        modes = " and ".join(dict.fromkeys(one.mode for one in here if one.mode))
         title = f"{node}: {_count(len({one.service for one in here}), 'service')}, {_count(len(here), 'way')} to dial"
-        if single:
-            title += f", from {single}"
-        out.append(printable(title, ascii))
-        if rows:
-            cells = [[printable(cell, ascii) for cell in row] for row in rows]
-            head = ["SERVICE", "KIND", "DIAL", "CHAIN", "ODDS", "ENDPOINT", "POD", "LINE" if single else "AT"]
-            out.append(tabulate(cells, headers=head, tablefmt="plain", disable_numparse=True))
-        out.append("")
-    out += [printable(f"note: {note}", ascii) for note in world.notes]
-    out += [printable(f"missing: {gap.what}: needed for {gap.needed_for}", ascii) for gap in world.missing]
-    return "\n".join(line.rstrip() for line in "\n".join(out).splitlines()).rstrip() + "\n"
+        page.title(title + (f", {modes} mode" if modes else "") + (f", from {single}" if single else ""))
+        for name, ways in _by_service(here).items():
+            page.put(name)
+            for same in _sharing(ways):
+                _dials(page, same, single)
+                _endpoints(page, same[0], single)
+    page.blank()
+    page.bullets((f"note: {note}" for note in world.notes), "", 0)
+    page.bullets((f"missing: {gap.what}: needed for {gap.needed_for}" for gap in world.missing), "", 0)
+    return page.text().strip("\n") + "\n"
 
 
-def _rows(one: model.Programmed, single: str | None) -> list[list[str]]:
-    name = one.service or "?"
-    if one.port_name:
-        name += f":{one.port_name}"
+def _by_service(programmed: Iterable[model.Programmed]) -> dict[str, list[model.Programmed]]:
+    out: dict[str, list[model.Programmed]] = {}
+    for one in programmed:
+        out.setdefault((one.service or "?") + (f":{one.port_name}" if one.port_name else ""), []).append(one)
+    return out
+
+
+def _sharing(ways: Iterable[model.Programmed]) -> Iterable[list[model.Programmed]]:
+    """The ways that lead to the same endpoints with the same odds, together."""
+    out: dict[object, list[model.Programmed]] = {}
+    for one in ways:
+        ends = tuple((end.ip, end.port, end.odds, end.weight, end.chain) for end in one.backends)
+        out.setdefault((ends, one.verdict, one.scheduler), []).append(one)
+    return out.values()
+
+
+def _dials(page: Page, ways: Sequence[model.Programmed], single: str | None) -> None:
+    names = [_dial(one) for one in ways]
+    widest = max(len(name) for name in names)
+    for one, name in zip(ways, names, strict=True):
+        words = [f"policy {one.policy}" if one.policy else "policy not told"]
+        if one.affinity:
+            words.append(f"sticky{f' for {one.affinity_seconds} s' if one.affinity_seconds else ''}")
+        if one.addresses:
+            words.append(f"on {', '.join(map(str, one.addresses))}")
+        place = ", ".join(word for word in (one.chain, _line(one.at, single)) if word)
+        page.put(f"{', '.join(words)}; {place}", first=f"  {one.kind:<12} {name:<{widest}}  ",
+                 rest=" " * 8)  # fmt: skip
+
+
+def _dial(one: model.Programmed) -> str:
     dialled = address(one.ip, one.port) if one.ip else f"*:{one.port}"
-    sticky = ", sticky" if one.affinity else ""
-    head = [name, one.kind + sticky, f"{dialled}/{protocol_name(one.protocol)}"]
-    rows = []
+    return f"{dialled}/{protocol_name(one.protocol)}"
+
+
+_ENDS = {"REJECT": "REJECT: no usable endpoint", "DROP": "DROP: no usable endpoint on this node"}
+
+
+def _endpoints(page: Page, one: model.Programmed, single: str | None) -> None:
+    if one.verdict or not one.backends:
+        page.put(_ENDS.get(one.verdict, one.verdict or "no endpoints"), first="      ")
+    widest = max((len(address(end.ip, end.port)) for end in one.backends), default=0)
     for end in one.backends:
         chance = "?" if end.odds is None else percent(end.odds)
-        rows.append([end.chain, chance, address(end.ip, end.port), end.pod or "", _line(end.at, single)])
-    # The service's own chain and line have a row only where there is no endpoint to show.
-    rows = rows or [[one.chain, "", one.verdict or "no endpoints", "", _line(one.at, single)]]
-    return [[*(head if number == 0 else ["", "", ""]), *row] for number, row in enumerate(rows)]
+        words = [end.pod or "", one.scheduler if end.weight is not None else end.chain]
+        words += [f"weight {end.weight}"] if end.weight is not None else []
+        words.append(_line(end.at, single))
+        page.put(", ".join(word for word in words if word), first=f"    {chance:>6}  {address(end.ip, end.port):<{widest}}  ",
+                 rest=" " * 14)  # fmt: skip
 
 
 def _line(at: model.At, single: str | None) -> str:
-    return str(at.line) if single and at.line else str(at)
+    return f"line {at.line}" if single and at.line else str(at)
 
 
 def _count(number: int, noun: str) -> str:
@@ -127,18 +184,24 @@ def _service(one: model.Programmed) -> Service:
         service=utf8(one.service),
         port_name=utf8(one.port_name),
         protocol=protocol_name(one.protocol),
+        mode=one.mode,  # type: ignore[arg-type]
         kind=one.kind,  # type: ignore[arg-type]
         ip=None if one.ip is None else str(one.ip),
+        addresses=[str(ip) for ip in one.addresses],
         port=one.port,
         chain=utf8(one.chain),
         verdict=one.verdict,
+        policy=one.policy or None,  # type: ignore[arg-type]
+        scheduler=one.scheduler or None,
         affinity=one.affinity,
+        affinity_seconds=one.affinity_seconds,
         endpoints=[
             Endpoint(
                 ip=str(end.ip),
                 port=end.port,
                 odds=odds(end.odds),
                 odds_exact=None if end.odds is None else str(end.odds),
+                weight=end.weight,
                 chain=utf8(end.chain),
                 pod=None if end.pod is None else utf8(end.pod),
                 at=utf8(str(end.at)),

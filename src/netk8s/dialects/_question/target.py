@@ -75,6 +75,6 @@ def _kind_of(world: World, ip: Addr, port: int) -> tuple[str, str | None]:
     if "services" not in world.cluster.covered:
         for row in rows_of(world, f"-d {ip}/", None):
             if row.ip == ip:
-                kind = {"ClusterIP": "clusterip", "LoadBalancer": "loadbalancer", "ExternalIP": "external-ip"}
-                return kind.get(row.kind, "address"), row.service or None
+                kind = {"ClusterIP": "clusterip", "LoadBalancer": "loadbalancer"}
+                return kind.get(row.kind, "external-ip"), row.service or None
     return "address", None
