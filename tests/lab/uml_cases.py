@@ -32,6 +32,8 @@ SILENT = ("timeout", "unreachable")
 """Nothing came back, or the kernel said that nothing will. Which of them: a matter of how long ARP has been trying."""
 PATIENCE = 0.5
 """Seconds for an answer. All that is waited for is in the same kernel, and silence is asked twice."""
+LONG_PATIENCE = 3.0
+"""Seconds for an answer of a flow that was answered before and not always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,14 @@ def observed(cluster: Cluster, flows: Iterable[Flow], attempts: int, ordered: bo
             answers[cluster.host(source).wait()] += 1
             if answers.total() >= (2 if _silent(answers) else attempts):
                 left[source].pop(0)
+    for flow, answers in counts.items():
+        silent = sum(count for answer, count in answers.items() if answer.result in SILENT)
+        if 0 < silent < answers.total():
+            # An endpoint that is silent, or a machine that was busy: with more patience it shows.
+            answers.clear()
+            for _ in range(attempts):
+                host = cluster.host(flow.source)
+                answers[host.call("connect", flow.ip, flow.port, flow.protocol, timeout=LONG_PATIENCE)] += 1
     return [asdict(_seen(flow, answers)) for flow, answers in counts.items()]
 
 
