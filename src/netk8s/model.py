@@ -788,7 +788,7 @@ class Step:
     """One rule that matched, or one decision of routing, a device or delivery (``rule`` None).
 
     ``odds`` are the odds of this step for a packet that came to it; ``assumed`` says that the step rests on
-    a default, ``unknown`` names what is not known of it.
+    a default, ``unknown`` names what is not known of it. ``backend`` of a rule of iptables: legacy, nft or unknown.
     """
 
     hook: str
@@ -802,6 +802,7 @@ class Step:
     means: str = ""
     assumed: bool = False
     unknown: str = ""
+    backend: str = ""
     detail: Rule | None = field(default=None, compare=False)
     nft: NftRule | None = field(default=None, compare=False)
 

@@ -144,7 +144,10 @@ def _end(table: Table, hook: str, branch: Branch, task: _Task, tasks: list[_Task
     if chain.policy is None or chain.policy == "ACCEPT":
         yield Verdict(branch, targets.ACCEPT)
     elif chain.policy == "DROP":
-        step = Step(hook, table.name, chain.name, None, chain.at, "policy DROP", means=f"policy of {chain.name}")
+        means = f"policy of {chain.name}"
+        step = Step(
+            hook, table.name, chain.name, None, chain.at, "policy DROP", means=means, backend=table.backend
+        )  # fmt: skip
         yield Verdict(branch.step(step), targets.DROP, f"policy DROP of {table.name} {chain.name} ({chain.at})")
     else:
         yield Verdict(branch, targets.UNKNOWN, f"policy {chain.policy} of {table.name} {chain.name}")
@@ -262,6 +265,6 @@ def _log(
     return branch.step(
         Step(
             hook, table.name, rule.chain, rule.raw, rule.at, action, hit.odds, changes,
-            assumed=hit.assumed, unknown=hit.unknown, detail=rule,
+            assumed=hit.assumed, unknown=hit.unknown, backend=table.backend, detail=rule,
         )
     )  # fmt: skip

@@ -7,7 +7,7 @@ there. The JSON Schema is generated from these types, so it cannot drift from wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated, Any, Literal, cast
@@ -100,13 +100,26 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     assumed: Annotated[bool, Meta(description="The step rests on an assumption")]
 
 
+class OtherStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of the other iptables backend, where a node has rules in both."""
+
+    after: Annotated[int, Meta(description="How many of the hop's steps the packet has passed before it", ge=0)]
+    backend: Annotated[str, Meta(description="legacy, nft, or unknown where no dump tells")]
+    step: Step
+
+
 class Hop(msgspec.Struct, frozen=True, kw_only=True):
-    """The packet's way through one node."""
+    """The packet's way through one node.
+
+    A kernel's trace lists the rules of one iptables backend: xtables-monitor those of nft, the TRACE target those of
+    legacy. So ``steps`` has those of the backend that translates the packet, else of the one that is asked first.
+    """
 
     node: str
     in_: str | None = msgspec.field(name="in")
     out: str | None
     steps: list[Step]
+    other_backend: Annotated[list[OtherStep], Meta(description="Rules of the other backend that matched too")]
 
 
 class Path(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,15 +192,7 @@ def document(report: model.Report) -> Document:
         paths=[
             Path(
                 odds_exact=str(way.odds),
-                hops=[
-                    Hop(
-                        node=utf8(hop.node),
-                        in_=_utf8_or_none(hop.iif),
-                        out=_utf8_or_none(hop.oif),
-                        steps=[step(one) for one in hop.steps],
-                    )
-                    for hop in way.hops
-                ],
+                hops=[_hop(hop, step) for hop in way.hops],
             )
             for way in trace.ways
         ],
@@ -304,6 +309,32 @@ def _outcome(outcome: model.Outcome) -> Outcome:
         reason=utf8(outcome.reason),
         paths=list(outcome.ways),
     )
+
+
+def _hop(hop: model.Hop, step: Callable[[model.Step], Step]) -> Hop:
+    leading = _leading_backend(hop)
+    own: list[Step] = []
+    others: list[OtherStep] = []
+    for one in hop.steps:
+        if leading and one.backend and one.backend != leading:
+            others.append(OtherStep(after=len(own), backend=one.backend, step=step(one)))
+        else:
+            own.append(step(one))
+    return Hop(
+        node=utf8(hop.node),
+        in_=_utf8_or_none(hop.iif),
+        out=_utf8_or_none(hop.oif),
+        steps=own,
+        other_backend=others,
+    )
+
+
+def _leading_backend(hop: model.Hop) -> str:
+    """The iptables backend that translates the packet, else the first that has a rule for it."""
+    named = [one for one in hop.steps if one.backend]
+    translating = (one for one in named if any(name == "dst" for name, _ in one.changes))
+    found = next(translating, named[0] if named else None)
+    return found.backend if found is not None else ""
 
 
 def _step(step: model.Step) -> Step:
