@@ -48,7 +48,7 @@ def test_the_schema_says_what_it_is() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert "netk8s.dev/trace/v1" in schema["title"]
     assert set(schema["required"]) == set(schema["properties"])
-    assert list(schema["$defs"]["Hop"]["properties"]) == ["node", "in", "out", "steps"]
+    assert list(schema["$defs"]["Hop"]["properties"]) == ["node", "in", "out", "steps", "other_backend"]
     assert list(schema["$defs"]["Alternative"]["properties"]) == ["if", "outcomes"]
     assert sorted(schema["$defs"]["Outcome"]["properties"]["verdict"]["enum"]) == [
         "delivered", "dropped", "refused", "unknown", "unreachable",

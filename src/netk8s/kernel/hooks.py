@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
-from netk8s.kernel import iptables, ipvs, nftables, targets
+from netk8s.kernel import iptables, ipvs, nftables, order, targets
 from netk8s.kernel.flight import Branch, Flight, Log
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
-from netk8s.model import NftChain, NftTable, Question, Step, Table
+from netk8s.model import ConntrackEntry, NftChain, NftTable, Question, Step, Table
 
 ORDER: Mapping[str, tuple[tuple[int, str], ...]] = {
     "prerouting": ((-300, "raw"), (-150, "mangle"), (-100, "nat")),
@@ -82,7 +82,11 @@ def stages(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
     """The stages of a hook in the kernel's order, each in the likelier order of its entries."""
     memo = ("stages", hook, family)
     if memo not in netns.memo:
-        netns.memo[memo] = (netns.node, _stages_of(hook, family, netns))
+        likelier = _stages_of(hook, family, netns)
+        shown = _shown_order(family, netns)
+        if shown is not None and not shown[0]:
+            likelier = tuple((_other_order(s) or s) if s[0].name == "nat" else s for s in likelier)
+        netns.memo[memo] = (netns.node, likelier)
     found = netns.memo[memo][1]
     assert isinstance(found, tuple)  # noqa: S101 - what this function put there
     return found
@@ -170,7 +174,7 @@ def _stage(hook: str, stage: Stage, branch: Branch, netns: Netns, after: After |
     if _same(likely, list(run(other, branch))):
         yield from likely
         return
-    for answer, there in branch.ask(_order_question(hook, stage, netns)):
+    for answer, there in branch.ask(_order_question(hook, stage, netns, branch.flight.packet.family)):
         for verdict in run(stage if answer else other, there):
             yield replace(verdict, branch=_assumed(verdict.branch, there.log))
 
@@ -186,24 +190,49 @@ def _other_order(stage: Stage) -> Stage | None:
     return tuple(out) if out != list(stage) else None
 
 
-def _order_question(hook: str, stage: Stage, netns: Netns) -> Question:
+def _shown_order(family: int, netns: Netns) -> tuple[bool, ConntrackEntry] | None:
+    """What the node's connections show of the order of its nat chains: the likelier one, or the other."""
+    memo = ("order", family)
+    if memo not in netns.memo:
+        found: list[tuple[bool, ConntrackEntry]] = []
+        for hook in ("prerouting", "output") if netns.node.conntrack else ():
+            stage = next(s for s in _stages_of(hook, family, netns) if s[0].name == "nat")
+            other = _other_order(stage)
+            if other is not None:
+                runs = (partial(_nat_chains, hook, DESTINATION, one, netns=netns) for one in (stage, other))
+                shown = order.shown(netns, hook, family, *runs)
+                found += [shown] if shown is not None else []
+        agreed = len({likely for likely, _ in found}) == 1
+        netns.memo[memo] = (netns.node, found[0] if agreed else None)
+    known = netns.memo[memo][1]
+    return known if isinstance(known, tuple) else None
+
+
+def _order_question(hook: str, stage: Stage, netns: Netns, family: int) -> Question:
     first, last = stage[0], stage[-1]
+    shown = _shown_order(family, netns) if first.name == "nat" else None
+    because = f": a connection was translated as only they would ({shown[1].at})" if shown is not None else ""
     backends = {e.table.backend for e in stage if isinstance(e.table, Table)}
     if all(isinstance(e.table, Table) for e in stage) and len(backends) > 1:
         one, two = (e.table.backend for e in (first, last) if isinstance(e.table, Table))
         return Question(
             f"{netns.name}:order:{first.name}",
             f"{netns.name} has {first.name} tables of both iptables backends; the {one} ones are taken to be "
-            "registered last and so to be asked first",
+            f"registered last and so to be asked first{because or _likelier(one)}",
             f"the {two} {first.name} chains of {netns.name} were registered last",
             default=True,
         )
+    because = because.replace("only they", "only this order")
     return Question(
         f"{netns.name}:order:{hook}:{first.priority}",
-        f"{first} was registered after {last} on {netns.name}, and so is asked first",
+        f"{first} was registered after {last} on {netns.name}, and so is asked first{because}",
         f"{last} was registered after {first} on {netns.name}",
         default=True,
     )
+
+
+def _likelier(backend: str) -> str:
+    return ", for a node moves from legacy to nft and seldom back" if backend == "nft" else ""
 
 
 def _same(some: list[Verdict], others: list[Verdict]) -> bool:
