@@ -108,6 +108,44 @@ def test_folder_of_folders_named_by_node(tmp_path: Path) -> None:
     assert told(snapshot.read([str(path)])) == [("a/save.txt", "a", b"1"), ("b/save.txt", "b", b"2")]
 
 
+def test_dumps_of_pods_own_namespaces(tmp_path: Path) -> None:
+    files = {
+        "nodes/a/ip-link.json": b"1",
+        "nodes/a/pods/default_web-0/ip-link.json": b"2",
+        "nodes/a/pods/kube-system_dns_1f2e/ip-addr.json": b"3",
+        "nodes/b/pods/x_y/ip-link.txt.gz": gzip.compress(b"4"),
+        "nodes/b/pods/loose.txt": b"no",
+        "nodes/b/pods/nounderscore/x.txt": b"no",
+        "nodes/b/other/x_y/x.txt": b"no",
+    }
+    expected = [
+        ("a", None, b"1"),
+        ("a", "default/web-0", b"2"),
+        ("a", "kube-system/dns", b"3"),
+        ("b", "x/y", b"4"),
+    ]
+
+    def places(given: Path | str, **words: str) -> list[tuple[str | None, str | None, bytes]]:
+        return sorted(((d.node, d.pod, d.data) for d in snapshot.read([str(given)], **words).dumps), key=lambda d: d[2])
+
+    path = folder(tmp_path / "case", files)
+    assert places(path) == expected
+    assert places(tmp_path) == expected
+    for prefix in ("", "a/b/"):
+        packed = file(tmp_path / "x.tar", tar({prefix + name: data for name, data in files.items()}))
+        assert places(packed) == expected
+    # A folder or file given by itself is told by where it lies; an archive has nothing around it.
+    assert places(path / "nodes" / "a") == expected[:3]
+    assert places(path / "nodes" / "a" / "pods" / "default_web-0") == [expected[1]]
+    assert places(path / "nodes" / "a" / "pods" / "default_web-0" / "ip-link.json") == [expected[1]]
+    assert places(path / "nodes" / "a", node="given")[1] == ("given", "default/web-0", b"2")
+    inside = {name.removeprefix("nodes/a/"): data for name, data in files.items() if name.startswith("nodes/a/")}
+    packed = file(tmp_path / "y.tar", tar(inside))
+    assert places(packed, node="a") == expected[:3]
+    snapshot.save(snapshot.read([str(path)]), str(tmp_path / "again.tgz"))
+    assert places(tmp_path / "again.tgz") == expected
+
+
 @packed_each_way
 @pytest.mark.parametrize("prefix", ["", "./", "case/", "./a/long/way/", "/"])
 def test_archives(tmp_path: Path, pack: Callable[[bytes], bytes], prefix: str) -> None:

@@ -51,12 +51,14 @@ class Missing:
 class Dump:
     """One input text. ``node`` is the node it was taken on, None for the cluster's objects or when unknown.
 
+    ``pod`` (namespace/name): it was taken inside the network namespace of this pod on the node.
     ``data`` is bytes or a read-only :class:`mmap.mmap`; both have find, slicing and a length.
     """
 
     origin: str
     data: bytes
     node: str | None = None
+    pod: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -355,8 +357,85 @@ class ConntrackEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Bridge:
+    """What a bridge is set to. None: the dump does not say (an older kernel or iproute2)."""
+
+    vlan_filtering: bool | None = None
+    default_pvid: int | None = None
+    stp: bool | None = None
+    nf_call_iptables: bool | None = None
+    nf_call_ip6tables: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vlan:
+    """The tag that a vlan device adds; ``protocol`` is 802.1Q or 802.1ad."""
+
+    id: int
+    protocol: str = "802.1Q"
+
+
+@dataclass(frozen=True, slots=True)
+class Macvlan:
+    """What a macvlan or macvtap device has besides its mode: the MAC addresses of mode source."""
+
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ipvlan:
+    """What an ipvlan or ipvtap device has besides its mode; without either flag it is of type bridge."""
+
+    private: bool = False
+    vepa: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A device that wraps packets: vxlan, geneve, ipip, sit, gre, gretap, erspan, vti, ip6tnl, ip6gre, ip6gretap, …
+
+    The device the wrapped packets leave by, where one is set, is the link's ``parent``. ``id`` is the VNI of vxlan and
+    geneve, the output key of the others. ``remote`` may be a multicast group; None: any, so routes, neighbours or fdb
+    name it. ``external``: each packet brings its own metadata (a route's encap, a tc or BPF program).
+    """
+
+    id: int | None = None
+    local: Addr | None = None
+    remote: Addr | None = None
+    port: int | None = None
+    external: bool = False
+    learning: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bond:
+    """What a bond has besides its mode."""
+
+    active: str | None = None
+    hash_policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vrf:
+    """The routing table of a VRF, by its number."""
+
+    table: int
+
+
+LinkDetail = Bridge | Vlan | Macvlan | Ipvlan | Tunnel | Bond | Vrf
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
-    """A network device as ``ip -d link`` prints it. ``kind`` is "" for a physical device."""
+    """A network device as ``ip -d link`` prints it. ``kind`` is "" for a physical device.
+
+    ``parent`` is the device below (of a vlan, macvlan, ipvlan, or a tunnel bound to one), None also where that one is in
+    another namespace. ``peer_index`` is then its index there, as it is the index of the other end of a veth.
+    ``peer_netns`` numbers that namespace (-1: one that is gone or has no number), or ``peer_netns_name`` names it; a
+    veth without either has both ends in one namespace. ``mode``: of macvlan, ipvlan, bond, and tun or tap of a tun
+    device. ``hairpin``, ``isolated`` and ``port_state`` are those of a bridge port. ``up``: it is switched on;
+    ``state`` is the kernel's operational state (UP, DOWN, LOWERLAYERDOWN, UNKNOWN, …), "" if the dump has none.
+    """
 
     name: str
     index: int
@@ -372,6 +451,24 @@ class Link:
     hairpin: bool | None = None
     isolated: bool | None = None
     info: Mapping[str, object] = field(default_factory=dict, compare=False)
+    at: At = At("")
+    peer_netns_name: str | None = None
+    port_state: str | None = None
+    state: str = ""
+    alias: str | None = None
+    altnames: tuple[str, ...] = ()
+    detail: LinkDetail | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortVlan:
+    """A VLAN that a bridge, or a port of one, carries. ``pvid``: frames that come in untagged are in it;
+    ``untagged``: its frames leave without their tag."""
+
+    dev: str
+    vlan: int
+    pvid: bool = False
+    untagged: bool = False
     at: At = At("")
 
 
@@ -494,8 +591,8 @@ class Socket:
 class Coverage:
     """A kind of fact that a dump of this node does cover, even when the dump is empty.
 
-    ``kind`` is one of: rules4, rules6, link, addr, route4, route6, rule4, rule6, neigh, fdb, sysctl, socket, nft, ipset,
-    ipvs, ipvs-counters, conntrack.
+    ``kind`` is one of: rules4, rules6, link, addr, route4, route6, rule4, rule6, neigh, fdb, vlan, sysctl, socket, nft,
+    ipset, ipvs, ipvs-counters, conntrack.
     """
 
     kind: str
@@ -634,14 +731,18 @@ class Observation:
 
 
 Fact = (
-    Table | NftTable | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | Sysctl | Socket
+    Table | NftTable | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | PortVlan | Sysctl | Socket
     | VirtualServer | ConntrackEntry | Coverage | ServicePort | Endpoint | Pod | ClusterNode | Observation
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """What is known of one node. A kind of fact that no dump covered is not in ``covered``: absent is not empty."""
+    """What is known of one node. A kind of fact that no dump covered is not in ``covered``: absent is not empty.
+
+    ``pods`` are the network namespaces of its pods that dumps were taken in, by namespace/name. They hold the same kinds
+    of facts as a node's own namespace, so each is a Node too; its name is "pod namespace/name" and it has no pods.
+    """
 
     name: str
     tables: tuple[Table, ...] = ()
@@ -658,6 +759,8 @@ class Node:
     virtual_servers: tuple[VirtualServer, ...] = ()
     conntrack: tuple[ConntrackEntry, ...] = ()
     covered: frozenset[str] = frozenset()
+    port_vlans: tuple[PortVlan, ...] = ()
+    pods: Mapping[str, Node] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

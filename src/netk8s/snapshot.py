@@ -45,8 +45,9 @@ _COMPRESSED = (".gz", ".zst", ".xz", ".bz2")
 def read(paths: Sequence[str], *, node: str | None = None, stdin: BinaryIO | None = None) -> Snapshot:
     """The texts at ``paths``: files, folders, archives, and ``-`` for ``stdin`` (default: the process's own).
 
-    A folder or archive has the layout ``cluster/*``, ``nodes/<node>/*``, or is a folder of one node's dumps;
-    compression and tar are recognised by content. ``node`` names the node of dumps whose place does not.
+    A folder or archive has the layout ``cluster/*``, ``nodes/<node>/*``, or is a folder of one node's dumps; what was
+    taken inside a pod's network namespace is in ``nodes/<node>/pods/<namespace>_<name>/*``. Compression and tar are
+    recognised by content. ``node`` names the node of dumps whose place does not.
     Origins are paths as the user knows them: within a folder or archive the path in it, else the path as
     given. Plain files above MAP_FROM bytes are mapped, all others are bytes. Raises DecodeError for whatever
     cannot be read, is damaged, or is larger than MOST_BYTES decompressed.
@@ -84,7 +85,7 @@ def _real(path: str) -> str:
 def _read_one(path: str, node: str | None, stdin: BinaryIO | None, budget: _Budget) -> Snapshot:
     if path == "-":
         stream = stdin if stdin is not None else sys.stdin.buffer
-        return _of_stream(_chunks(stream, "<stdin>"), "<stdin>", node, budget)
+        return _of_stream(_chunks(stream, "<stdin>"), "<stdin>", (node, None), budget)
     shown = printable(path)
     try:
         info = os.stat(path)
@@ -93,13 +94,13 @@ def _read_one(path: str, node: str | None, stdin: BinaryIO | None, budget: _Budg
         if stat.S_ISBLK(info.st_mode) or stat.S_ISSOCK(info.st_mode):
             raise DecodeError(shown, 0, "is a device or socket; give a file, a folder, or - for standard input")
         with open(path, "rb") as file:
-            name = node or _node_of_path(path)
+            place = _place_of_path(path, node)
             if stat.S_ISREG(info.st_mode) and info.st_size > MAP_FROM:
                 start = file.read(_HEADER)
                 if _compression(start) is None and not _is_tar(start) and not start.startswith(_WIDE):
-                    return Snapshot((Dump(shown, _map(file, start), name),))
+                    return Snapshot((Dump(shown, _map(file, start), *place),))
                 file.seek(0)
-            return _of_stream(_chunks(file, shown), shown, name, budget)
+            return _of_stream(_chunks(file, shown), shown, place, budget)
     except (OSError, ValueError) as error:
         raise _unreadable(shown, error) from None
 
@@ -114,10 +115,27 @@ def _unreadable(origin: str, error: Exception) -> DecodeError:
     return DecodeError(origin, 0, why)
 
 
-def _node_of_path(path: str) -> str | None:
-    """The node of a file given by itself out of a folder in the layout: …/nodes/<node>/file."""
-    parts = PurePosixPath(os.path.abspath(path)).parts
-    return printable(parts[-2]) if len(parts) >= 3 and parts[-3] == "nodes" else None
+_Place = tuple[str | None, str | None]
+"""The node of a dump, and the pod (namespace/name) in whose network namespace it was taken."""
+
+
+def _place_of_path(path: str, node: str | None) -> _Place:
+    """The place of a file given by itself out of a folder in the layout: …/nodes/<node>/file."""
+    pod, parts = _pod_of(PurePosixPath(os.path.abspath(path)).parts)
+    found = printable(parts[-2]) if len(parts) >= 3 and parts[-3] == "nodes" else None
+    return node or found, pod
+
+
+def _pod_of(parts: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """(namespace/name, the path without it) of a file in ``pods/<namespace>_<name>/``; (None, the path) of any other.
+
+    No name of Kubernetes has an underscore. kubelet's folders have the pod's uid behind another one.
+    """
+    if len(parts) < 3 or parts[-3] != "pods":
+        return None, parts
+    namespace, _, rest = printable(parts[-2]).partition("_")
+    name = rest.partition("_")[0]
+    return (f"{namespace}/{name}", (*parts[:-3], parts[-1])) if namespace and name else (None, parts)
 
 
 def _map(file: BinaryIO, start: bytes) -> bytes:
@@ -357,15 +375,15 @@ def _plain(chunks: Iterator[bytes], origin: str) -> _Stream:
     return stream
 
 
-def _of_stream(chunks: Iterator[bytes], origin: str, node: str | None, budget: _Budget) -> Snapshot:
+def _of_stream(chunks: Iterator[bytes], origin: str, place: _Place, budget: _Budget) -> Snapshot:
     stream = _plain(chunks, origin)
     if _is_tar(stream.peek(_HEADER)):
-        return _of_archive(stream, origin, node, budget)
+        return _of_archive(stream, origin, place, budget)
     data = _collect(stream.copy(), origin, budget)
     if not data:
         why = "is empty; take the dump again" if origin != "<stdin>" else "is empty; pipe a dump in, or name a file"
         raise DecodeError(origin, 0, why)
-    return Snapshot((Dump(origin, data, node),))
+    return Snapshot((Dump(origin, data, *place),))
 
 
 # ---------------------------------------------------------------- tar
@@ -473,7 +491,7 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _of_archive(stream: _Stream, origin: str, node: str | None, budget: _Budget) -> Snapshot:
+def _of_archive(stream: _Stream, origin: str, place: _Place, budget: _Budget) -> Snapshot:
     held: dict[tuple[str, ...], bytes] = {}
     for name, size, pieces in _members(stream, origin):
         parts = tuple(printable(part) for part in name.replace("\\", "/").split("/") if part not in ("", "."))
@@ -489,9 +507,9 @@ def _of_archive(stream: _Stream, origin: str, node: str | None, budget: _Budget)
     root, chosen = _chosen(held, origin)
     if root is None:
         # Without the layout, folders that all members have in common say nothing.
-        root = _common([parts[:-1] for parts in chosen])
+        root = _common([_pod_of(parts)[1][:-1] for parts in chosen])
     return _snapshot(
-        [(parts[len(root) :], "/".join(parts[len(root) :]), held[parts]) for parts in chosen], origin, node
+        [(parts[len(root) :], "/".join(parts[len(root) :]), held[parts]) for parts in chosen], origin, place
     )
 
 
@@ -519,8 +537,9 @@ def _wanted(parts: tuple[str, ...]) -> bool:
 def _chosen(names: Iterable[tuple[str, ...]], origin: str) -> tuple[tuple[str, ...] | None, list[tuple[str, ...]]]:
     """(where ``cluster/`` and ``nodes/<node>/`` begin, the files to read in order); None: there is no such layout."""
     found = sorted(parts for parts in names if _wanted(parts))
-    roots = {parts[:-3] for parts in found if len(parts) >= 3 and parts[-3] == "nodes"}
-    roots |= {parts[:-2] for parts in found if len(parts) >= 2 and parts[-2] == "cluster" and "nodes" not in parts}
+    nodes = [parts for _, parts in map(_pod_of, found)]
+    roots = {parts[:-3] for parts in nodes if len(parts) >= 3 and parts[-3] == "nodes"}
+    roots |= {parts[:-2] for parts in nodes if len(parts) >= 2 and parts[-2] == "cluster" and "nodes" not in parts}
     if len(roots) > 1:
         some = ", ".join(sorted("/".join(root) or "." for root in roots)[:5])
         raise DecodeError(origin, 0, f"holds {len(roots)} snapshots ({some}, …); give one of them")
@@ -536,15 +555,17 @@ def _chosen(names: Iterable[tuple[str, ...]], origin: str) -> tuple[tuple[str, .
     ]
 
 
-def _placed(parts: tuple[str, ...]) -> bool:
+def _placed(path: tuple[str, ...]) -> bool:
+    _, parts = _pod_of(path)
     return len(parts) == 1 or parts[:-1] == ("cluster",) or (len(parts) == 3 and parts[0] == "nodes")
 
 
-def _node_of(parts: tuple[str, ...], node: str | None) -> str | None:
-    """The node of a file by its place: nodes/<node>/file, or <node>/file where there is no such layout."""
+def _place_of(path: tuple[str, ...], own: _Place) -> _Place:
+    """The place of a file: nodes/<node>/file, or <node>/file where there is no such layout. ``own``: of the folder."""
+    pod, parts = _pod_of(path)
     if len(parts) == 1:
-        return node
-    return None if parts[-2] == "cluster" else parts[-2]
+        return own[0], pod or own[1]
+    return None if parts[-2] == "cluster" else parts[-2], pod
 
 
 def _bare(name: str) -> str:
@@ -555,7 +576,7 @@ def _bare(name: str) -> str:
     return name
 
 
-def _snapshot(files: Iterable[tuple[tuple[str, ...], str, bytes]], origin: str, node: str | None) -> Snapshot:
+def _snapshot(files: Iterable[tuple[tuple[str, ...], str, bytes]], origin: str, own: _Place) -> Snapshot:
     """Of (place within the snapshot, origin, bytes) of each file."""
     missing: list[Missing] = []
     dumps: list[Dump] = []
@@ -565,7 +586,7 @@ def _snapshot(files: Iterable[tuple[tuple[str, ...], str, bytes]], origin: str, 
         elif _is_tar(data[:_HEADER]):
             missing.append(Missing(f"the archive {inner}", "the dumps in it; give it by itself, with --dump"))
         else:
-            dumps.append(Dump(inner, data, _node_of(parts, node)))
+            dumps.append(Dump(inner, data, *_place_of(parts, own)))
     if not dumps:
         why = "holds no dumps; expected cluster/*.json and nodes/<node>/*, or the dumps of one node"
         raise DecodeError(origin, 0, why)
@@ -587,7 +608,7 @@ def _index(data: bytes, origin: str) -> Iterator[Missing]:
 
 def _of_folder(path: str, shown: str, node: str | None, budget: _Budget) -> Snapshot:
     root, chosen = _chosen(_walk(path, shown), shown)
-    own = node or _node_of_path(os.path.join(path, "dump"))
+    own = _place_of_path(os.path.join(path, "dump"), node)
     files = []
     for parts in chosen:
         inner = "/".join(map(printable, parts))
@@ -597,7 +618,7 @@ def _of_folder(path: str, shown: str, node: str | None, budget: _Budget) -> Snap
 
 
 def _walk(path: str, shown: str) -> Iterator[tuple[str, ...]]:
-    """The files of a folder, four folders deep: a snapshot in its own folder, and no more.
+    """The files of a folder, six folders deep: a snapshot in its own folder, with its pods' dumps, and no more.
 
     A link to a file is followed if it stays in the folder, a link to a folder never.
     """
@@ -615,7 +636,7 @@ def _walk(path: str, shown: str) -> Iterator[tuple[str, ...]]:
                             shown, 0, f"holds more than {MOST_DUMPS} files; give the folder of one cluster"
                         )
                     if entry.is_dir(follow_symlinks=False):
-                        if len(parts) < 4 and not entry.name.startswith(".") and entry.name != "kernel-trace":
+                        if len(parts) < 6 and not entry.name.startswith(".") and entry.name != "kernel-trace":
                             waiting.append((*parts, entry.name))
                     elif entry.is_file() and (
                         not entry.is_symlink() or os.path.realpath(entry.path).startswith(os.path.join(top, ""))
@@ -685,12 +706,14 @@ def _laid_out(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], bytes]]:
     for dump in snapshot.dumps:
         name = _file_name(dump.origin)
         folder = ("cluster",) if dump.node is None else ("nodes", _file_name(dump.node))
+        if dump.node is not None and dump.pod is not None:
+            folder = (*folder, "pods", "_".join(map(_file_name, dump.pod.split("/", 1))))
         parts, number = (*folder, name), 1
         while parts in taken:
             number += 1
             parts = (*folder, f"{number}-{name}")
         taken.add(parts)
-        texts.append({"path": "/".join(parts), "from": dump.origin, "node": dump.node})
+        texts.append({"path": "/".join(parts), "from": dump.origin, "node": dump.node, "pod": dump.pod})
         yield parts, dump.data
     missing = [{"what": item.what, "needed_for": item.needed_for} for item in snapshot.missing]
     index = {"schema": _INDEX_SCHEMA, "texts": texts, "missing": missing}

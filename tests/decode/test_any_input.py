@@ -19,7 +19,8 @@ from netk8s.model import Dump, NftChain, NftSet
 
 TEXTS = {
     "ip_link": '[{"ifindex":2,"ifname":"a","flags":["UP"],"mtu":1,"link":"b","link_index":3,"link_netnsid":0,'
-    '"linkinfo":{"info_kind":"veth","info_data":{"mode":"l2"},"info_slave_data":{"hairpin":true,"isolated":false}}}]',
+    '"linkinfo":{"info_kind":"vxlan","info_data":{"mode":"l2","id":1,"local":"10.0.0.1","remote6":"fd00::1","port":1,'
+    '"learning":true,"external":true,"okey":"0.0.0.5","link":"x"},"info_slave_kind":"x","info_slave_data":{"hairpin":true,"isolated":false}}}]',
     "ip_addr": '[{"ifindex":2,"ifname":"a","addr_info":[{"family":"inet","local":"10.0.0.1","address":"10.0.0.2",'
     '"prefixlen":32,"scope":"global","secondary":true}]}]',
     "ip_route": '[{"dst":"default","gateway":"10.0.0.1","from":"10.0.0.0/8","dev":"a","flags":["onlink"],"metric":1,'
@@ -34,6 +35,11 @@ TEXTS = {
     '"source_seen":"10.0.0.1","seen":[{"place":"input","node":"a","dev":"b","src":"10.0.0.1","dst":"10.0.0.2","mark":1}],'
     '"traced":["a"],"path":[{"node":"a","table":"nat","chain":"c","rule":null,"action":"drop"}],"conntrack":{"original":'
     '{"src":"10.0.0.1","dst":"10.0.0.2"},"reply":{"src":"10.0.0.2","dst":"10.0.0.1"},"state":"z","mark":0}}',
+    "ip_text": "2: a@if3: <UP> mtu 1 qdisc x master b state UP mode DEFAULT\n    link/ether 02:00:00:00:00:01 link-netnsid 0 "
+    "promiscuity 0\n    macvlan mode source remotes (1) 02:00:00:00:00:02\n    bridge_slave state x cost 2 hairpin on\n"
+    "    alias x y\n    altname z\n    inet 10.0.0.1 peer 10.0.0.2/32 scope global secondary a\n3: v: <> mtu 2\\    link/none "
+    "promiscuity 0\\    vxlan id 1 local 10.0.0.1 dev a dstport 1 nolearning external\n4: b    inet6 fd00::1/64 scope link\n",
+    "bridge_vlan": '[{"ifname":"a","vlans":[{"vlan":1,"vlanEnd":2,"flags":["PVID"]}]}]',
     "bridge_fdb": '[{"mac":"02:00:00:00:00:01","ifname":"a","dst":"10.0.0.1","flags":["self"],"state":"permanent"}]',
     "nft_json": '{"nftables":[{"table":{"family":"ip","name":"t","flags":["dormant"]}},{"map":{"family":"ip","name":"m",'
     '"table":"t","type":["ipv4_addr","inet_service"],"map":"verdict","flags":["dynamic"],"timeout":5,"elem":[[{"elem":'

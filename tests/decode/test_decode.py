@@ -143,3 +143,38 @@ def test_the_bundled_sample_needs_unwrapping(corpus: Path) -> None:
     (table,) = found.nodes["node"].tables
     assert table.name == "nat"
     assert any("inferred" in note for note in found.notes)
+
+
+LINKS = """[{"ifindex":4,"ifname":"cni0","flags":["UP"],"promiscuity":0,"linkinfo":{"info_kind":"bridge"}},
+{"ifindex":6,"link_index":2,"ifname":"veth6","flags":["UP"],"operstate":"UP","promiscuity":1,"link_netnsid":0,
+"linkinfo":{"info_kind":"veth"}}]"""
+PORTS = """6: veth6@if2: <UP> mtu 1450 master cni0 state forwarding priority 32 cost 2
+    hairpin on guard off isolated off
+"""
+
+
+def test_two_dumps_of_the_same_devices_are_one_list() -> None:
+    """What people have: the text beside the JSON, addresses with details, and `bridge link` for the ports."""
+    text = "6: veth6@if2: <UP> mtu 1450 qdisc noqueue state UP group default\n    link/ether 02:00:00:00:00:06\n"
+    address = "    inet 10.0.0.1/8 scope global veth6\n"
+    given = (dump(PORTS, "a-ports", "n"), dump(text + address, "b-text", "n"), dump(LINKS, "links", "n"))
+    found = decode.decode(Snapshot((*given, dump(text + address, "again", "n")))).nodes["n"]
+    assert [(link.name, link.kind) for link in found.links] == [("cni0", "bridge"), ("veth6", "veth")]
+    port = found.links[1]
+    assert (port.master, port.hairpin, port.isolated, port.port_state) == ("cni0", True, False, "forwarding")
+    assert (port.peer_index, port.peer_netns, port.parent) == (2, 0, None)
+    assert [str(address.ip) for address in found.addresses] == ["10.0.0.1"]
+    assert {"link", "addr"} <= found.covered
+
+
+def test_dumps_of_a_pod_s_own_namespace_are_facts_of_the_pod() -> None:
+    inside = Dump("pods/d_web/ip-addr.json", ADDRESSES.encode(), "n", "d/web")
+    found = decode.decode(Snapshot((dump(RULES, "r", "n"), inside))).nodes
+    assert list(found) == ["n"]
+    assert found["n"].addresses == ()
+    assert "addr" not in found["n"].covered
+    pod = found["n"].pods["d/web"]
+    assert (pod.name, len(pod.addresses), pod.covered) == ("pod d/web", 1, {"addr"})
+    # A node of which nothing else is known is a node all the same.
+    alone = decode.decode(Snapshot((inside,))).nodes
+    assert (list(alone), alone["n"].covered, list(alone["n"].pods)) == (["n"], frozenset(), ["d/web"])

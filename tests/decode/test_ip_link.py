@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from netk8s.decode import ip_link
 from netk8s.errors import DecodeError
-from netk8s.model import At, Coverage, Dump, Link
+from netk8s.model import At, Bond, Bridge, Coverage, Dump, Ipvlan, Link, Macvlan, Tunnel, Vlan, Vrf
 
 DETAILED = [
     {},
@@ -61,6 +62,60 @@ def test_what_a_device_is() -> None:
     assert (port.kind, port.master, port.hairpin, port.isolated) == ("veth", "br0", True, False)
     assert (port.parent, port.peer_index, port.peer_netns) == (None, 6, None)
     assert found["eth0.10"].parent == "eth0"
+
+
+def test_what_a_kind_is_set_to() -> None:
+    """The members as iproute2 6.1 prints them on Linux 6.1; what they mean is the kernel's to say, in the lab."""
+    shown: dict[str, tuple[dict[str, object], object]] = {
+        "bridge": (
+            {
+                "vlan_filtering": 1,
+                "vlan_default_pvid": 1,
+                "stp_state": 0,
+                "nf_call_iptables": 1,
+                "nf_call_ip6tables": 0,
+            },
+            Bridge(True, 1, False, True, False),
+        ),
+        "macvlan": ({"mode": "source", "macaddr_data": ["02:00:00:00:00:11"]}, Macvlan(("02:00:00:00:00:11",))),
+        "ipvlan": ({"mode": "l2", "vepa": True}, Ipvlan(vepa=True)),
+        "vxlan": (
+            {"id": 4, "remote6": "fd00::9", "local6": "fd00::5", "link": "ens1", "port": 4789, "learning": True},
+            Tunnel(4, ip_address("fd00::5"), ip_address("fd00::9"), 4789, learning=True),
+        ),
+        "geneve": ({"external": True, "id": 0, "port": 6081}, Tunnel(0, port=6081, external=True)),
+        "ipip": ({"proto": "any", "remote": "any", "local": "any"}, Tunnel()),
+        "gre": ({"remote": "10.0.0.9", "local": "any", "okey": "0.0.1.0"}, Tunnel(256, None, ip_address("10.0.0.9"))),
+        "vlan": ({"protocol": "802.1Q", "id": 10}, Vlan(10)),
+        "bond": ({"mode": "802.3ad", "xmit_hash_policy": "layer3+4"}, Bond(None, "layer3+4")),
+        "vrf": ({"table": 10}, Vrf(10)),
+        "dummy": ({}, None),
+        "future": ({"id": 3, "anything": []}, None),
+    }
+    for kind, (data, detail) in shown.items():
+        item = {"ifindex": 9, "ifname": "x", "flags": [], "linkinfo": {"info_kind": kind, "info_data": data}}
+        link = links([item])["x"]
+        assert (link.kind, link.detail, link.info) == (kind, detail, data), kind
+        assert link.mode == data.get("mode")
+        assert link.parent == data.get("link")
+
+
+def test_ports_of_bridges() -> None:
+    """``bridge -j -d link`` prints the port's settings beside its name, and no kind."""
+    item = {
+        "ifindex": 6,
+        "link_index": 2,
+        "ifname": "v",
+        "flags": ["UP"],
+        "mtu": 1450,
+        "master": "cni0",
+        "priority": 32,
+    }
+    found = list(ip_link.decode(dump([item | {"state": "forwarding", "cost": 2, "hairpin": False, "isolated": True}])))
+    assert len(found) == 1
+    port = found[0]
+    assert isinstance(port, Link)
+    assert (port.master, port.hairpin, port.isolated, port.port_state) == ("cni0", False, True, "forwarding")
 
 
 def test_without_details_the_kinds_are_not_covered() -> None:

@@ -13,6 +13,7 @@ from netk8s.model import (
     UDP,
     Address,
     At,
+    Bridge,
     Dump,
     FdbEntry,
     IpSet,
@@ -114,7 +115,7 @@ def test_bridge_netfilter() -> None:
     assert sysctls(("net.bridge.bridge-nf-call-ip6tables", "1")).bridge_netfilter(6) is True
     # It exists only while br_netfilter is loaded: a list of settings without it says no.
     assert Netns(Node("n", covered=frozenset({"sysctl"}))).bridge_netfilter(4) is False
-    link = Link("cni0", 3, "bridge", info={"nf_call_iptables": 1})
+    link = Link("cni0", 3, "bridge", detail=Bridge(nf_call_iptables=True))
     own = Netns(Node("n", links=(link,), sysctls={"net.bridge.bridge-nf-call-iptables": Sysctl("x", "0")}))
     assert own.bridge_netfilter(4, "cni0") is True
     assert own.bridge_netfilter(4, "cni1") is False

@@ -5,9 +5,9 @@ Formats are recognised by content, never by file name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from netk8s import plugins
 from netk8s.decode import _nftables
@@ -31,6 +31,7 @@ from netk8s.model import (
     Node,
     Observation,
     Pod,
+    PortVlan,
     Route,
     RoutingRule,
     ServicePort,
@@ -42,6 +43,8 @@ from netk8s.model import (
     World,
 )
 
+T = TypeVar("T")
+_PORT = ("master", "hairpin", "isolated", "port_state")
 UNNAMED = "node"
 """The name of the node of a dump that does not say whose it is."""
 
@@ -88,7 +91,7 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
     A dump that no decoder knows is an error when it is the only one, and else in ``unread``. ``unwrap`` joins lines
     that a terminal or a document wrapped. Raises DecodeError.
     """
-    facts: dict[str, list[Fact]] = {}
+    facts: dict[tuple[str, str | None], list[Fact]] = {}
     cluster: list[Fact] = []
     observations: list[Observation] = []
     notes: list[str] = []
@@ -106,7 +109,7 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
             if bytes(dump.data[:256]).strip() not in (b"", b"[]"):
                 unknown.append(dump)
             elif dump.node is not None:
-                facts.setdefault(dump.node, [])
+                facts.setdefault((dump.node, dump.pod), [])
             continue
         if unwrap and hasattr(decoder, "unwrap"):
             dump = decoder.unwrap(dump)
@@ -118,19 +121,24 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
             if covers or isinstance(fact, ServicePort | Endpoint | Pod | ClusterNode):
                 cluster.append(fact)
             else:
-                facts.setdefault(dump.node or default, []).append(fact)
+                facts.setdefault((dump.node or default, dump.pod), []).append(fact)
     if unknown and not facts and not cluster and not observations:
         first = unknown[0]
         raise DecodeError(
             first.origin,
             1,
-            "not a format netk8s knows; expected the output of iptables-save, ip -j (link, addr, route, rule, neigh), "
-            "bridge -j fdb, sysctl, ss, nft, ipset save, ipvsadm -Sn, conntrack -L or kubectl get -o json",
+            "not a format netk8s knows; expected the output of iptables-save, ip -d link, ip addr, ip -j (link, addr, "
+            "route, rule, neigh), bridge -j (fdb, vlan), sysctl, ss, nft, ipset save, ipvsadm -Sn, conntrack -L or "
+            "kubectl get -o json",
         )
     if not facts and not cluster and not observations:
         where = snapshot.dumps[0].origin if snapshot.dumps else "the input"
         raise DecodeError(where, 0, "holds nothing; expected at least one dump")
-    nodes = {name: _node(name, facts[name], notes) for name in sorted(facts)}
+    nodes: dict[str, Node] = {}
+    for name in sorted({name for name, _ in facts}):
+        inside = sorted(pod for node, pod in facts if node == name and pod is not None)
+        pods = {pod: _node(f"pod {pod}", facts[name, pod], notes) for pod in inside}
+        nodes[name] = replace(_node(name, facts.get((name, None), []), notes), pods=pods)
     unread = tuple(dump.origin for dump in unknown)
     return World(nodes, _cluster(cluster), tuple(missing), tuple(notes), unread, tuple(observations))
 
@@ -142,18 +150,39 @@ def _node(name: str, facts: list[Fact], notes: list[str]) -> Node:
         tables=tables,
         nft=_nftables.merged([f for f in facts if isinstance(f, NftTable)]),
         sets=tuple(f for f in facts if isinstance(f, IpSet)),
-        links=tuple(f for f in facts if isinstance(f, Link)),
-        addresses=tuple(f for f in facts if isinstance(f, Address)),
+        links=_merged(facts),
+        addresses=_once([f for f in facts if isinstance(f, Address)], lambda a: (a.dev, a.ip, a.prefixlen)),
         routes=tuple(f for f in facts if isinstance(f, Route)),
         rules=tuple(f for f in facts if isinstance(f, RoutingRule)),
         neighbours=tuple(f for f in facts if isinstance(f, Neighbour)),
         fdb=tuple(f for f in facts if isinstance(f, FdbEntry)),
+        port_vlans=_once([f for f in facts if isinstance(f, PortVlan)], lambda v: (v.dev, v.vlan)),
         sysctls={f.name: f for f in facts if isinstance(f, Sysctl)},
         sockets=tuple(f for f in facts if isinstance(f, Socket)),
         virtual_servers=_virtual_servers([f for f in facts if isinstance(f, VirtualServer)]),
         conntrack=tuple(f for f in facts if isinstance(f, ConntrackEntry)),
         covered=frozenset(f.kind for f in facts if isinstance(f, Coverage)),
     )
+
+
+def _once(found: list[T], key: Callable[[T], object]) -> tuple[T, ...]:
+    """Each fact once, where two dumps (JSON and text, link and addr) show the same."""
+    seen: dict[object, T] = {}
+    for fact in found:
+        seen.setdefault(key(fact), fact)
+    return tuple(seen.values())
+
+
+def _merged(facts: list[Fact]) -> tuple[Link, ...]:
+    """One Link per device, of the dump that knows most. `bridge link` may know more of a bridge's port."""
+    seen: dict[str, Link] = {}
+    detailed = {fact.at.origin for fact in facts if isinstance(fact, Coverage) and fact.kind == "link"}
+    for link in sorted((f for f in facts if isinstance(f, Link)), key=lambda link: link.at.origin not in detailed):
+        first = seen.setdefault(link.name, link)
+        if first is not link and first.index == link.index and first.master in (None, link.master):
+            more = {name: getattr(link, name) for name in _PORT if getattr(first, name) is None}
+            seen[link.name] = replace(first, **more)
+    return tuple(seen.values())
 
 
 def _virtual_servers(found: list[VirtualServer]) -> tuple[VirtualServer, ...]:

@@ -1,4 +1,4 @@
-"""``ip -j addr``: addresses of the devices (iproute2's ip/ipaddress.c, ``print_addrinfo``)."""
+"""``ip -j addr`` and ``ip -j -d addr``: addresses of the devices (iproute2's ip/ipaddress.c, ``print_addrinfo``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from netk8s.decode._json import JsonObject, arrays, outer_keys
-from netk8s.model import Address, At, Coverage, Dump, Fact
+from netk8s.decode._links import detailed, links
+from netk8s.model import Address, Coverage, Dump, Fact
 
 NAME = "ip-addr"
 COMMAND = "ip -j addr"
@@ -19,22 +20,32 @@ def sniff(dump: Dump) -> bool:
 
 
 def decode(dump: Dump) -> Iterator[Fact]:
-    """One Address per address, after Coverage "addr".
+    """One Address per address, after Coverage "addr"; with ``-d`` the Links too, after Coverage "link".
 
     ``position`` counts from 0 through the dump, which has the addresses in the kernel's order. Raises DecodeError.
     """
     position = 0
     for at, items in arrays(dump, COMMAND):
         yield Coverage("addr", at)
-        for item in items:
-            for info in item.children("addr_info"):
-                # iproute2 prints {} for an address that a selection on the command line left out.
-                if info.members and info.text("family") in _FAMILIES:
-                    yield _address(item, info, position, at)
-                    position += 1
+        if detailed(items):
+            yield Coverage("link", at)
+            yield from links(items)
+        for address in addresses(items, position):
+            yield address
+            position += 1
 
 
-def _address(item: JsonObject, info: JsonObject, position: int, at: At) -> Address:
+def addresses(items: list[JsonObject], position: int = 0) -> Iterator[Address]:
+    """The addresses of devices, in their order; ``position`` is that of the first. Raises DecodeError."""
+    for item in items:
+        for info in item.children("addr_info"):
+            # iproute2 prints {} for an address that a selection on the command line left out.
+            if info.members and info.text("family") in _FAMILIES:
+                yield _address(item, info, position)
+                position += 1
+
+
+def _address(item: JsonObject, info: JsonObject, position: int) -> Address:
     try:
         ip = ip_address(info.need("local"))
     except ValueError:
@@ -54,5 +65,5 @@ def _address(item: JsonObject, info: JsonObject, position: int, at: At) -> Addre
         peer=info.addr("address"),
         position=position,
         index=item.number("ifindex") or 0,
-        at=at,
+        at=item.at,
     )

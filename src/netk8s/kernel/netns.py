@@ -10,6 +10,7 @@ from netk8s.kernel.routing import Fib, local_routes
 from netk8s.model import (
     Addr,
     Address,
+    Bridge,
     IpSet,
     Link,
     Neighbour,
@@ -208,11 +209,11 @@ class Netns:
         name = "net.bridge.bridge-nf-call-iptables" if family == 4 else "net.bridge.bridge-nf-call-ip6tables"
         value = self.flag(name)
         link = self.links.get(bridge or "")
-        per_bridge = link.info.get("nf_call_iptables" if family == 4 else "nf_call_ip6tables") if link else None
+        own = link.detail if link and isinstance(link.detail, Bridge) else Bridge()
         if value is None and "sysctl" in self.node.covered:
             # The setting does not exist while br_netfilter is not loaded.
             value = False
-        if per_bridge in (1, True):
+        if own.nf_call_iptables if family == 4 else own.nf_call_ip6tables:
             return True
         return value
 
