@@ -6,10 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from netk8s import decode
+from netk8s.model import At, Dump
 
 ROOT = Path(__file__).resolve().parent.parent
 STRICT = os.environ.get("NETK8S_REQUIRE_LAB") == "1"
@@ -62,3 +69,42 @@ def _lab(request: pytest.FixtureRequest) -> None:
         why = request.getfixturevalue("why_no_lab")
         if why:
             skip_or_fail(why)
+
+
+# ---------------------------------------------------------------- two readers of one kernel
+
+
+def _placeless(fact: Any) -> Any:
+    """A fact without its places in a text."""
+    if not is_dataclass(fact) or isinstance(fact, type):
+        return fact
+    changes: dict[str, Any] = {}
+    for each in fields(fact):
+        value = getattr(fact, each.name)
+        if isinstance(value, At):
+            changes[each.name] = At("")
+        elif isinstance(value, tuple):
+            changes[each.name] = tuple(_placeless(item) for item in value)
+    return replace(fact, **changes)
+
+
+def _facts(text: bytes) -> list[Any]:
+    dump = Dump("dump", text, "n1")
+    decoder = decode.recognise(dump)
+    return [] if decoder is None else [_placeless(fact) for fact in decoder.decode(dump)]
+
+
+@pytest.fixture(scope="session")
+def differences() -> Callable[..., tuple[list[str], list[str]]]:
+    """What only one of two texts says: (facts of the first alone, facts of the second alone), whatever their order.
+
+    ``key`` turns a fact into what is compared of it, None for nothing.
+    """
+
+    def compared(
+        one: bytes, other: bytes, key: Callable[[Any], Any] = lambda fact: fact
+    ) -> tuple[list[str], list[str]]:
+        mine, theirs = (Counter(repr(key(fact)) for fact in _facts(text)) for text in (one, other))
+        return sorted((mine - theirs).elements()), sorted((theirs - mine).elements())
+
+    return compared

@@ -41,10 +41,11 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Something an answer needed and no dump holds."""
+    """Something an answer needed and no dump holds. ``absent``: there is none on the node, so nothing is lacking."""
 
     what: str
     needed_for: str
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,13 +53,16 @@ class Dump:
     """One input text. ``node`` is the node it was taken on, None for the cluster's objects or when unknown.
 
     ``pod`` (namespace/name): it was taken inside the network namespace of this pod on the node.
-    ``data`` is bytes or a read-only :class:`mmap.mmap`; both have find, slicing and a length.
+    ``data`` is bytes or a read-only :class:`mmap.mmap`; both have find, slicing and a length. ``source`` is the command
+    or interface that gave it and ``taken`` the time (ISO 8601), both "" when nobody wrote them down.
     """
 
     origin: str
     data: bytes
     node: str | None = None
     pod: str | None = None
+    source: str = ""
+    taken: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

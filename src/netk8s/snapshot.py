@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
+from netk8s import __version__
 from netk8s.errors import DecodeError, UsageError
 from netk8s.model import Dump, Missing, Snapshot
 
@@ -580,30 +581,54 @@ def _snapshot(files: Iterable[tuple[tuple[str, ...], str, bytes]], origin: str, 
     """Of (place within the snapshot, origin, bytes) of each file."""
     missing: list[Missing] = []
     dumps: list[Dump] = []
+    places: dict[str, int] = {}
+    sources: dict[str, tuple[str, str]] = {}
     for parts, inner, data in files:
         if _bare(parts[-1]) == _INDEX:
-            missing += _index(data, inner)
+            index = _index(data, inner)
+            missing += _missing(index)
+            sources.update(_sources(index))
         elif _is_tar(data[:_HEADER]):
             missing.append(Missing(f"the archive {inner}", "the dumps in it; give it by itself, with --dump"))
         else:
+            places["/".join(parts)] = len(dumps)
             dumps.append(Dump(inner, data, *_place_of(parts, own)))
+    for place, (source, taken) in sources.items():
+        if place in places:
+            dumps[places[place]] = replace(dumps[places[place]], source=source, taken=taken)
     if not dumps:
         why = "holds no dumps; expected cluster/*.json and nodes/<node>/*, or the dumps of one node"
         raise DecodeError(origin, 0, why)
     return Snapshot(tuple(dumps), tuple(missing))
 
 
-def _index(data: bytes, origin: str) -> Iterator[Missing]:
-    """What ``snapshot.json`` says could not be taken."""
+def _index(data: bytes, origin: str) -> dict[str, object]:
+    """``snapshot.json``: where and when the texts were taken, and what could not be."""
     try:
         index = json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         raise DecodeError(origin, 0, "is not JSON; delete it, the dumps can be read without it") from None
-    found = index.get("missing") if isinstance(index, dict) else None
-    for item in found if isinstance(found, list) else ():
-        what, needed = (item.get("what"), item.get("needed_for")) if isinstance(item, dict) else (None, None)
+    return index if isinstance(index, dict) else {}
+
+
+def _items(index: dict[str, object], key: str) -> Iterator[dict[str, object]]:
+    found = index.get(key)
+    yield from (item for item in (found if isinstance(found, list) else ()) if isinstance(item, dict))
+
+
+def _missing(index: dict[str, object]) -> Iterator[Missing]:
+    for item in _items(index, "missing"):
+        what, needed = item.get("what"), item.get("needed_for")
         if isinstance(what, str):
-            yield Missing(what, needed if isinstance(needed, str) else "")
+            yield Missing(what, needed if isinstance(needed, str) else "", item.get("absent") is True)
+
+
+def _sources(index: dict[str, object]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """(place, (source, time)) of each text."""
+    for item in _items(index, "texts"):
+        place, source, taken = item.get("path"), item.get("from"), item.get("taken")
+        if isinstance(place, str) and isinstance(source, str) and isinstance(taken, str):
+            yield place, (source, taken)
 
 
 def _of_folder(path: str, shown: str, node: str | None, budget: _Budget) -> Snapshot:
@@ -702,7 +727,7 @@ def save(snapshot: Snapshot, path: str) -> None:
 
 def _laid_out(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], bytes]]:
     taken: set[tuple[str, ...]] = set()
-    texts: list[dict[str, str | None]] = []
+    texts: list[dict[str, str]] = []
     for dump in snapshot.dumps:
         name = _file_name(dump.origin)
         folder = ("cluster",) if dump.node is None else ("nodes", _file_name(dump.node))
@@ -713,10 +738,14 @@ def _laid_out(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], bytes]]:
             number += 1
             parts = (*folder, f"{number}-{name}")
         taken.add(parts)
-        texts.append({"path": "/".join(parts), "from": dump.origin, "node": dump.node, "pod": dump.pod})
+        source = {"from": dump.source or dump.origin, "taken": dump.taken}
+        texts.append({"path": "/".join(parts), **{key: value for key, value in source.items() if value}})
         yield parts, dump.data
-    missing = [{"what": item.what, "needed_for": item.needed_for} for item in snapshot.missing]
-    index = {"schema": _INDEX_SCHEMA, "texts": texts, "missing": missing}
+    missing = [
+        {"what": gap.what, "needed_for": gap.needed_for, **({"absent": True} if gap.absent else {})}
+        for gap in snapshot.missing
+    ]
+    index = {"schema": _INDEX_SCHEMA, "written_by": f"netk8s {__version__}", "texts": texts, "missing": missing}
     yield (_INDEX,), (json.dumps(index, indent=1) + "\n").encode()
 
 

@@ -66,7 +66,7 @@ def test_ipv6_headers() -> None:
 
 
 def texts(monkeypatch: pytest.MonkeyPatch, text: str, backend: str) -> observed.Texts:
-    monkeypatch.setattr(observed, "rule_readers", lambda: iter(()))
+    monkeypatch.setattr(observed.iptables, "saved", lambda family: iter(()))
     made = observed.Texts(4)
     made._read(backend, text)
     return made

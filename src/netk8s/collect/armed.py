@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netk8s.collect import watchdog
+from netk8s.collect.iptables import legacy_tables
 from netk8s.collect.nfnetlink import LegacyTrace, NftTrace, TraceEvent
-from netk8s.collect.node import legacy_tables
 from netk8s.errors import CollectError
 from netk8s.model import PROTOCOL_NAMES, TCP, Packet
 

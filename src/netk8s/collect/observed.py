@@ -14,11 +14,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
-from netk8s.collect import nfnetlink
+from netk8s.collect import iptables, nfnetlink
+from netk8s.collect._text import Text
 from netk8s.collect.armed import LAST_CHAINS, Armed, armed
 from netk8s.collect.connection import Came, Reserved
 from netk8s.collect.nfnetlink import TraceEvent
-from netk8s.collect.node import rule_readers
 from netk8s.model import TCP, UDP, Addr, ConntrackEntry, Observation, Packet, Reached, Sighting, TracedRule
 
 QUIET = 0.05
@@ -168,10 +168,8 @@ class Texts:
         self._policies: dict[tuple[str, str, str], str] = {}
         self._places: dict[int, dict[tuple[str, int], nfnetlink.Place]] = {}
         self._native: dict[tuple[str, int], tuple[str, str]] | None = None
-        for reader in rule_readers():
-            if reader.argv[0] in ("nft", "ipset", "ipvsadm") or reader.name.startswith("ip6") != (family == 6):
-                continue
-            text = subprocess.run(reader.argv, capture_output=True, text=True, check=False).stdout  # noqa: S603
+        for saved in iptables.saved(family):
+            text = saved.data.decode("utf-8", "replace") if isinstance(saved, Text) else ""
             # Before 1.8 the header does not name the backend, and there was the legacy one alone.
             backend = "nft" if "nf_tables" in text.partition("\n")[0] else "legacy"
             self._read(backend, text)

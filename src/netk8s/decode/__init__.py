@@ -95,7 +95,7 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
     cluster: list[Fact] = []
     observations: list[Observation] = []
     notes: list[str] = []
-    missing = list(snapshot.missing)
+    missing = [gap for gap in snapshot.missing if not gap.absent]
     unknown: list[Dump] = []
     only = {d.node for d in snapshot.dumps if d.node is not None}
     default = next(iter(only)) if len(only) == 1 else UNNAMED

@@ -1,0 +1,81 @@
+"""The rules of every iptables backend that holds some, as its own save program prints them.
+
+Nothing is changed: asking iptables-legacy-save for a table that is not there would register it, so the kernel's list of
+registered tables is read first. Which backend is Kubernetes' own is told by iptables-wrappers' rule: where kubelet left
+its hint or canary chain.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from netk8s.collect._text import Gap, Text, command, first_of, output
+from netk8s.errors import CollectError
+
+NEEDED_FOR = "the rules the packet meets"
+PROGRAMS = {4: "iptables", 6: "ip6tables"}
+_KUBELET = re.compile(rb"^:KUBE-(?:IPTABLES-HINT|KUBELET-CANARY) ", re.MULTILINE)
+_KUBE_PROXY = re.compile(rb"^-A KUBE-SERVICES ", re.MULTILINE)
+
+
+def texts() -> Iterator[Text | Gap]:
+    """One text for each family and backend."""
+    for family in PROGRAMS:
+        for text in saved(family):
+            yield replace(text, source=text.source + _owner(text.data)) if isinstance(text, Text) else text
+
+
+def saved(family: int) -> Iterator[Text | Gap]:
+    """The texts of one family. nft's comes first, under the name that stands for the default backend."""
+    name = PROGRAMS[family]
+    nft, legacy = program(name, "nft"), program(name, "legacy")
+    if nft:
+        yield first_of(f"{name}-save.txt", command(nft))
+    legacy_name = f"{name}-{'legacy-' if nft else ''}save.txt"
+    try:
+        registered = legacy_tables(family)
+    except CollectError as error:
+        yield Gap(f"{name}-legacy-save.txt", str(error))
+        registered = ()
+    if registered:
+        yield first_of(legacy_name, command(legacy or f"{name}-legacy-save"))
+    elif not nft and not legacy:
+        yield first_of(f"{name}-save.txt", command(f"{name}-save"))
+
+
+def legacy_tables(family: int) -> tuple[str, ...]:
+    """The tables of iptables-legacy that exist in this namespace. Raises CollectError where that may not be read."""
+    path = f"/proc/thread-self/net/{'ip' if family == 4 else 'ip6'}_tables_names"
+    try:
+        return tuple(Path(path).read_text().split())
+    except FileNotFoundError:
+        # The list is there once the module is.
+        return ()
+    except OSError as error:
+        raise CollectError(f"{path}: {error.strerror}; that needs root") from None
+
+
+def program(name: str, backend: str) -> str:
+    """The -save program of a backend, "" if there is none: by its own name, else by what the plain one says it is."""
+    own = shutil.which(f"{name}-{backend}-save")
+    if own:
+        return own
+    plain = shutil.which(f"{name}-save")
+    if not plain:
+        return ""
+    try:
+        version = output((plain, "-V")).decode("utf-8", "replace")
+    except CollectError:
+        return ""
+    # Before 1.8 there was one backend, and the version did not name it.
+    return plain if ("nf_tables" in version) == (backend == "nft") else ""
+
+
+def _owner(text: bytes) -> str:
+    """Whose chains a text has, for who reads the snapshot."""
+    found = [name for name, mark in (("kubelet", _KUBELET), ("kube-proxy", _KUBE_PROXY)) if mark.search(text)]
+    return f" (has {' and '.join(found)}'s chains)" if found else ""

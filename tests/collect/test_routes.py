@@ -1,0 +1,32 @@
+"""collect/routes.py: what it gives is what the tool prints, and no tool is a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netk8s.collect import routes
+from netk8s.collect._text import Gap
+
+
+@pytest.mark.lab
+def test_it_is_what_the_tool_prints(spaces: Callable[[], Any]) -> None:
+    space = spaces()
+    code = (
+        "from netk8s.collect import routes\n"
+        "text = next(iter(routes.texts()))\nprint(text.name, text.source, sep='|')\nprint(text.data.decode(), end='')"
+    )
+    first, _, rest = space.python(code).partition("\n")
+    assert first == "ip-route.json|ip -j route show table all"
+    assert rest == space.run(*["ip", "-j", "route", "show", "table", "all"])
+
+
+def test_no_tool_is_a_gap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(__import__("sys").modules, "pyroute2", None)
+    found = list(routes.texts())
+    assert found
+    assert all(isinstance(text, Gap) and "not installed" in text.why for text in found)
