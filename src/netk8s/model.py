@@ -357,6 +357,28 @@ class ConntrackEntry:
     at: At = At("")
 
 
+class Connections(Protocol):
+    """Tracked connections of one dump, in its order; an entry is decoded when it is asked for."""
+
+    def __iter__(self) -> Iterator[ConntrackEntry]: ...
+
+    def having(self, ends: ConntrackTuple) -> Iterator[ConntrackEntry]:
+        """The entries one of whose directions has these addresses and ports (all of them given)."""
+        ...
+
+    def elsewhere(self, dst: Addr, dport: int, known: Iterable[Addr]) -> Iterator[ConntrackEntry]:
+        """The entries of connections to ``dst`` and ``dport`` whose answers come from none of the ``known`` addresses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConntrackTable:
+    """The tracked connections of one network namespace, as one dump has them."""
+
+    connections: Connections
+    at: At
+
+
 # ---------------------------------------------------------------- links, addresses, routes
 
 
@@ -736,7 +758,7 @@ class Observation:
 
 Fact = (
     Table | NftTable | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | PortVlan | Sysctl | Socket
-    | VirtualServer | ConntrackEntry | Coverage | ServicePort | Endpoint | Pod | ClusterNode | Observation
+    | VirtualServer | ConntrackTable | Coverage | ServicePort | Endpoint | Pod | ClusterNode | Observation
 )  # fmt: skip
 
 
@@ -761,7 +783,7 @@ class Node:
     sysctls: Mapping[str, Sysctl] = field(default_factory=dict)
     sockets: tuple[Socket, ...] = ()
     virtual_servers: tuple[VirtualServer, ...] = ()
-    conntrack: tuple[ConntrackEntry, ...] = ()
+    conntrack: tuple[ConntrackTable, ...] = ()
     covered: frozenset[str] = frozenset()
     port_vlans: tuple[PortVlan, ...] = ()
     pods: Mapping[str, Node] = field(default_factory=dict)
@@ -1057,6 +1079,7 @@ class Ask:
     via: str | None = None
     node: str | None = None
     namespace: str | None = None
+    sport: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from netk8s import decode
 from netk8s.decode import conntrack
 from netk8s.errors import DecodeError
-from netk8s.model import ICMP, TCP, UDP, At, ConntrackEntry, ConntrackTuple, Coverage, Dump
+from netk8s.model import ICMP, TCP, UDP, At, Connections, ConntrackEntry, ConntrackTable, ConntrackTuple, Coverage, Dump
 
 A = ip_address
 TCP_LINE = (
@@ -23,10 +23,19 @@ TCP_LINE = (
 
 
 def entry(line: str) -> ConntrackEntry:
-    coverage, found = conntrack.decode(Dump("x", line.encode()))
-    assert coverage == Coverage("conntrack", At("x"))
-    assert isinstance(found, ConntrackEntry)
+    (found,) = entries(line)
     return found
+
+
+def listed(text: str) -> Connections:
+    coverage, table = conntrack.decode(Dump("x", text.encode()))
+    assert coverage == Coverage("conntrack", At("x"))
+    assert isinstance(table, ConntrackTable)
+    return table.connections
+
+
+def entries(text: str) -> list[ConntrackEntry]:
+    return list(listed(text))
 
 
 def test_tcp() -> None:
@@ -76,7 +85,7 @@ def test_extended_ipv6_offloaded() -> None:
 
 def test_the_closing_count_is_no_entry() -> None:
     text = f"{TCP_LINE}\nconntrack v1.4.6 (conntrack-tools): 1 flow entries have been shown.\n"
-    assert len(list(conntrack.decode(Dump("x", text.encode())))) == 2
+    assert len(entries(text)) == 1
 
 
 def test_sniff() -> None:
@@ -101,14 +110,18 @@ def test_sniff() -> None:
 )
 def test_wrong_lines(line: str, why: str) -> None:
     with pytest.raises(DecodeError, match=why) as error:
-        list(conntrack.decode(Dump("x", f"{TCP_LINE}\n{line}\n".encode())))
+        entries(f"{TCP_LINE}\n{line}\n")
     assert error.value.line == 2
 
 
 @given(st.lists(st.sampled_from([*TCP_LINE.split(), "ipv4", "2", "=", "src=", "[", "zone=1", "\n"]), max_size=30))
 def test_any_words(words: list[str]) -> None:
     with contextlib.suppress(DecodeError):
-        list(conntrack.decode(Dump("x", " ".join(words).encode())))
+        entries(" ".join(words))
+    with contextlib.suppress(DecodeError):
+        list(listed(" ".join(words)).having(ConntrackTuple(A("10.244.0.120"), A("10.96.0.10"), 46776, 9153)))
+    with contextlib.suppress(DecodeError):
+        list(listed(" ".join(words)).elsewhere(A("10.96.0.10"), 9153, ()))
 
 
 def test_recorded_nodes(corpus: Path) -> None:
@@ -119,7 +132,45 @@ def test_recorded_nodes(corpus: Path) -> None:
             decoder = decode.recognise(dump)
             assert decoder is not None
             assert decoder.NAME == "conntrack"
-            entries = [f for f in decoder.decode(dump) if isinstance(f, ConntrackEntry)]
-            assert len(entries) == len(dump.data.decode().splitlines())
-            seen += len(entries)
+            found = entries(dump.data.decode())
+            assert len(found) == len(dump.data.decode().splitlines())
+            for one in found:
+                for ends in (one.original, one.reply):
+                    if ends.sport is not None:
+                        assert one in listed(dump.data.decode()).having(ends)
+            seen += len(found)
     assert seen
+
+
+SECOND = (
+    "udp      17 30 src=10.244.0.120 dst=10.96.0.10 sport=46776 dport=9153 [UNREPLIED] "
+    "src=10.244.1.19 dst=10.244.0.120 sport=9153 dport=46776 mark=0 use=1"
+)
+
+
+def test_a_connection_is_found_by_the_ends_of_either_direction() -> None:
+    text = f"{TCP_LINE}\n{SECOND}\n"
+    there = ConntrackTuple(A("10.244.0.120"), A("10.96.0.10"), 46776, 9153)
+    assert [e.at.line for e in listed(text).having(there)] == [1, 2]
+    back = ConntrackTuple(A("10.244.1.19"), A("10.244.0.120"), 9153, 46776)
+    assert [e.at.line for e in listed(text).having(back)] == [2]
+    assert not list(listed(text).having(ConntrackTuple(A("10.244.0.120"), A("10.96.0.10"), 4677, 9153)))
+
+
+def test_an_address_is_found_as_proc_spells_it() -> None:
+    """/proc/net/nf_conntrack leaves out no zeros."""
+    line = TCP_LINE.replace("10.244.0.120", "fd00:0000:0000:0000:0000:0000:0000:0001")
+    line = line.replace("10.96.0.10", "fd00:0000:0000:0000:0000:0000:0000:000a").replace(
+        "10.244.1.18", "fd00:0000:0000:0000:0000:0000:0000:0018"
+    )
+    assert len(list(listed(line).having(ConntrackTuple(A("fd00::1"), A("fd00::a"), 46776, 9153)))) == 1
+    assert len(list(listed(line).elsewhere(A("fd00::a"), 9153, [A("fd00::17")]))) == 1
+    assert not list(listed(line).elsewhere(A("fd00::a"), 9153, [A("fd00::18")]))
+
+
+def test_connections_that_lead_elsewhere() -> None:
+    text = f"{TCP_LINE}\n{SECOND}\n"
+    assert [e.at.line for e in listed(text).elsewhere(A("10.96.0.10"), 9153, [A("10.244.1.18")])] == [2]
+    assert [e.at.line for e in listed(text).elsewhere(A("10.96.0.10"), 9153, [])] == [1, 2]
+    assert not list(listed(text).elsewhere(A("10.96.0.10"), 915, []))
+    assert not list(listed(text).elsewhere(A("10.96.0.1"), 9153, []))

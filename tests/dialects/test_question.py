@@ -286,3 +286,43 @@ def test_stand_ins_are_nobody_s_addresses() -> None:
     for family in (4, 6):
         for address in (_question.CLIENT[family], _question.NODE[family], _question.POD[family]):
             assert address.is_private or not address.is_global
+
+
+# ---------------------------------------------------------------- the source port
+
+
+@pytest.mark.parametrize(
+    ("words", "source", "sport"),
+    [
+        ({"source": "192.0.2.9:4000"}, "192.0.2.9", 4000),
+        ({"source": "192.0.2.9", "sport": 4000}, "192.0.2.9", 4000),
+        ({"source": "192.0.2.9:4000", "sport": 4000}, "192.0.2.9", 4000),
+        ({"source": "192.0.2.9"}, "192.0.2.9", None),
+        ({"source": "client", "sport": 7}, "client", 7),
+    ],
+)
+def test_the_source_port(words: dict[str, object], source: str, sport: int | None) -> None:
+    there = World({"n": Node("n", covered=frozenset({"rules4"}))}, Cluster())
+    flow = resolve(there, Ask("10.96.0.10:80", via="n", **words))  # type: ignore[arg-type]
+    assert (flow.source, flow.packet.sport) == (source, sport)
+
+
+def test_the_source_port_of_an_ipv6_sender() -> None:
+    there = World({"n": Node("n", covered=frozenset({"rules6"}))}, Cluster())
+    for source, sport in (("[2001:db8::9]:4000", 4000), ("2001:db8::9", None)):
+        flow = resolve(there, Ask("[fd00::a]:80", via="n", source=source))
+        assert (str(flow.packet.src), flow.packet.sport) == ("2001:db8::9", sport)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"source": "192.0.2.9:4000", "sport": 5}, "names a port and --sport names another"),
+        ({"source": "192.0.2.9:http"}, "expected IP:PORT"),
+        ({"source": "192.0.2.9:70000"}, "between 1 and 65535"),
+    ],
+)
+def test_a_source_port_that_is_none(words: dict[str, object], says: str) -> None:
+    there = World({"n": Node("n", covered=frozenset({"rules4"}))}, Cluster())
+    with pytest.raises(UsageError, match=says):
+        resolve(there, Ask("10.96.0.10:80", via="n", **words))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from netk8s.decode import conntrack, iptables_save
 from netk8s.kernel import hooks
 from netk8s.kernel.flight import Branch, Conn, Flight, tuple_of
 from netk8s.kernel.netns import Netns
-from netk8s.model import TCP, Address, ConntrackEntry, Dump, Node, Packet, Table
+from netk8s.model import TCP, Address, ConntrackTable, Dump, Node, Packet, Table
 
 A = ip_address
 VIP, NODE, CLIENT = "10.96.0.1", "192.168.10.5", "192.0.2.7"
@@ -36,9 +36,9 @@ def nat(backend: str, to: str, *more: str) -> list[Table]:
     return [fact for fact in iptables_save.decode(Dump(backend, text.encode())) if isinstance(fact, Table)]
 
 
-def entries(*lines: str) -> tuple[ConntrackEntry, ...]:
+def entries(*lines: str) -> tuple[ConntrackTable, ...]:
     text = "\n".join(lines) + "\n"
-    return tuple(f for f in conntrack.decode(Dump("ct", text.encode())) if isinstance(f, ConntrackEntry))
+    return tuple(f for f in conntrack.decode(Dump("ct", text.encode())) if isinstance(f, ConntrackTable))
 
 
 def opened(to: str, source: str = CLIENT, state: str = "TIME_WAIT", sport: int = 4000, dst: str = VIP) -> str:

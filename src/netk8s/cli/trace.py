@@ -33,7 +33,15 @@ _FOR_PEOPLE = ("text", "wide")
     help="Default: the port's own, else tcp.",
 )
 @click.option(
-    "--from", "source", metavar="SOURCE", help="client (outside the cluster), an IP, pod/NAMESPACE/NAME or node/NAME."
+    "--from",
+    "source",
+    metavar="SOURCE",
+    help="client (outside the cluster), an IP or IP:PORT, pod/NAMESPACE/NAME or node/NAME.",
+)
+@click.option(
+    "--sport",
+    type=click.IntRange(1, 65535),
+    help="The source port: the packet is one of a tracked connection if a conntrack dump lists it, else a first one.",
 )
 @click.option("--via", metavar="NODE", help="The node an outside packet enters at, where its address does not say so.")
 @click.option(
@@ -68,6 +76,7 @@ def command(
     port: str | None,
     protocol: str | None,
     source: str | None,
+    sport: int | None,
     via: str | None,
     dumps: tuple[str, ...],
     node: str | None,
@@ -99,7 +108,7 @@ def command(
         raise CollectError("live clusters are not supported yet in this version; give a dump with --dump PATH")
     from netk8s.model import Ask
 
-    ask = Ask(target, port, protocol and protocol.lower(), source, via, node, namespace)
+    ask = Ask(target, port, protocol and protocol.lower(), source, via, node, namespace, sport)
     report = answer(ask, dumps, streams, unwrap=unwrap)
     people = format_ in _FOR_PEOPLE
     text = render.render(

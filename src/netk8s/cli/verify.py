@@ -227,10 +227,10 @@ def _live(
     if packet.dst in {address for address, _ in flow.stand_ins} or packet.dport is None:
         raise UsageError(f"no dump tells the address of {ask.target}; give IP:PORT")
     if wait:
-        reserved, sender = _awaited(flow, sport), None
+        reserved, sender = _awaited(flow, sport or packet.sport), None
     else:
         sender = sender or _namespace_of_sender(world, flow, str(ask.node))
-        reserved = connection.reserve(packet.protocol, packet.dst, packet.dport, sender, sport or 0)
+        reserved = connection.reserve(packet.protocol, packet.dst, packet.dport, sender, sport or packet.sport or 0)
     with reserved:
         sent = reserved.packet
         if sender is not None and (flow.origin == "outside" or ask.source is None):

@@ -17,7 +17,7 @@ from netk8s.model import (
     At,
     Cluster,
     ClusterNode,
-    ConntrackEntry,
+    ConntrackTable,
     Coverage,
     Dump,
     Endpoint,
@@ -160,7 +160,7 @@ def _node(name: str, facts: list[Fact], notes: list[str]) -> Node:
         sysctls={f.name: f for f in facts if isinstance(f, Sysctl)},
         sockets=tuple(f for f in facts if isinstance(f, Socket)),
         virtual_servers=_virtual_servers([f for f in facts if isinstance(f, VirtualServer)]),
-        conntrack=tuple(f for f in facts if isinstance(f, ConntrackEntry)),
+        conntrack=tuple(f for f in facts if isinstance(f, ConntrackTable)),
         covered=frozenset(f.kind for f in facts if isinstance(f, Coverage)),
     )
 

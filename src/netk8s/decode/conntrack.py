@@ -7,13 +7,13 @@ words.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
 
 from netk8s.decode._text import first_lines, lines
 from netk8s.errors import DecodeError
-from netk8s.model import Addr, At, ConntrackEntry, ConntrackTuple, Coverage, Dump, Fact
+from netk8s.model import Addr, At, ConntrackEntry, ConntrackTable, ConntrackTuple, Coverage, Dump, Fact
 
 NAME = "conntrack"
 
@@ -31,12 +31,65 @@ def sniff(dump: Dump) -> bool:
 
 
 def decode(dump: Dump) -> Iterator[Fact]:
-    """One ConntrackEntry per line, after Coverage "conntrack". Raises DecodeError."""
+    """Coverage "conntrack" and the table. Its entries are decoded, and raise DecodeError, when they are asked for."""
     yield Coverage("conntrack", At(dump.origin))
-    for number, line in lines(dump):
-        # The closing count goes to standard error and is often redirected into the file.
-        if line.strip() and not _SUMMARY.match(line):
-            yield _entry(line, At(dump.origin, number))
+    yield ConntrackTable(Listed(dump), At(dump.origin))
+
+
+class Listed:
+    """The connections of a listing. A busy node tracks hundreds of thousands, and a trace asks for a few."""
+
+    def __init__(self, dump: Dump) -> None:
+        self._dump = dump
+
+    def __iter__(self) -> Iterator[ConntrackEntry]:
+        """Every entry. Raises DecodeError."""
+        for number, line in lines(self._dump):
+            # The closing count goes to standard error and is often redirected into the file.
+            if line.strip() and not _SUMMARY.match(line):
+                yield _entry(line, At(self._dump.origin, number))
+
+    def having(self, ends: ConntrackTuple) -> Iterator[ConntrackEntry]:
+        """The entries with these ends in one of their directions. Raises DecodeError for a line that has the words."""
+        for src, dst in zip(_spellings(ends.src), _spellings(ends.dst), strict=True):
+            words = b"src=%s dst=%s sport=%d dport=%d " % (src, dst, ends.sport or 0, ends.dport or 0)
+            for entry in self._found(re.compile(re.escape(words))):
+                if _ends(ends) in (_ends(entry.original), _ends(entry.reply)):
+                    yield entry
+
+    def elsewhere(self, dst: Addr, dport: int, known: Iterable[Addr]) -> Iterator[ConntrackEntry]:
+        """The entries to ``dst`` and ``dport`` that lead to none of the ``known`` addresses. Raises DecodeError."""
+        known = frozenset(known)
+        others = b"|".join(re.escape(text) for ip in known for text in _spellings(ip))
+        for text in _spellings(dst):
+            words = rb"dst=%s sport=\d+ dport=%d (?:[^s\n]\S* |s(?!rc=)\S* )*src=(?!(?:%s) )" % (
+                re.escape(text), dport, others,
+            )  # fmt: skip
+            for entry in self._found(re.compile(words)):
+                if (entry.original.dst, entry.original.dport) == (dst, dport) and entry.reply.src not in known:
+                    yield entry
+
+    def _found(self, words: re.Pattern[bytes]) -> Iterator[ConntrackEntry]:
+        data = self._dump.data
+        number, counted, done = 1, 0, -1
+        for match in words.finditer(data):
+            start = data.rfind(b"\n", 0, match.start()) + 1
+            if start <= done:
+                continue
+            number += data[counted:start].count(b"\n")
+            counted = done = start
+            end = data.find(b"\n", match.end())
+            line = data[start : len(data) if end < 0 else end].decode("utf-8", "replace").rstrip("\r")
+            yield _entry(line, At(self._dump.origin, number))
+
+
+def _ends(one: ConntrackTuple) -> tuple[object, ...]:
+    return one.src, one.dst, one.sport, one.dport
+
+
+def _spellings(ip: Addr) -> tuple[bytes, ...]:
+    """As `conntrack -L` writes an address, and as /proc/net/nf_conntrack does (%pI6: no zeros left out)."""
+    return (str(ip).encode(),) if ip.version == 4 else (str(ip).encode(), ip.exploded.encode())
 
 
 def _entry(line: str, at: At) -> ConntrackEntry:

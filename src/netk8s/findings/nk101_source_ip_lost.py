@@ -100,6 +100,10 @@ _CNI = (
 )
 
 
+_EARLIER = "earlier"
+"""No rule was asked: the packet belongs to a connection that a conntrack dump lists."""
+
+
 @dataclass
 class _Loss:
     """One rule that replaces one address for one reason, and what came of it."""
@@ -129,6 +133,8 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
 
 def _asked(trace: Trace, port: ServicePort | None, way: Way, rewrite: Rewrite) -> tuple[str, Step | None]:
     """(why the source was replaced, the step that asked for it)."""
+    if rewrite.rule is None:
+        return _EARLIER, None
     hop = next((h for h in way.hops if h.node == rewrite.node and _has(h, rewrite)), None)
     if hop is not None and rewrite.chain in _marks.MASQUERADING:
         found = _marks.marked(trace, port, hop, rewrite.chain)
@@ -175,7 +181,7 @@ def _seen(loss: _Loss) -> str:
 def _severity(trace: Trace, loss: _Loss) -> str:
     flow = trace.flow
     again = loss.rewrite.before != flow.packet.src
-    if flow.origin == "node" or again or loss.reason in (_marks.HAIRPIN, _marks.NODE):
+    if flow.origin == "node" or again or loss.reason in (_marks.HAIRPIN, _marks.NODE, _EARLIER):
         return "info"
     if flow.origin == "pod" and (loss.reason == _marks.HOSTPORT or (_by_cni(loss) and not _by_outside_address(trace))):
         return "info"
@@ -195,6 +201,8 @@ def _because(trace: Trace, loss: _Loss, service: str) -> str:
     of = f" of {service}" if service else ""
     chain = loss.rewrite.chain
     origin = trace.flow.origin
+    if loss.reason == _EARLIER:
+        return "because the connection began so: its conntrack entry has that address"
     if loss.reason == _marks.POLICY:
         return f"because externalTrafficPolicy{of or ' of the Service'} is Cluster"
     if loss.reason == _marks.ALL:
@@ -225,6 +233,8 @@ def _local(loss: _Loss) -> str:
 
 def _remedy(world: World, trace: Trace, port: ServicePort | None, loss: _Loss, service: str) -> str:
     origin = trace.flow.origin
+    if loss.reason == _EARLIER:
+        return "Ask again without --sport to see which rule does it to a new connection, and what to do about that."
     if loss.reason == _marks.NODE or origin == "node":
         return (
             "Nothing is lost but which of the node's addresses it was; a NetworkPolicy that admits the node has to "

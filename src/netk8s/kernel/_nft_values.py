@@ -471,10 +471,10 @@ def _ct(e: NftExpr, ctx: Context, flight: Flight) -> Value:
     if conn is None:
         return BREAK
     if name == "status":
-        established = conn.state == "ESTABLISHED"
+        have = conn.status
         bits = [
-            ("dnat", conn.dnat), ("snat", conn.snat), ("confirmed", established or flight.looped),
-            ("seen-reply", established),
+            ("dnat", conn.dnat), ("snat", conn.snat), ("confirmed", "confirmed" in have or flight.looped),
+            ("seen-reply", "seen_reply" in have), ("assured", "assured" in have),
         ]  # fmt: skip
         return sum(_CT_STATUS[word] for word, there in bits if there)
     if name == "mark":

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from netk8s.model import Addr, Choice, NextHop, Packet, Question, Rewrite, Step
+from netk8s.model import Addr, Choice, ConntrackEntry, NextHop, Packet, Question, Rewrite, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Conn:
 
     ``original`` is fixed; ``reply`` is the inverse of the packet as NAT leaves it. ``dst_bound`` and ``src_bound``:
     the translation of that side is decided, also when it is none (a null binding). ``ipvs``: IPVS has the flow too.
+    ``entry``: a dump lists it, so it is that of an earlier packet.
     """
 
     state: str
@@ -58,6 +59,15 @@ class Conn:
     dst_bound: bool = False
     src_bound: bool = False
     ipvs: IpvsConn | None = None
+    entry: ConntrackEntry | None = None
+
+    @property
+    def status(self) -> frozenset[str]:
+        """Of the status bits "confirmed", "seen_reply" and "assured" those that are known to be set."""
+        have = {"confirmed", "seen_reply"} if self.state == "ESTABLISHED" else set[str]()
+        if self.entry is not None:
+            have |= {"confirmed", *({"assured"} & {flag.lower() for flag in self.entry.flags})}
+        return frozenset(have)
 
     @property
     def dnat(self) -> bool:

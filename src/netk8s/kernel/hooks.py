@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
-from netk8s.kernel import iptables, ipvs, nftables, order, targets
+from netk8s.kernel import conntrack, iptables, ipvs, nftables, order, targets
 from netk8s.kernel.flight import Branch, Flight, Log
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
@@ -57,7 +57,8 @@ def run(hook: str, branch: Branch, netns: Netns, after: After | None = None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One base chain of a hook: a table of iptables, a chain of nftables (``chain``), or IPVS (``table`` None).
+    """One base chain of a hook: a table of iptables, a chain of nftables (``chain``), or IPVS or conntrack (``table``
+    None).
 
     ``priority`` is its own; nat chains run where the kernel has its nat function, in the order of theirs.
     """
@@ -102,6 +103,8 @@ def _stages_of(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
             if hook.upper() in table.chains:
                 own = _NFT_SECURITY if (name, table.backend) == ("security", "nft") else priority
                 places.setdefault((own, False), []).append(Entry(own, name, table))
+    if hook in ("prerouting", "output") and netns.node.conntrack:
+        places[conntrack.PRIORITY, True] = [Entry(conntrack.PRIORITY, "conntrack")]
     nat = {name: priority for priority, name in ORDER[hook]}.get("nat")
     for nft in _native(family, netns):
         for chain in nft.chains.values():
@@ -303,7 +306,7 @@ def _entry(hook: str, entry: Entry, branch: Branch, netns: Netns) -> Iterator[Ve
         return nftables.traverse(entry.table, entry.chain, hook, branch, netns)
     if isinstance(entry.table, Table):
         return iptables.traverse(entry.table, hook, branch, netns)
-    return ipvs.run(hook, branch, netns)
+    return conntrack.run(hook, branch, netns) if entry.name == "conntrack" else ipvs.run(hook, branch, netns)
 
 
 def _nat(hook: str, stage: Stage, branch: Branch, netns: Netns, after: After | None) -> Iterator[Verdict]:
@@ -326,6 +329,10 @@ def _translated(hook: str, stage: Stage, branch: Branch, netns: Netns) -> Iterat
     side = SIDE[hook]
     if conn.direction == "REPLY":
         yield Verdict(branch.fly(undo(flight, side)), targets.ACCEPT)
+        return
+    if conn.entry is not None:
+        there = conntrack.translate(hook, branch, netns, destination=side == DESTINATION)
+        yield Verdict(there, targets.ACCEPT)
         return
     if conn.state != "NEW" or (conn.dst_bound if side == DESTINATION else conn.src_bound):
         yield Verdict(branch, targets.ACCEPT)

@@ -19,7 +19,19 @@ from netk8s.kernel import targets
 from netk8s.kernel.flight import Branch, Flight, IpvsConn
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
-from netk8s.model import PROTOCOL_NAMES, SCTP, TCP, UDP, Missing, Packet, Question, RealServer, Step, VirtualServer
+from netk8s.model import (
+    PROTOCOL_NAMES,
+    SCTP,
+    TCP,
+    UDP,
+    ConntrackEntry,
+    Missing,
+    Packet,
+    Question,
+    RealServer,
+    Step,
+    VirtualServer,
+)
 
 STOLEN = "stolen"
 """NF_STOLEN: IPVS has the packet and sends it on itself."""
@@ -42,6 +54,8 @@ def run(hook: str, branch: Branch, netns: Netns) -> Iterator[Verdict]:
         yield Verdict(branch, targets.ACCEPT)
     elif conn.direction == "REPLY":
         yield Verdict(_answer(hook, branch), targets.ACCEPT)
+    elif conn.entry is not None and conn.ipvs is not None:
+        yield _continued(hook, branch, netns, conn.ipvs, conn.entry)
     elif hook == "forward" or not _schedulable(flight.packet):
         yield Verdict(branch, targets.ACCEPT)
     elif not netns.virtual_servers_known:
@@ -72,6 +86,54 @@ def _answer(hook: str, branch: Branch) -> Branch:
     step = Step(hook, "", "", None, None, "IPVS translates the answer", changes=(("src", f"{before} → {after}"),))
     translated = flight.with_(packet=packet.replace(src=known.vaddr, sport=known.vport), ipvs_property=True)
     return branch.fly(translated).step(step)
+
+
+# ---------------------------------------------------------------- connections that are there already
+
+
+def of_entry(entry: ConntrackEntry, netns: Netns) -> IpvsConn | None:
+    """The IPVS connection behind a conntrack entry, None where NAT rules made it.
+
+    Both look alike in a listing (ip_vs_update_conntrack alters the reply's source). The address that was asked tells: a
+    virtual server's, or one of the device that holds virtual addresses.
+    """
+    asked, reply = entry.original, entry.reply
+    if asked.dport is None or reply.sport is None or (asked.dst, asked.dport) == (reply.src, reply.sport):
+        return None
+    packet = Packet(entry.protocol, asked.src, asked.dst, asked.sport, asked.dport)
+    device = virtual_device(netns)
+    held = device is not None and any(a.ip == asked.dst for a in netns.addresses.get(device, ()))
+    if netns.virtual_server(packet) is None and not held:
+        return None
+    return IpvsConn(asked.dst, asked.dport, reply.src, reply.sport)
+
+
+def _continued(hook: str, branch: Branch, netns: Netns, known: IpvsConn, entry: ConntrackEntry) -> Verdict:
+    """A packet of a connection that IPVS has goes where the first one went, unless that server was removed."""
+    flight = branch.flight
+    packet = flight.packet
+    where = targets.endpoint_text(known.daddr, known.dport)
+    server = netns.virtual_server(packet)
+    there = {(real.ip, real.port or packet.dport) for real in server.real} if server is not None else set()
+    step = Step(hook, "", "", None, entry.at, f"IPVS: an earlier connection goes to {where}")
+    if netns.virtual_servers_known and (known.daddr, known.dport) not in there:
+        # ip_vs_in_hook: a destination that is no longer available, with the entry of conntrack still on the packet.
+        gone = f"{where}, which an earlier connection goes to ({entry.at}), is no real server any more"
+        expires = netns.flag("net.ipv4.vs.expire_nodest_conn")
+        if expires is None:
+            branch = branch.assume(
+                f"net.ipv4.vs.expire_nodest_conn of {netns.name} is in no dump and taken as 1, as kube-proxy sets it"
+            )
+        then = (
+            "its packets are dropped until it times out (expire_nodest_conn = 0)"
+            if expires is False
+            else "IPVS drops this packet and forgets the connection (expire_nodest_conn = 1), so the next one is new"
+        )
+        return Verdict(branch.step(step), targets.DROP, f"{gone}: {then}")
+    moved = packet.replace(dst=known.daddr, dport=known.dport)
+    changes = (("dst", f"{targets.endpoint_text(packet.dst, packet.dport)} → {where}"),)
+    onward = branch.fly(flight.with_(packet=moved, ipvs_property=True)).step(replace(step, changes=changes))
+    return Verdict(onward, targets.ACCEPT if netns.is_local(known.daddr) else STOLEN)
 
 
 # ---------------------------------------------------------------- no dump of the virtual servers

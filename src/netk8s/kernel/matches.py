@@ -405,12 +405,13 @@ def _ct_state(word: str, seen: Seen) -> bool:
 
 def _ct_status(word: str, seen: Seen) -> Truth:
     bits = set(word.upper().split(","))
-    have = {"SEEN_REPLY", "CONFIRMED"} if seen.flight.conn.state == "ESTABLISHED" else set[str]()
+    conn = seen.flight.conn
+    have = {bit.upper() for bit in conn.status}
     if seen.flight.looped:
         have.add("CONFIRMED")  # POSTROUTING confirmed the entry before the packet came back by lo
     if bits & have:
         return True
-    if "ASSURED" in bits and have:
+    if "ASSURED" in bits and have and conn.entry is None:
         return seen.ask("the connection is assured", default=False)
     return False
 

@@ -95,8 +95,8 @@ def sentence(flow: Flow, outcome: Outcome) -> str:
 
 
 def rewritten(rewrite: Rewrite) -> str:
-    """Which rule replaced the source address, and why by this one."""
-    chain = f"{rewrite.table} {rewrite.chain}".strip() or "a rule"
+    """Which rule, or conntrack entry of an earlier connection, replaced the source address, and why by this one."""
+    chain = f"{rewrite.table} {rewrite.chain}".strip() or ("conntrack" if rewrite.rule is None else "a rule")
     at = f" ({rewrite.at})" if rewrite.at else ""
     after = rewrite.after if rewrite.after is not None else "an address that no dump tells"
     why = f": {rewrite.because}" if rewrite.because else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netk8s.kernel import links
+from netk8s.kernel import conntrack, links
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.model import Addr, Missing, Pod, Question, Reached
@@ -103,9 +103,10 @@ def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, ta
         reason = f"{what} the address {target}, so nobody answers for it on {dev} of {netns.name}"
         yield End(branch.assume("the lists of pods and nodes are complete"), past, UNREACHABLE, reason)
         return
+    untranslated = conntrack.untranslated(branch.flight.conn, packet.dst, netns.name)
     if scene.around.only_inside(packet.dst):
         reason = (
-            f"no rule of {netns.name} translates {packet.dst}, an address of the Service range, and the packet "
+            f"{untranslated}, an address of the Service range, and the packet "
             f"leaves by {dev}{f' to gateway {target}' if gateway else ''}, where nobody has it"
         )
         there = branch.assume(f"the network outside the cluster has no route to {packet.dst}")
@@ -113,7 +114,7 @@ def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, ta
         return
     if scene.around.is_service_address(packet.dst):
         reason = (
-            f"no rule of {netns.name} translates {packet.dst}, and the packet leaves by {dev} to gateway {target}: "
+            f"{untranslated}, and the packet leaves by {dev} to gateway {target}: "
             "which node the network brings it to no dump tells; ask again with --via"
         )
         yield End(branch, past, UNKNOWN, reason)

@@ -16,7 +16,7 @@ from netk8s.dialects._question.addresses import (
 )
 from netk8s.dialects._question.dialled import Dialled
 from netk8s.dialects._question.names import near, node_names, protocol_number
-from netk8s.dialects._question.sender import default_source, entry_node, sender
+from netk8s.dialects._question.sender import default_source, entry_node, sender, with_source_port
 from netk8s.dialects._question.target import dial
 from netk8s.errors import NotFound, UsageError
 from netk8s.model import TCP, Addr, Ask, Flow, Packet, World
@@ -28,6 +28,7 @@ def resolve(world: World, ask: Ask) -> Flow:
     Raises UsageError for contradictory or ambiguous words, NotFound for a name that is not there.
     """
     notes: list[str] = []
+    ask = with_source_port(ask)
     protocol = protocol_number(ask.protocol)
     for name in (ask.via, ask.node):
         if name is not None and name not in world.nodes and name not in {n.name for n in world.cluster.nodes}:
@@ -68,7 +69,7 @@ def flow_of(world: World, ask: Ask, dialled: Dialled, notes: list[str]) -> Flow:
                 stand_ins.append((src, "pod"))
         else:
             src = UNSPECIFIED[dst.version]
-    packet = Packet(dialled.protocol, src, dst, None, dialled.port)
+    packet = Packet(dialled.protocol, src, dst, ask.sport, dialled.port)
     if dialled.protocol != TCP:
         packet = packet.replace(tcp_flags=frozenset())
     name = f"{pod.namespace}/{pod.name}" if pod is not None else None

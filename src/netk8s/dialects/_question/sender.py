@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 from netk8s.dialects._question.addresses import owner_of
 from netk8s.dialects._question.dialled import Dialled
-from netk8s.dialects._question.names import near, node_names
+from netk8s.dialects._question.names import near, node_names, port_number
 from netk8s.dialects._question.pods import find_pod
 from netk8s.errors import NotFound, UsageError
 from netk8s.model import Addr, Ask, Pod, World
+
+
+def with_source_port(ask: Ask) -> Ask:
+    """The words with the port of ``--from IP:PORT`` or ``--from [IPv6]:PORT`` taken off the source."""
+    host, colon, port = (ask.source or "").rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not (bracketed or ":" not in host) or "/" in host:
+        return ask
+    number = port_number(port)
+    if number is None:
+        raise UsageError(f"--from {ask.source}: expected IP:PORT or [IPv6]:PORT")
+    if ask.sport not in (None, number):
+        raise UsageError(f"--from {ask.source} names a port and --sport names another ({ask.sport})")
+    return replace(ask, source=host.strip("[]"), sport=number)
 
 
 def default_source(world: World, ask: Ask, dialled: Dialled, notes: list[str]) -> str:
