@@ -336,6 +336,21 @@ def test_two_pods_of_one_bridge_through_a_clusterip(bridge_nf: str, verdict: str
 
 
 @pytest.mark.parametrize(
+    ("bridge_nf", "hooks"), [("1", ["prerouting"]), ("0", ["prerouting", "forward", "postrouting"])]
+)
+def test_a_frame_for_an_endpoint_that_is_gone_waits_for_its_address(bridge_nf: str, hooks: list[str]) -> None:
+    """br_nf_pre_routing_finish_bridge resolves the new destination before FORWARD; ip_output does so behind POSTROUTING."""
+    there = world(
+        to("10.244.1.99:8080") + "\nfilter FORWARD -j ACCEPT\n",
+        sysctls=sysctls(**{"net__bridge__bridge-nf-call-iptables": bridge_nf}),
+    )
+    (way,) = ask(there, POD1, CLUSTER_IP, 80, "pod").ways
+    assert way.verdict == "unreachable"
+    met = dict.fromkeys(step.hook for hop in way.hops for step in hop.steps if step.rule)
+    assert list(met) == hooks
+
+
+@pytest.mark.parametrize(
     ("bridge_nf", "hairpin", "verdict"),
     [("0", False, "delivered"), ("0", True, "delivered"), ("1", False, "dropped"), ("1", True, "delivered")],
 )

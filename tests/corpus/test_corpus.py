@@ -26,6 +26,8 @@ from netk8s.trace import trace
 
 # The whole set: every flow and every kernel path of these has to be right.
 RIGHT = [
+    "both-backends-legacy-then-nft",
+    "both-backends-stale-nft-wins",
     "headline-nodeport-30000",
     "headline-nodeport-30000-kp123",
     "iptables-legacy-matrix",

@@ -34,7 +34,6 @@ def cross(scene: Scene, event: OnLink) -> Walk:
         yield End(branch, past, DROPPED, f"{dev} of {netns.name} is a dummy device: what is sent by it is gone")
         return
     pod = scene.pod_by_ip.get(target)
-    neighbour = netns.neighbour(target, dev)
     if pod is not None and not pod.host_network and pod.node == netns.name:
         hung = links.attachment(netns, target)
         if hung.dev is None:
@@ -48,7 +47,8 @@ def cross(scene: Scene, event: OnLink) -> Walk:
             onward = on_wire(branch, iif)
             yield Arriving(onward, other, past)
             return
-    if neighbour is not None and neighbour.mac is None and {"FAILED", "INCOMPLETE"} & set(neighbour.states):
+    neighbour = _pods.unresolved(netns, dev, target)
+    if neighbour is not None:
         state = f"neighbour {neighbour.states[0]}, {neighbour.at}"
         reason = f"nobody answers for {target} on {dev} of {netns.name} ({state})"
         yield End(branch, past, UNREACHABLE, reason)

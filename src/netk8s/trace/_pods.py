@@ -5,7 +5,7 @@ from __future__ import annotations
 from netk8s.kernel import links
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
-from netk8s.model import Addr, Pod, Reached
+from netk8s.model import Addr, Neighbour, Pod, Reached
 from netk8s.trace._state import (
     DELIVERED,
     DROPPED,
@@ -64,3 +64,17 @@ def pod_end(scene: Scene, branch: Branch, past: Past, ip: Addr, pod: Pod | None,
         martian = f"the pod drops a packet from {packet.src}, {whose}"
         return End(branch, past, DROPPED, martian)
     return End(branch, past, DELIVERED, "", "pod", reached, where, check_reply=where in scene.netns)
+
+
+def unresolved(netns: Netns, dev: str, target: Addr) -> Neighbour | None:
+    """The neighbour entry that says nobody answers for an address."""
+    found = netns.neighbour(target, dev)
+    failed = found is not None and found.mac is None and bool({"FAILED", "INCOMPLETE"} & set(found.states))
+    return found if failed else None
+
+
+def silent_on_bridge(scene: Scene, netns: Netns, bridge: str, target: Addr) -> bool:
+    """Whether nobody on a bridge of the node answers for an address, as far as dumps tell."""
+    if target in scene.pod_by_ip:
+        return False
+    return unresolved(netns, bridge, target) is not None or "pods" in scene.cluster.covered

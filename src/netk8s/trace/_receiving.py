@@ -11,7 +11,7 @@ from netk8s.kernel import hooks, ipvs, links, martians, targets
 from netk8s.kernel.flight import Branch, Flight, tuple_of
 from netk8s.kernel.netns import Netns
 from netk8s.model import ICMP, ICMPV6, PROTOCOL_NAMES, Missing, NextHop, Question, Reached
-from netk8s.trace import _passing, _sending
+from netk8s.trace import _passing, _pods, _sending
 from netk8s.trace._state import (
     DELIVERED,
     DROPPED,
@@ -20,6 +20,7 @@ from netk8s.trace._state import (
     Arriving,
     End,
     Looping,
+    OnLink,
     Past,
     Scene,
     Walk,
@@ -57,7 +58,7 @@ def receive(scene: Scene, arriving: Arriving) -> Walk:
         if verdict.kind != targets.ACCEPT:
             yield _passing.stopped(verdict, netns, past)
         elif arriving.direct and verdict.branch.flight.packet.dst == before.packet.dst:
-            yield from _bridge(verdict.branch, netns, past)
+            yield from _bridge(scene, verdict.branch, netns, past)
         else:
             yield from _route_in(scene, verdict.branch, netns, past)
 
@@ -71,13 +72,19 @@ def _tracked(scene: Scene, flight: Flight, netns: Netns, past: Past) -> Flight:
     return flight.with_(conn=new_conn(packet))
 
 
-def _bridge(branch: Branch, netns: Netns, past: Past) -> Walk:
+def _bridge(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
     """A frame that stays on its bridge: FORWARD and POSTROUTING by br_netfilter, no routing.
 
-    br_forward.c should_deliver asks for hairpin mode before br_netfilter runs FORWARD.
+    br_forward.c should_deliver asks for hairpin mode before br_netfilter runs FORWARD. A translated frame gets its new
+    MAC address before that (br_nf_pre_routing_finish_bridge): where nobody has one, it waits and never comes to FORWARD.
     """
     flight = branch.flight
     bridge = flight.iif or ""
+    dst = flight.packet.dst
+    if dst != flight.conn.original.dst and _pods.silent_on_bridge(scene, netns, bridge, dst):
+        there = branch.fly(flight.with_(bridged=True, oif=bridge))
+        yield OnLink(there, netns, hop_done(there, netns, past), bridge, dst)
+        return
     onward = [branch]
     if flight.from_pod == flight.packet.dst:
         mode = links.hairpin(netns, bridge, flight.physin)
@@ -127,7 +134,7 @@ def _route_in(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
                 continue
             if bridge_dnat and hop.dev == iif and hop.gateway is None:
                 # br_nf_pre_routing_finish: the new destination is on the same bridge, so the frame is bridged.
-                yield from _bridge(onward, netns, past)
+                yield from _bridge(scene, onward, netns, past)
             else:
                 yield from _passing.forward(onward, netns, past, hop, f"forward by {hop.dev}{via}", found)
         return
