@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
@@ -23,9 +24,19 @@ class Surroundings:
         self.service_ips = frozenset(
             ip for s in world.cluster.services for ip in (*s.cluster_ips, *s.external_ips, *s.lb_ips, *s.lb_ips_proxy)
         )
-        self.netns: Mapping[str, Netns] = {
-            name: Netns(node, *self._known_addresses(name)) for name, node in world.nodes.items()
-        }
+        self.netns: Mapping[str, Netns] = self._namespaces()
+
+    def of(self, flow: Flow) -> Surroundings:
+        """The same world around another flow; what does not depend on the flow is not looked up again."""
+        other = copy(self)
+        other.dialled = (flow.packet.dst, flow.kind)
+        if (flow.owned, dict(flow.stand_ins)) != (self.owned, self.stand_ins):
+            other.owned, other.stand_ins = flow.owned, dict(flow.stand_ins)
+            other.netns = other._namespaces()
+        return other
+
+    def _namespaces(self) -> dict[str, Netns]:
+        return {name: Netns(node, *self._known_addresses(name)) for name, node in self.nodes.items()}
 
     def _known_addresses(self, name: str) -> tuple[list[Addr], list[Addr]]:
         """(addresses that objects or stand-ins give to this node, addresses that are surely not this node's)."""

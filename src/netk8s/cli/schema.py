@@ -10,16 +10,25 @@ if TYPE_CHECKING:
     from netk8s.cli import Streams
 
 
+DOCUMENTS = {
+    "trace": ("netk8s.render.document", "Document"),
+    "decode": ("netk8s.render.decoded", "Decoded"),
+    "compare": ("netk8s.render.compared", "Compared"),
+}
+"""What can be asked for: the module and the type that a command's document is made of."""
+
+
 @click.command("schema", short_help="Print the JSON Schema of a document.")
-@click.argument("document", type=click.Choice(["trace", "decode"]))
+@click.argument("document", type=click.Choice(list(DOCUMENTS)))
 @click.pass_obj
 def command(streams: Streams, document: str) -> int:
-    """Print the JSON Schema of what `netk8s trace -o json` or `netk8s decode -o json` prints."""
+    """Print the JSON Schema of what a command (`netk8s trace`, …) prints with `-o json`."""
     import json
+    from importlib import import_module
 
-    from netk8s.render.decoded import Decoded
-    from netk8s.render.document import Document, json_schema
+    from netk8s.render.document import json_schema
 
-    kind = Document if document == "trace" else Decoded
+    module, name = DOCUMENTS[document]
+    kind = getattr(import_module(module), name)
     streams.document(json.dumps(json_schema(kind), indent=1, ensure_ascii=False) + "\n")
     return 0

@@ -14,12 +14,13 @@ from netk8s.trace import _answer, _walk
 from netk8s.trace._state import Scene
 
 
-def trace(world: World, flow: Flow) -> Trace:
+def trace(world: World, flow: Flow, around: Surroundings | None = None) -> Trace:
     """The ways of a flow, folded into outcomes.
 
+    ``around``: the surroundings of the flow where the caller has them, because it asks for many flows of one world.
     Raises DecodeError for a rule that cannot be decoded on the packet's way.
     """
-    scene = Scene(flow, world.cluster, Surroundings(world, flow))
+    scene = Scene(flow, world.cluster, around or Surroundings(world, flow))
     ways = []
     for end in _walk.start(scene):
         ways.append(_answer.finish(scene, end))

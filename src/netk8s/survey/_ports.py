@@ -1,0 +1,138 @@
+"""What can be dialled: every Service port and hostPort, with its addresses and endpoints.
+
+From the API's objects where a dump has them, else from what the rules program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from netk8s.model import Addr, Cluster, Endpoint, Programmed, World
+
+CLUSTER_IP, NODE_PORT, LOAD_BALANCER, EXTERNAL_IP, EXTERNAL, HOST_PORT = (
+    "ClusterIP", "NodePort", "LoadBalancer", "ExternalIP", "External", "hostPort",
+)  # fmt: skip
+PROXIED = "LoadBalancer (ipMode Proxy)"
+
+Key = tuple[str, str, int]
+"""(namespace/name, port name, protocol)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """An address of a port: ``ip`` None is a NodePort or hostPort, which nodes answer at their own addresses."""
+
+    kind: str
+    ip: Addr | None
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An endpoint as far as the choice of questions needs it. ``node`` None: on no node that is known."""
+
+    ip: Addr
+    port: int | None
+    node: str | None
+    pod: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One port of a Service, or a pod's hostPort (``service`` is pod/NAMESPACE/NAME then)."""
+
+    service: str
+    name: str
+    protocol: int
+    dialled: tuple[Dialled, ...]
+    endpoints: tuple[Place, ...]
+    families: tuple[int, ...]
+    source_ranges: tuple[str, ...] = ()
+    node: str | None = None
+    rows: tuple[Programmed, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def key(self) -> Key:
+        return (self.service, self.name, self.protocol)
+
+    def __str__(self) -> str:
+        return f"{self.service}:{self.name}" if self.name else self.service
+
+
+def ports(world: World, programmed: Iterable[Programmed]) -> tuple[Port, ...]:
+    """Every Service port and hostPort of a world, by name. ``programmed`` is what its nodes' rules have."""
+    rows: dict[Key, list[Programmed]] = {}
+    for row in programmed:
+        name = row.service or (f"{row.ip}:{row.port}" if row.ip is not None else f"*:{row.port}")
+        rows.setdefault((name, row.port_name, row.protocol), []).append(row)
+    if "services" in world.cluster.covered:
+        found = [*_of_objects(world, rows), *_of_pods(world.cluster)]
+    else:
+        found = [_of_rows(world, key, some) for key, some in rows.items()] + _of_pods(world.cluster)
+    return tuple(sorted(found, key=lambda p: p.key))
+
+
+def _of_objects(world: World, rows: dict[Key, list[Programmed]]) -> list[Port]:
+    endpoints: dict[Key, list[Endpoint]] = {}
+    for e in world.cluster.endpoints:
+        endpoints.setdefault((f"{e.namespace}/{e.service}", e.port_name, e.protocol), []).append(e)
+    out = []
+    for s in world.cluster.services:
+        key = (f"{s.namespace}/{s.service}", s.name, s.protocol)
+        dialled = [Dialled(CLUSTER_IP, ip, s.port) for ip in s.cluster_ips]
+        dialled += [Dialled(LOAD_BALANCER, ip, s.port) for ip in s.lb_ips]
+        dialled += [Dialled(PROXIED, ip, s.port) for ip in s.lb_ips_proxy]
+        dialled += [Dialled(EXTERNAL_IP, ip, s.port) for ip in s.external_ips]
+        dialled += [Dialled(NODE_PORT, None, s.node_port)] if s.node_port is not None else []
+        if not dialled:
+            continue
+        places = tuple(Place(e.ip, e.port, e.node, e.pod) for e in endpoints.get(key, ()))
+        families = tuple(sorted({ip.version for ip in s.cluster_ips})) or (4,)
+        out.append(Port(*key, tuple(dialled), places, families, s.lb_source_ranges, rows=tuple(rows.get(key, ()))))
+    return out
+
+
+def _of_rows(world: World, key: Key, rows: list[Programmed]) -> Port:
+    dialled = tuple(dict.fromkeys(Dialled(row.kind, row.ip, row.port) for row in rows))
+    places = dict.fromkeys(
+        Place(end.ip, end.port, node_of(world, end.ip), end.pod) for row in rows for end in row.backends
+    )
+    families = {d.ip.version for d in dialled if d.ip is not None} | {place.ip.version for place in places}
+    return Port(*key, dialled, tuple(places), tuple(sorted(families)) or (4,), rows=tuple(rows))
+
+
+def _of_pods(cluster: Cluster) -> list[Port]:
+    out = []
+    for pod in cluster.pods:
+        if pod.host_network or pod.phase in ("Succeeded", "Failed"):
+            continue
+        for name, port, protocol, host_port, host_ip in pod.ports:
+            if host_port is not None and host_ip not in ("127.0.0.1", "::1"):
+                full = f"{pod.namespace}/{pod.name}"
+                places = tuple(Place(ip, port, pod.node, full) for ip in pod.ips)
+                families = tuple(sorted({ip.version for ip in pod.ips}))
+                out.append(
+                    Port(f"pod/{full}", name, protocol, (Dialled(HOST_PORT, None, host_port),), places, families,
+                         node=pod.node)
+                )  # fmt: skip
+    return out
+
+
+def node_of(world: World, ip: Addr) -> str | None:
+    """The node that an address is on: its own, or one that a route without gateway leads to."""
+    for name, node in world.nodes.items():
+        for route in node.routes:
+            near = route.kind == "local" or all(hop.gateway is None and hop.dev for hop in route.nexthops)
+            small = route.dst.prefixlen > 0 and route.kind in ("local", "unicast")
+            if small and near and route.dst.version == ip.version and ip in route.dst:
+                shared = any(
+                    ip in other.dst and other.kind == "unicast" and other.dst.prefixlen == route.dst.prefixlen
+                    and all(hop.gateway is None for hop in other.nexthops)
+                    for rest, there in world.nodes.items() if rest != name
+                    for other in there.routes if other.dst.version == ip.version
+                )  # fmt: skip
+                # The nodes' own network is on every node: only a local route tells whose an address of it is.
+                if route.kind == "local" or not shared:
+                    return name
+    return None

@@ -1,0 +1,386 @@
+"""The questions to ask of a cluster: every way to dial × every kind of client, with one node for those that are alike.
+
+The number is linear in Services: per port and address one question for each kind of client, of nodes only one of each
+kind (``_alike``), whatever their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+
+from netk8s import dialects
+from netk8s.model import TCP, Addr, Ask, Flow, Net, Node, Pod, World, service_ranges
+from netk8s.surroundings import Surroundings
+from netk8s.survey import _alike
+from netk8s.survey._ports import CLUSTER_IP, EXTERNAL, HOST_PORT, NODE_PORT, Dialled, Key, Port, ports
+
+OUTSIDE, IN_RANGE, NODE, OTHER_NODE, POD, OTHER_POD, ITSELF = (
+    "outside", "outside, in the source ranges", "the node itself", "another node", "a pod", "a pod of another node",
+    "an endpoint itself",
+)  # fmt: skip
+
+PRIMARY, OTHER, LOCALHOST = "", "another address", "127.0.0.1"
+
+IPVS_DEVICE = "kube-ipvs0"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A node with those that it stands for, itself left out. ``beside``: it has an endpoint of the port."""
+
+    node: str
+    beside: bool
+    stands_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question: what is dialled, by whom.
+
+    ``at`` is the node whose address is dialled, or that a packet from outside enters at; None where the client is inside
+    and dials a virtual address. ``address`` tells addresses of a node apart: PRIMARY, OTHER (with the device's name),
+    LOCALHOST. ``sender`` is the node that the client is on, None for one outside.
+    """
+
+    port: Port
+    dialled: Dialled
+    address: str
+    client: str
+    ask: Ask
+    at: Stop | None = None
+    sender: Stop | None = None
+
+    @property
+    def kind(self) -> str:
+        """What is dialled: ``NodePort``, ``NodePort at 127.0.0.1``."""
+        return f"{self.dialled.kind} at {self.address}" if self.address else self.dialled.kind
+
+    @property
+    def who(self) -> str:
+        """The client in words that hold for every Service."""
+        if self.client == ITSELF or not self.port.endpoints:
+            return self.client
+        if self.client in (OUTSIDE, IN_RANGE):
+            entry = "" if self.at is None else f" through a node {'with' if self.at.beside else 'without'} endpoint"
+            return f"{self.client}{entry}"
+        if self.client in (OTHER_NODE, OTHER_POD) and self.at is not None:
+            # What decides is the node that is dialled, not the one that the client is on.
+            return f"{self.client} (the dialled node has {'an' if self.at.beside else 'no'} endpoint)"
+        there = self.sender is not None and self.sender.beside
+        return f"{self.client} ({'endpoint' if there else 'no endpoint'} there)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ground:
+    """What a world is made of as far as questions go; made once."""
+
+    world: World
+    ports: tuple[Port, ...]
+    environments: Mapping[str, object]
+    _around: dict[object, Surroundings] = field(default_factory=dict, repr=False)
+    _by_key: dict[Key, Port] = field(default_factory=dict, repr=False)
+
+    def port(self, key: Key) -> Port | None:
+        """The port of a key as this world has it."""
+        if not self._by_key:
+            self._by_key.update((port.key, port) for port in self.ports)
+        return self._by_key.get(key)
+
+    def around(self, flow: Flow) -> Surroundings:
+        """The surroundings of a flow; flows with the same stand-ins share what is derived from the nodes' facts."""
+        key = (flow.owned, flow.stand_ins)
+        if key not in self._around:
+            self._around[key] = Surroundings(self.world, flow)
+        return self._around[key].of(flow)
+
+    @classmethod
+    def of(cls, world: World) -> Ground:
+        """The ground of a completed world (``dialects.complete``)."""
+        environments = {name: _alike.environment(node, world) for name, node in world.nodes.items()}
+        return cls(world, ports(world, dialects.programmed(world)), environments)
+
+
+def questions(grounds: Sequence[Ground], wanted: Iterable[Key] | None = None) -> Iterator[Question]:
+    """The questions that tell the grounds apart if anything does: those of the first, with nodes that are alike in all.
+
+    A node that any of them lacks is left out. ``wanted``: these ports only.
+    """
+    first = grounds[0]
+    keys = None if wanted is None else set(wanted)
+    nodes = [name for name in first.world.nodes if all(name in ground.world.nodes for ground in grounds)]
+    for port in (*first.ports, *_nobodys(first.world)):
+        if keys is not None and port.key not in keys:
+            continue
+        same = [port, *(ground.port(port.key) or replace(port, rows=()) for ground in grounds[1:])]
+        yield from _of_port(grounds, same, nodes)
+
+
+def _of_port(grounds: Sequence[Ground], same: Sequence[Port], nodes: Sequence[str]) -> Iterator[Question]:
+    world, port = grounds[0].world, same[0]
+    stops = _stops(grounds, same, nodes)
+    for dialled in port.dialled:
+        if any(dialled not in other.dialled for other in same[1:]):
+            continue
+        if dialled.ip is None:
+            for family in port.families:
+                yield from _at_nodes(world, port, dialled, family, stops, nodes)
+        else:
+            yield from _at_address(world, port, dialled, dialled.ip, stops, nodes)
+
+
+def _stops(grounds: Sequence[Ground], same: Sequence[Port], nodes: Sequence[str]) -> tuple[Stop, ...]:
+    """One node of each kind, those with endpoints first."""
+    kinds: dict[object, list[str]] = {}
+    for name in nodes:
+        kind = tuple(
+            (
+                ground.environments[name],
+                _alike.programming([r for r in port.rows if r.node == name], name, port),
+                _alike.hosts(port, name, ground.world.nodes[name]),
+            )
+            for ground, port in zip(grounds, same, strict=False)
+        )
+        kinds.setdefault(kind, []).append(name)
+    beside = {place.node for place in same[0].endpoints}
+    out = [Stop(names[0], names[0] in beside, tuple(names[1:])) for names in kinds.values()]
+    return tuple(sorted(out, key=lambda stop: (not stop.beside, stop.node)))
+
+
+NOBODYS_PORT, NOBODYS_ADDRESS = "a port without Service", "an address without Service"
+
+
+def _nobodys(world: World) -> Iterator[Port]:
+    """What lies in the Services' networks and is no Service's: a port of one ClusterIP, which stands for all, and an
+    address.
+    """
+    services = world.cluster.services
+    for net in service_ranges(services):
+        taken = {ip for s in services for ip in s.cluster_ips if ip.version == net.version}
+        ip = min(taken, key=int)
+        used = {s.port for s in services if ip in s.cluster_ips}
+        number = next(n for n in range(9, 65536) if n not in used)
+        yield Port("(no Service)", "", TCP, (Dialled(f"{CLUSTER_IP}, {NOBODYS_PORT}", ip, number),), (), (net.version,))
+        free = next((one for one in (net[n] for n in range(1, net.num_addresses)) if one not in taken), None)
+        if free is not None:
+            yield Port(
+                "(no Service)", "", TCP, (Dialled(f"{CLUSTER_IP}, {NOBODYS_ADDRESS}", free, 80),), (), (net.version,)
+            )
+
+
+def _besides(stop: Stop, node: str) -> Stop | None:
+    """The stop with another node than ``node`` in its place, None when there is none."""
+    if stop.node != node:
+        return stop
+    if not stop.stands_for:
+        return None
+    return replace(stop, node=stop.stands_for[0], stands_for=stop.stands_for[1:])
+
+
+# ---------------------------------------------------------------- addresses of nodes
+
+
+def _at_nodes(
+    world: World, port: Port, dialled: Dialled, family: int, stops: Sequence[Stop], nodes: Sequence[str]
+) -> Iterator[Question]:
+    for stop in stops:
+        if dialled.kind == HOST_PORT and stop.node != port.node:
+            continue
+        primary = primary_address(world, stop.node, family)
+        if primary is None:
+            continue
+        yield from _at_primary(world, port, dialled, primary, stop, stops, nodes)
+        for ip, name, reachable in _other_addresses(world, stop.node, primary):
+            base = _Base(world, port, dialled, f"{OTHER} ({name})", ip, stop)
+            if reachable:
+                yield from base.outside()
+            yield base.node(NODE, stop)
+            yield from base.pod(POD, stop)
+        loopback = ip_address("127.0.0.1" if family == 4 else "::1")
+        yield _Base(world, port, dialled, str(loopback), loopback, stop).node(NODE, stop)
+
+
+def _at_primary(
+    world: World, port: Port, dialled: Dialled, ip: Addr, stop: Stop, stops: Sequence[Stop], nodes: Sequence[str]
+) -> Iterator[Question]:
+    base = _Base(world, port, dialled, PRIMARY, ip, stop, stands_in(world, stop.node))
+    yield from base.outside()
+    yield base.node(NODE, stop)
+    yield from base.pod(POD, stop)
+    for each in stops:
+        other = _besides(each, stop.node)
+        if other is not None:
+            yield base.node(OTHER_NODE, other)
+            yield from base.pod(OTHER_POD, other)
+    yield from base.itself(nodes)
+
+
+def primary_address(world: World, name: str, family: int) -> Addr | None:
+    """The address a node is known by: its InternalIP, else the one that ``node/NAME`` means."""
+    for item in world.cluster.nodes:
+        for kind, text in item.addresses if item.name == name else ():
+            if kind == "InternalIP":
+                try:
+                    ip = ip_address(text)
+                except ValueError:
+                    continue
+                if ip.version == family:
+                    return ip
+    node = world.nodes[name]
+    if stands_in(world, name):
+        found = dialects.resolve(world, Ask(f"node/{name}", port="1")).packet.dst
+        return found if found.version == family else None
+    devices = [h.dev for r in node.routes if r.dst.prefixlen == 0 and r.dst.version == family for h in r.nexthops]
+    for address in node.addresses:
+        if address.dev in devices and address.ip.version == family and address.scope == "global":
+            return address.ip
+    return None
+
+
+def stands_in(world: World, name: str) -> bool:
+    """Whether no dump tells any address of a node, so that another stands in for it."""
+    return not world.nodes[name].addresses and not any(item.name == name for item in world.cluster.nodes)
+
+
+def _other_addresses(world: World, name: str, primary: Addr) -> Iterator[tuple[Addr, str, bool]]:
+    """(address, its device, whether the world outside would send to it): one of each device."""
+    node: Node = world.nodes[name]
+    kinds = {link.name: link.kind for link in node.links}
+    virtual = {ip for s in world.cluster.services for ip in (*s.cluster_ips, *s.lb_ips, *s.external_ips)}
+    told: set[str] = set()
+    for a in node.addresses:
+        usable = a.scope == "global" and a.ip.version == primary.version and not a.deprecated and not a.tentative
+        if not usable or a.ip == primary or a.ip in virtual or a.dev == IPVS_DEVICE or a.dev in told:
+            continue
+        told.add(a.dev)
+        yield a.ip, a.dev, kinds.get(a.dev, "") in ("", "veth", "vlan", "bond")
+
+
+# ---------------------------------------------------------------- virtual addresses
+
+
+def _at_address(
+    world: World, port: Port, dialled: Dialled, ip: Addr, stops: Sequence[Stop], nodes: Sequence[str]
+) -> Iterator[Question]:
+    for stop in stops:
+        base = _Base(world, port, dialled, PRIMARY, ip, stop)
+        yield from base.outside()
+        # The client's own node is what decides: no node is dialled.
+        inside = replace(base, at=None)
+        yield inside.node(NODE, stop)
+        yield from inside.pod(POD, stop)
+    yield from _Base(world, port, dialled, PRIMARY, ip, None).itself(nodes)
+
+
+# ---------------------------------------------------------------- clients
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """A question without its client."""
+
+    world: World
+    port: Port
+    dialled: Dialled
+    address: str
+    ip: Addr
+    at: Stop | None
+    stand_in: bool = False
+    """No dump tells the node's address: the Service is asked for by its name."""
+
+    def _asked(self, client: str, source: str, sender: Stop | None, via: str | None = None) -> Question:
+        target = f"[{self.ip}]:{self.dialled.port}" if self.ip.version == 6 else f"{self.ip}:{self.dialled.port}"
+        protocol = {6: "tcp", 17: "udp", 132: "sctp"}.get(self.port.protocol)
+        node = sender.node if sender is not None and source == "pod" else None
+        port = None
+        if self.stand_in and self.at is not None:
+            named = "/" in self.port.service
+            target, port, via = (
+                f"svc/{self.port.service}" if named else f"node/{self.at.node}",
+                str(self.dialled.port),
+                self.at.node,
+            )
+        ask = Ask(target, port, protocol, source, via, node)
+        return Question(self.port, self.dialled, self.address, client, ask, self.at, sender)
+
+    def outside(self) -> Iterator[Question]:
+        """Clients outside the cluster: any, and one that source ranges let in."""
+        via = self.at.node if self.at is not None else None
+        yield self._asked(OUTSIDE, "client", None, via)
+        if self.port.source_ranges and self.dialled.kind not in (CLUSTER_IP, NODE_PORT, HOST_PORT, EXTERNAL):
+            inside = _address_in(self.port.source_ranges, self.world, self.ip.version)
+            if inside is not None:
+                yield self._asked(IN_RANGE, str(inside), None, via)
+
+    def node(self, client: str, sender: Stop) -> Question:
+        """A process of a node."""
+        return self._asked(client, f"node/{sender.node}", sender)
+
+    def pod(self, client: str, sender: Stop) -> Iterator[Question]:
+        """A pod on a node that is no endpoint of the port."""
+        mine = {place.ip for place in self.port.endpoints}
+        serving = {e.ip for e in self.world.cluster.endpoints}
+        for name in (sender.node, *sender.stands_for):
+            if self.at is not None and client == OTHER_POD and name == self.at.node:
+                continue
+            fitting = [p for p in _pods_of(self.world, name, self.ip.version) if not mine & set(p.ips)]
+            for pod in sorted(fitting, key=lambda p: (bool(serving & set(p.ips)), p.namespace, p.name)):
+                stop = sender if name == sender.node else _swapped(sender, name)
+                if self.at is not None and client == POD and name != self.at.node:
+                    return
+                yield self._asked(client, f"pod/{pod.namespace}/{pod.name}", stop)
+                return
+        if "pods" not in self.world.cluster.covered:
+            yield self._asked(client, "pod", sender)
+
+    def itself(self, nodes: Sequence[str]) -> Iterator[Question]:
+        """An endpoint that dials its own Service, on the node that is dialled if there is one there."""
+        pods = {ip: pod for pod in self.world.cluster.pods if not pod.host_network for ip in pod.ips}
+        places = [
+            p for p in self.port.endpoints if p.ip in pods and p.node in nodes and p.ip.version == self.ip.version
+        ]
+        if self.at is not None:
+            here = [place for place in places if place.node == self.at.node]
+            places = here or ([] if self.at.beside else places)
+        for place in places[:1]:
+            pod = pods[place.ip]
+            sender = Stop(place.node or "", beside=True)
+            yield self._asked(ITSELF, f"pod/{pod.namespace}/{pod.name}", sender)
+
+
+def _swapped(stop: Stop, node: str) -> Stop:
+    rest = tuple(name for name in (stop.node, *stop.stands_for) if name != node)
+    return replace(stop, node=node, stands_for=rest)
+
+
+def _pods_of(world: World, node: str, family: int) -> list[Pod]:
+    return [
+        pod for pod in world.cluster.pods
+        if pod.node == node and not pod.host_network and pod.phase not in ("Succeeded", "Failed")
+        and any(ip.version == family for ip in pod.ips)
+    ]  # fmt: skip
+
+
+def _address_in(ranges: Sequence[str], world: World, family: int) -> Addr | None:
+    """An address of the source ranges that is nobody's in the cluster, None when they hold only the cluster's own."""
+    taken = {a.ip for node in world.nodes.values() for a in node.addresses}
+    taken |= {ip for pod in world.cluster.pods for ip in pod.ips}
+    taken |= {
+        ip for s in world.cluster.services for ip in (*s.cluster_ips, *s.lb_ips, *s.external_ips, *s.lb_ips_proxy)
+    }
+    for text in ranges:
+        try:
+            net: Net = ip_network(text.strip(), strict=False)
+        except ValueError:
+            continue
+        inside = any(
+            cidr.version == net.version and cidr[0] in net for n in world.cluster.nodes for cidr in n.pod_cidrs
+        )
+        if net.version != family or net.prefixlen == 0 or inside:
+            continue
+        last = net.num_addresses - 2 if net.num_addresses > 2 else net.num_addresses - 1
+        for number in range(last, max(last - 4096, -1), -1):
+            if net[number] not in taken:
+                return net[number]
+    return None
