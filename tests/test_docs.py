@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -91,7 +92,11 @@ def test_the_commands_for_a_node_make_a_dump_that_is_understood(tmp_path: Path) 
     )
     served = f"{sys.executable} -m http.server --bind 192.0.2.1 8080 >http 2>&1 & trap 'kill $!' EXIT; sleep 1\n"
     script = addressed + served + "iptables -A INPUT -j ACCEPT\nset -e\n" + commands
-    subprocess.run(["unshare", "--net", "bash", "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True)
+    # The page's reader has netk8s on the path; the tests' interpreter has it beside itself.
+    beside = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    subprocess.run(
+        ["unshare", "--net", "bash", "-c", script], cwd=tmp_path, env=beside, check=True, capture_output=True, text=True
+    )
     (folder,) = (tmp_path / "dump" / "nodes").iterdir()
     world = decode.decode(snapshot.read([str(tmp_path / "dump")]))
     node = world.nodes[folder.name]
