@@ -422,7 +422,9 @@ class Tunnel:
 
     The device the wrapped packets leave by, where one is set, is the link's ``parent``. ``id`` is the VNI of vxlan and
     geneve, the output key of the others. ``remote`` may be a multicast group; None: any, so routes, neighbours or fdb
-    name it. ``external``: each packet brings its own metadata (a route's encap, a tc or BPF program).
+    name it. ``external``: each packet brings its own metadata (a route's encap, a tc or BPF program). ``csum`` and ``seq``
+    are GRE's optional fields, ``encap`` is a UDP wrapping around it all (fou, gue). ``encap_limit``: an IPv6 tunnel adds
+    RFC 2473's option.
     """
 
     id: int | None = None
@@ -431,6 +433,10 @@ class Tunnel:
     port: int | None = None
     external: bool = False
     learning: bool | None = None
+    csum: bool = False
+    seq: bool = False
+    encap: str | None = None
+    encap_limit: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -1063,6 +1069,70 @@ class Report:
 
     trace: Trace
     findings: tuple[Finding, ...] = ()
+
+
+# ---------------------------------------------------------------- devices of a node
+
+
+@dataclass(frozen=True, slots=True)
+class MtuFit:
+    """How large a packet a tunnel device can carry whole: ``mtu`` is ``underlay_mtu`` less ``overhead``.
+
+    ``underlay`` is the device its wrapped packets leave by, of several the one with the smallest MTU. ``family``: 4 or 6,
+    that of the outer header.
+    """
+
+    mtu: int
+    overhead: int
+    family: int
+    underlay: str
+    underlay_mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hanging:
+    """How a pod hangs on its node. ``dev``: the host's device, the bridge's port or the parent; None: not seen.
+
+    ``kind``: bridge, routed, macvlan, ipvlan, … as far as it is known; ``told`` is what tells it: dump (the pod's own),
+    name (of the host's device), neighbour, route, or "" when nothing does, and ``because`` says it in words. ``link``
+    and ``addresses`` are the pod's own device, where a dump of its namespace has it. ``means``: what it means for Services.
+    """
+
+    pod: str
+    ips: tuple[Addr, ...]
+    dev: str | None
+    kind: str = ""
+    told: str = ""
+    because: str = ""
+    link: Link | None = None
+    addresses: tuple[Address, ...] = ()
+    means: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device with what is on it: ports or slaves (``master``), devices made on it (``parent``), pods."""
+
+    link: Link
+    addresses: tuple[Address, ...] = ()
+    vlans: tuple[PortVlan, ...] = ()
+    above: tuple[Device, ...] = ()
+    pods: tuple[Hanging, ...] = ()
+    fit: MtuFit | None = None
+    means: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDevices:
+    """The devices of a node as trees, and its pods that hang on none that is known.
+
+    ``known``: a dump tells the devices' kinds, so that one without a kind is a physical device.
+    """
+
+    node: str
+    devices: tuple[Device, ...]
+    loose: tuple[Hanging, ...] = ()
+    known: bool = True
 
 
 # ---------------------------------------------------------------- words of the command line, tables of a node

@@ -14,6 +14,7 @@ DOCUMENTS = {
     "trace": ("netk8s.render.document", "Document"),
     "decode": ("netk8s.render.decoded", "Decoded"),
     "compare": ("netk8s.render.compared", "Compared"),
+    "links": ("netk8s.render.links", "Links"),
 }
 """What can be asked for: the module and the type that a command's document is made of."""
 

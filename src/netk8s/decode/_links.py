@@ -80,6 +80,10 @@ def _detail(kind: str, data: JsonObject) -> LinkDetail | None:
             port=data.number("port", 0, 65535),
             external=data.present("external"),
             learning=data.flag("learning"),
+            csum=data.present("ocsum"),
+            seq=data.present("oseq"),
+            encap=wrapped.text("type") if (wrapped := data.child("encap")) else None,
+            encap_limit=not data.present("ip6_tnl_f_ign_encap_limit"),
         )
     if kind == "bridge":
         return Bridge(

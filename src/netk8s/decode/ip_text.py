@@ -36,7 +36,9 @@ _DATA = {
         "vlan_default_pvid", "nf_call_iptables", "nf_call_ip6tables", "active_slave", "xmit_hash_policy",
     )
 } | {"dev": "link", "dstport": "port"}  # fmt: skip
-_FLAGS = dict.fromkeys(TUNNELS, ("external",)) | dict.fromkeys(("ipvlan", "ipvtap"), ("private", "vepa"))
+_FLAGS = dict.fromkeys(TUNNELS, ("external", "ocsum", "oseq")) | dict.fromkeys(
+    ("ipvlan", "ipvtap"), ("private", "vepa")
+)
 
 
 def sniff(dump: Dump) -> bool:
@@ -156,6 +158,10 @@ def _data(kind: str, words: list[str]) -> dict[str, Any]:
         data["learning"] = "nolearning" not in words
     if kind not in TUNNELS:
         data.pop("link", None)
+    elif (found := _pairs(words, {"encap": "type"})) and found["type"] in ("fou", "gue"):
+        data["encap"] = found
+    if _pairs(words, {"encaplimit": "limit"}).get("limit") == "none":
+        data["ip6_tnl_f_ign_encap_limit"] = True
     if "remotes" in words:  # macvlan mode source: remotes (2) 02:00:00:00:00:01 02:00:00:00:00:02
         listed = words[words.index("remotes") + 1 :]
         count = _NUMBER.search(listed[0]) if listed else None

@@ -1,7 +1,8 @@
 """What Kubernetes software means by its names. A dialect is a module of this package; its file being there is enough.
 
 A dialect may offer ``programmed(node, cluster, mention, port)``, ``pod_network(node, family)``, ``node_addresses(node)``,
-``complete(table)``, ``complete_node(node, cluster)`` and ``means(step)``; see ``kube_proxy_iptables``.
+``complete(table)``, ``complete_node(node, cluster)`` and ``means(step)``, see ``kube_proxy_iptables``; and
+``pod_devices(node, cluster)``.
 """
 
 from __future__ import annotations
@@ -60,6 +61,15 @@ def _programmed(node: Node, cluster: Cluster) -> Iterator[Programmed]:
             yield from dialect.programmed(node, cluster)
 
 
+def devices_of_pods(node: Node, cluster: Cluster) -> dict[str, str]:
+    """The pod (namespace/name) that a device of the node belongs to by its name."""
+    found: dict[str, str] = {}
+    for dialect in dialects():
+        if hasattr(dialect, "pod_devices"):
+            found |= dialect.pod_devices(node, cluster)
+    return found
+
+
 def label(world: World, trace: Trace) -> Trace:
     """The trace with each step's meaning in the words of who wrote the rule."""
     del world
@@ -87,4 +97,4 @@ def _means(step: Step) -> str:
     return ""
 
 
-__all__ = ["complete", "dialects", "label", "programmed", "resolve"]
+__all__ = ["complete", "devices_of_pods", "dialects", "label", "programmed", "resolve"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netk8s.model import Report
-from netk8s.render._graph import Vertex, graph
+from netk8s.render._graph import Graph, Vertex, graph
 from netk8s.render._page import printable
 
 NAME = "dot"
@@ -21,7 +21,11 @@ _LOOKS = {
 
 def render(report: Report, *, color: bool = False, width: int = 100, ascii: bool = False) -> str:
     """One digraph with a cluster per hop. Shapes and words carry the meaning, no colours."""
-    drawn = graph(report)
+    return draw(graph(report), ascii=ascii)
+
+
+def draw(drawn: Graph, *, ascii: bool = False) -> str:
+    """A graph in Graphviz' language."""
 
     def text(lines: Iterable[str]) -> str:
         # Within quotes only the quote ends the string, and the backslash before it would escape it. Graphviz

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from netk8s.model import Report
-from netk8s.render._graph import Vertex, graph
+from netk8s.render._graph import Graph, Vertex, graph
 from netk8s.render._page import printable
 
 NAME = "mermaid"
@@ -26,7 +26,11 @@ _RISKY = re.compile(r"[^\w .:,/+=→…-]")
 
 def render(report: Report, *, color: bool = False, width: int = 100, ascii: bool = False) -> str:
     """One flowchart with a subgraph per hop. Shapes and words carry the meaning, no colours."""
-    drawn = graph(report)
+    return draw(graph(report), ascii=ascii)
+
+
+def draw(drawn: Graph, *, ascii: bool = False) -> str:
+    """A graph in Mermaid's language."""
 
     def text(lines: Iterable[str]) -> str:
         escaped = (_RISKY.sub(lambda found: f"#{ord(found[0])};", printable(line, ascii)) for line in lines)
