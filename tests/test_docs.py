@@ -83,23 +83,29 @@ def test_the_pages_name_only_findings_that_exist(generate_findings: ModuleType) 
 
 
 @pytest.mark.lab
-def test_the_commands_for_a_node_make_a_dump_that_is_understood(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["netk8s collect", "out=dump"], ids=["with netk8s", "with the tools alone"])
+def test_the_commands_for_a_node_make_a_dump_that_is_understood(first: str, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "howto" / "collect-dumps.md").read_text(encoding="utf-8")
-    commands = re.findall(r"```sh\n(.*?)```", page, flags=re.S)[0]
+    (commands,) = (block for block in re.findall(r"```sh\n(.*?)```", page, flags=re.S) if block.startswith(first))
     addressed = (
         "ip link set lo up; ip link add eth0 type veth peer name eth1; ip link set eth1 up; ip link set eth0 up\n"
         "ip addr add 192.0.2.1/24 dev eth0\n"
     )
     served = f"{sys.executable} -m http.server --bind 192.0.2.1 8080 >http 2>&1 & trap 'kill $!' EXIT; sleep 1\n"
     script = addressed + served + "iptables -A INPUT -j ACCEPT\nset -e\n" + commands
-    # The page's reader has netk8s on the path; the tests' interpreter has it beside itself.
-    beside = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    # The page's reader has netk8s on the path; here it is beside the tests' interpreter.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     subprocess.run(
-        ["unshare", "--net", "bash", "-c", script], cwd=tmp_path, env=beside, check=True, capture_output=True, text=True
+        ["unshare", "--net", "bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        check=True,
+        capture_output=True,
+        text=True,
     )
-    (folder,) = (tmp_path / "dump" / "nodes").iterdir()
-    world = decode.decode(snapshot.read([str(tmp_path / "dump")]))
-    node = world.nodes[folder.name]
+    (made,) = (item for item in tmp_path.iterdir() if item.name != "http")
+    world = decode.decode(snapshot.read([str(made)]))
+    (node,) = world.nodes.values()
     assert node.covered >= {"rules4", "link", "addr", "route4", "rule4", "sysctl", "socket"}
     assert "192.0.2.1" in {str(address.ip) for address in node.addresses}
     assert [(str(socket.ip), socket.port) for socket in node.sockets] == [("192.0.2.1", 8080)]
