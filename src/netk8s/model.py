@@ -707,6 +707,81 @@ class ClusterNode:
     at: At = At("")
 
 
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One requirement of a label selector: ``operator`` is In, NotIn, Exists or DoesNotExist."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+Selector = tuple[Requirement, ...]
+"""A label selector: every requirement has to hold, so () selects everything. ``matchLabels`` are requirements In."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPeer:
+    """Who is at the other end. ``block`` with its ``excluded`` parts, or pods by selectors.
+
+    ``pods`` None: every pod of the namespaces; ``namespaces`` None: the policy's own namespace.
+    """
+
+    pods: Selector | None = None
+    namespaces: Selector | None = None
+    block: Net | None = None
+    excluded: tuple[Net, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPort:
+    """A port: ``port`` None for every port, a name for a container port of the receiving pod; ``end`` the last one."""
+
+    protocol: int
+    port: int | str | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """One ingress or egress rule. ``peers`` and ``ports`` None: from everywhere, to every port."""
+
+    peers: tuple[PolicyPeer, ...] | None = None
+    ports: tuple[PolicyPort, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPolicy:
+    """A NetworkPolicy of networking.k8s.io/v1. ``types`` are ingress and egress, with the API's default applied."""
+
+    namespace: str
+    name: str
+    pods: Selector
+    types: tuple[str, ...]
+    ingress: tuple[PolicyRule, ...] = ()
+    egress: tuple[PolicyRule, ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPolicy:
+    """A policy object of another API than networking.k8s.io, which is recognised and not evaluated."""
+
+    kind: str
+    namespace: str
+    name: str
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A Namespace with its labels."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    at: At = At("")
+
+
 # ---------------------------------------------------------------- what was seen of a probe
 
 
@@ -764,7 +839,8 @@ class Observation:
 
 Fact = (
     Table | NftTable | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | PortVlan | Sysctl | Socket
-    | VirtualServer | ConntrackTable | Coverage | ServicePort | Endpoint | Pod | ClusterNode | Observation
+    | VirtualServer | ConntrackTable | Coverage | ServicePort | Endpoint | Pod | ClusterNode | NetworkPolicy | OtherPolicy
+    | Namespace | Observation
 )  # fmt: skip
 
 
@@ -793,16 +869,24 @@ class Node:
     covered: frozenset[str] = frozenset()
     port_vlans: tuple[PortVlan, ...] = ()
     pods: Mapping[str, Node] = field(default_factory=dict)
+    opaque: str = ""
+    """Why the node's rules and routes do not tell what becomes of a packet, "" where they do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cluster:
-    """The API's objects. ``covered`` has services, endpoints, pods, nodes for the lists that were given."""
+    """The API's objects.
+
+    ``covered`` has services, endpoints, pods, nodes, policies, namespaces for the lists that were given.
+    """
 
     services: tuple[ServicePort, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
     pods: tuple[Pod, ...] = ()
     nodes: tuple[ClusterNode, ...] = ()
+    policies: tuple[NetworkPolicy, ...] = ()
+    other_policies: tuple[OtherPolicy, ...] = ()
+    namespaces: tuple[Namespace, ...] = ()
     covered: frozenset[str] = frozenset()
 
 
@@ -818,6 +902,31 @@ class World:
     """Origins of dumps that are of no known format."""
     observations: tuple[Observation, ...] = ()
     """What was seen of packets that were really sent."""
+
+
+# ---------------------------------------------------------------- what is at work on a node
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What a component was recognised by, in words, and where it stands."""
+
+    what: str
+    at: At
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A component (a CNI plugin, an agent, a mesh) whose work shows in a node's dumps.
+
+    ``enforces`` says how it enforces NetworkPolicies: "rules" (the dumps have it), "hidden" (it may, where no dump
+    shows it), "" (it does not).
+    """
+
+    name: str
+    node: str
+    by: tuple[Sign, ...]
+    enforces: str = ""
 
 
 def service_ranges(services: Iterable[ServicePort]) -> tuple[Net, ...]:
@@ -919,6 +1028,20 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Policed:
+    """What network policies said of a packet at a step, read from the rules of the ``component`` that enforces them.
+
+    ``policies`` are "namespace/name" where a comment, a hash or an object tells it, else the chain's name.
+    ``direction`` is ingress or egress as the pod sees it, "" where the rules do not tell.
+    """
+
+    component: str
+    policies: tuple[str, ...]
+    direction: str
+    allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One rule that matched, or one decision of routing, a device or delivery (``rule`` None).
 
@@ -940,6 +1063,7 @@ class Step:
     backend: str = ""
     detail: Rule | None = field(default=None, compare=False)
     nft: NftRule | None = field(default=None, compare=False)
+    policed: Policed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -1049,6 +1173,8 @@ class Trace:
     reply: Reply
     assumptions: tuple[str, ...]
     missing: tuple[Missing, ...]
+    recognised: tuple[Recognised, ...] = ()
+    """Components at work on the nodes that the packet passes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ def test_a_text_of_what_a_dump_programs(netk8s: Callable, corpus: Path) -> None:
     assert (ran.status, ran.err) == (0, "")
     first, *lines = ran.out.splitlines()
     assert first.startswith("n1: 2 services")
+    assert "  flannel: filter FORWARD jumps to FLANNEL-FWD," in lines
     at = lines.index("default/nginx")
     assert lines[at + 1].split()[:2] == ["ClusterIP", "10.96.120.30:80/tcp"]
     assert lines[at + 2].split()[:4] == ["NodePort", "*:30000/tcp", "policy", "Cluster;"]

@@ -22,7 +22,14 @@ from netk8s.model import (
     Dump,
     Endpoint,
     Fact,
+    Namespace,
+    NetworkPolicy,
+    OtherPolicy,
     Pod,
+    PolicyPeer,
+    PolicyPort,
+    PolicyRule,
+    Requirement,
     ServicePort,
 )
 
@@ -279,3 +286,107 @@ def test_recorded_clusters(corpus: Path) -> None:
             assert coverage == Coverage(name if name != "endpointslices" else "endpoints", At(str(path)))
             assert found
             assert all(isinstance(fact, kind) for fact in found)
+
+
+# ---------------------------------------------------------------- policies
+
+
+def netpol(spec: object, **members: object) -> dict[str, object]:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": spec,
+        **members,
+    }
+
+
+def test_policy_with_everything() -> None:
+    """The example of the API's documentation, with selectors of every kind."""
+    found = one(
+        netpol(
+            {
+                "podSelector": {
+                    "matchLabels": {"role": "db"},
+                    "matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["a", "b"]}],
+                },
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [
+                    {
+                        "from": [
+                            {"ipBlock": {"cidr": "172.17.0.0/16", "except": ["172.17.1.0/24"]}},
+                            {"namespaceSelector": {"matchLabels": {"project": "x"}}, "podSelector": {}},
+                            {"podSelector": {"matchExpressions": [{"key": "role", "operator": "Exists"}]}},
+                        ],
+                        "ports": [{"port": 6379}, {"protocol": "UDP", "port": "dns"}, {"protocol": "SCTP"}],
+                    }
+                ],
+                "egress": [{"ports": [{"port": 32000, "endPort": 32768}]}, {}],
+            }
+        )
+    )
+    role, tier = Requirement("role", "In", ("db",)), Requirement("tier", "NotIn", ("a", "b"))
+    peers = (
+        PolicyPeer(block=ip_network("172.17.0.0/16"), excluded=(ip_network("172.17.1.0/24"),)),
+        PolicyPeer((), (Requirement("project", "In", ("x",)),)),
+        PolicyPeer((Requirement("role", "Exists"),)),
+    )
+    assert found == NetworkPolicy(
+        "shop", "web", (role, tier), ("ingress", "egress"),
+        (PolicyRule(peers, (PolicyPort(TCP, 6379), PolicyPort(UDP, "dns"), PolicyPort(SCTP))),),
+        (PolicyRule(None, (PolicyPort(TCP, 32000, 32768),)), PolicyRule()),
+        At("x", 1),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "types"),
+    [
+        ({"podSelector": {}}, ("ingress",)),
+        ({"podSelector": {}, "egress": [{}]}, ("ingress", "egress")),
+        ({"podSelector": {}, "egress": []}, ("ingress",)),
+        ({"podSelector": {}, "policyTypes": ["Egress"], "ingress": [{}]}, ("egress",)),
+    ],
+)
+def test_policy_types_default_as_the_api_does(spec: object, types: tuple[str, ...]) -> None:
+    found = one(netpol(spec))
+    assert isinstance(found, NetworkPolicy)
+    assert found.types == types
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"podSelector": {}, "ingress": [{"from": [{}]}]}, "podSelector"),
+        ({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "x"}}]}]}, "cidr"),
+        ({"podSelector": {}, "ingress": [{"ports": [{"port": 0}]}]}, "port"),
+        ({"podSelector": {}, "ingress": [{"ports": [{"port": 80, "endPort": 79}]}]}, "endPort"),
+        ({"podSelector": {}, "ingress": [{"ports": [{"port": "http", "endPort": 90}]}]}, "endPort"),
+        ({"podSelector": {}, "ingress": [{"ports": [{"protocol": "X"}]}]}, "protocol"),
+        ({"podSelector": {}, "policyTypes": ["Both"]}, "policyTypes"),
+        ({"podSelector": {"matchExpressions": [{"key": "a", "operator": "Gt"}]}}, "operator"),
+    ],
+)
+def test_policies_that_the_api_would_not_take(spec: object, says: str) -> None:
+    with pytest.raises(DecodeError, match=says):
+        facts(netpol(spec))
+
+
+def test_policies_of_other_apis_are_known_by_name_only() -> None:
+    theirs = netpol({"anything": 1}, apiVersion="crd.projectcalico.org/v1")
+    cilium = netpol({}, apiVersion="cilium.io/v2", kind="CiliumNetworkPolicy")
+    wide = {"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": "AdminNetworkPolicy", "metadata": {"name": "a"}}
+    assert facts(listed(theirs, cilium, wide)) == [
+        OtherPolicy("NetworkPolicy", "shop", "web", At("x", 1)),
+        OtherPolicy("CiliumNetworkPolicy", "shop", "web", At("x", 1)),
+        OtherPolicy("AdminNetworkPolicy", "", "a", At("x", 1)),
+    ]
+
+
+def test_namespace_with_labels() -> None:
+    value = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"b": "2", "a": "1"}}}
+    assert facts(listed(value)) == [
+        Coverage("namespaces", At("x")),
+        Namespace("shop", (("a", "1"), ("b", "2")), At("x", 1)),
+    ]
+    assert facts(listed(kind="NetworkPolicyList")) == [Coverage("policies", At("x"))]

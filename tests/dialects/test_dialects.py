@@ -156,3 +156,34 @@ def test_which_of_the_nodes_addresses_take_a_nodeport(corpus: Path) -> None:
     assert addresses("ipvs-rr-matrix") == {
         ("192.168.52.200", "10.244.0.1"), ("192.168.52.201", "10.244.1.1"), ("192.168.52.202", "10.244.2.1"),
     }  # fmt: skip
+
+
+def test_what_a_dialect_offers_is_what_the_package_asks_for() -> None:
+    known = {
+        "recognise",
+        "owns",
+        "opaque",
+        "policed",
+        "means",
+        "complete",
+        "complete_node",
+        "programmed",
+        "pod_devices",
+    }
+    for dialect in dialects.dialects():
+        assert dialect.NAME
+        assert any(hasattr(dialect, name) for name in known), dialect.__name__
+        assert not hasattr(dialect, "policed") or hasattr(dialect, "recognise"), dialect.__name__
+
+
+def test_no_two_dialects_own_the_same_name() -> None:
+    names = (
+        "CNI-HOSTPORT-DNAT", "CNI-0123456789abcdef01234567", "cni_hostport", "FLANNEL-FWD", "flannel.1", "cali-FORWARD",
+        "cali0123456789a", "CILIUM_INPUT", "cilium_host", "lxc0123456789ab", "KUBE-ROUTER-FORWARD", "kube-bridge",
+        "KUBE-NWPLCY-DEFAULT", "AZURE-NPM", "azure-npm-1", "WEAVE-NPC", "weave", "KIND-MASQ-AGENT", "IP-MASQ-AGENT",
+        "AWS-SNAT-CHAIN-0", "eni0123456789a", "DOCKER", "docker0", "ISTIO_OUTPUT", "nodelocaldns", "ovs-system",
+    )  # fmt: skip
+    for name in names:
+        owners = [d.NAME for d in dialects.dialects() if hasattr(d, "owns") and d.owns(name)]
+        assert len(owners) == 1, (name, owners)
+    assert not [d.NAME for d in dialects.dialects() if hasattr(d, "owns") and d.owns("KUBE-SERVICES")]

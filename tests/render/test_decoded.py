@@ -10,7 +10,7 @@ from ipaddress import ip_address
 import jsonschema
 import yaml
 
-from netk8s.model import At, Backend, Cluster, Missing, Node, Programmed, World
+from netk8s.model import At, Backend, Cluster, Missing, Node, Programmed, Recognised, Sign, World
 from netk8s.render.decoded import Decoded, as_json, as_text, as_yaml
 from netk8s.render.document import json_schema
 
@@ -93,3 +93,24 @@ def test_hostile_names_do_not_reach_the_terminal() -> None:
     assert "sticky" in text
     assert as_text(*sample(), ascii=True).isascii()
     assert max(map(len, as_text(*sample(), width=60).splitlines())) <= 60
+
+
+def test_components_are_listed_with_what_they_were_recognised_by() -> None:
+    _, programmed = sample()
+    opaque = World({"n1": Node("n1", opaque="its programs decide"), "n2": Node("n2")}, Cluster())
+    parts = [
+        Recognised("flannel", "n1", (Sign("link flannel.1", At("ip-link.json", 1)), Sign("x" * 90, At("y", 2)))),
+        Recognised("docker", "n2", (Sign(HOSTILE, At("z", 3)),)),
+    ]
+    doc = json.loads(as_json(opaque, programmed, parts))
+    jsonschema.validate(doc, json_schema(Decoded), cls=jsonschema.Draft202012Validator)
+    assert doc["components"][0] == {
+        "node": "n1", "name": "flannel", "signs": ["link flannel.1, ip-link.json:1", f"{'x' * 90}, y:2"],
+    }  # fmt: skip
+    assert "n1: its programs decide" in doc["notes"]
+    text = as_text(opaque, programmed, parts)
+    lines = text.splitlines()
+    assert lines[1] == "  flannel: link flannel.1, ip-link.json:1;"
+    assert all(len(line) <= 100 for line in lines if "flannel" in line or "xxx" in line)
+    assert "\x1b" not in text
+    assert "note: n1: its programs decide" in text

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(streams: Streams, dumps: tuple[str, ...], node: str | None, unwrap: bool, format_: str) -> int:
     """List the services that DUMP programs, alike in iptables, nftables and IPVS mode: ports, traffic policy, affinity,
-    scheduler, and endpoints with their odds or weights.
+    scheduler, and endpoints with their odds or weights; and which CNI plugins and other components are at work.
 
     DUMP is an iptables-save file or any other dump, a folder or an archive of dumps, or - for standard input.
     """
@@ -37,10 +37,11 @@ def command(streams: Streams, dumps: tuple[str, ...], node: str | None, unwrap: 
 
     world = world_of(dumps, streams, node=node, unwrap=unwrap)
     programmed = dialects.programmed(world)
+    recognised = dialects.recognised(world)
     if format_ == "json":
-        streams.document(decoded.as_json(world, programmed))
+        streams.document(decoded.as_json(world, programmed, recognised))
     elif format_ == "yaml":
-        streams.document(decoded.as_yaml(world, programmed))
+        streams.document(decoded.as_yaml(world, programmed, recognised))
     else:
-        streams.print(decoded.as_text(world, programmed, width=width(streams), ascii=not streams.unicode))
+        streams.print(decoded.as_text(world, programmed, recognised, width=width(streams), ascii=not streams.unicode))
     return 0

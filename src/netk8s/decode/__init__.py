@@ -26,10 +26,13 @@ from netk8s.model import (
     IpSet,
     Link,
     Missing,
+    Namespace,
     Neighbour,
+    NetworkPolicy,
     NftTable,
     Node,
     Observation,
+    OtherPolicy,
     Pod,
     PortVlan,
     Route,
@@ -47,6 +50,11 @@ T = TypeVar("T")
 _PORT = ("master", "hairpin", "isolated", "port_state")
 UNNAMED = "node"
 """The name of the node of a dump that does not say whose it is."""
+
+
+CLUSTER_KINDS = frozenset({"services", "endpoints", "pods", "nodes", "policies", "namespaces"})
+"""Coverage of the API's objects; every other kind is a node's."""
+_OBJECTS = ServicePort | Endpoint | Pod | ClusterNode | NetworkPolicy | OtherPolicy | Namespace
 
 
 class Decoder(Protocol):
@@ -117,8 +125,8 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
             if isinstance(fact, Observation):
                 observations.append(fact)
                 continue
-            covers = isinstance(fact, Coverage) and fact.kind in ("services", "endpoints", "pods", "nodes")
-            if covers or isinstance(fact, ServicePort | Endpoint | Pod | ClusterNode):
+            covers = isinstance(fact, Coverage) and fact.kind in CLUSTER_KINDS
+            if covers or isinstance(fact, _OBJECTS):
                 cluster.append(fact)
             else:
                 facts.setdefault((dump.node or default, dump.pod), []).append(fact)
@@ -234,6 +242,9 @@ def _cluster(facts: list[Fact]) -> Cluster:
         endpoints=tuple(f for f in facts if isinstance(f, Endpoint)),
         pods=tuple(f for f in facts if isinstance(f, Pod)),
         nodes=tuple(f for f in facts if isinstance(f, ClusterNode)),
+        policies=tuple(f for f in facts if isinstance(f, NetworkPolicy)),
+        other_policies=tuple(f for f in facts if isinstance(f, OtherPolicy)),
+        namespaces=tuple(f for f in facts if isinstance(f, Namespace)),
         covered=frozenset(f.kind for f in facts if isinstance(f, Coverage)),
     )
 

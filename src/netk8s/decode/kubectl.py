@@ -1,18 +1,16 @@
-"""``kubectl get … -o json`` or ``-o yaml``: Services, EndpointSlices, Pods and Nodes of the API."""
+"""``kubectl get … -o json`` or ``-o yaml``: Services, EndpointSlices, Pods, Nodes, policies, Namespaces."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
+from netk8s.decode import _policies
 from netk8s.decode._json import JsonObject, address, clean, head, kind, outer_keys, values
 from netk8s.decode._text import first_lines
 from netk8s.decode._yaml import YamlObject, documents
 from netk8s.errors import DecodeError
 from netk8s.model import (
-    SCTP,
-    TCP,
-    UDP,
     Addr,
     At,
     ClusterNode,
@@ -25,10 +23,16 @@ from netk8s.model import (
 )
 
 NAME = "kubectl"
-COMMAND = "kubectl get services,endpointslices,pods,nodes -A -o json"
+COMMAND = "kubectl get services,endpointslices,pods,nodes,networkpolicies,namespaces -A -o json"
 
-_PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
-_COVERS = {"Service": "services", "EndpointSlice": "endpoints", "Pod": "pods", "Node": "nodes"}
+_COVERS = {
+    "Service": "services",
+    "EndpointSlice": "endpoints",
+    "Pod": "pods",
+    "Node": "nodes",
+    "NetworkPolicy": "policies",
+    "Namespace": "namespaces",
+}
 _YAML = re.compile(r"(?:apiVersion|kind|items|metadata):(?:\s|$)")
 _JSON_START = re.compile(rb"\s*\{")
 
@@ -43,11 +47,11 @@ def sniff(dump: Dump) -> bool:
 
 
 def decode(dump: Dump) -> Iterator[Fact]:
-    """ServicePort, Endpoint, Pod and ClusterNode facts, and a Coverage for each kind that a list has or is for.
+    """Facts of the API's objects, and a Coverage for each kind that a list has or is for.
 
-    Coverage kinds are services, endpoints, pods and nodes. An object by itself covers nothing, nor does an empty
-    list that does not say of what. Objects of other kinds are passed over; so are Services of type ExternalName
-    and EndpointSlices of type FQDN, which no rule is made of. Raises DecodeError.
+    Coverage kinds are services, endpoints, pods, nodes, policies and namespaces. An object by itself covers nothing,
+    nor does an empty list that does not say of what. Objects of other kinds are passed over; so are Services of type
+    ExternalName and EndpointSlices of type FQDN, which no rule is made of. Raises DecodeError.
     """
     found = values(dump, COMMAND) if _JSON_START.match(head(dump)) else documents(dump)
     covered: set[str] = set()
@@ -63,9 +67,9 @@ def decode(dump: Dump) -> Iterator[Fact]:
         for item in outer.children("items"):
             item = _with_line(item)
             own = item.text("kind") or listed
-            yield from _cover(own, covered, at)
+            yield from _cover(own, item, covered, at)
             yield from _object(item, own)
-        yield from _cover(listed, covered, at)
+        yield from _cover(listed, outer, covered, at)
 
 
 def _with_line(item: JsonObject) -> JsonObject:
@@ -74,8 +78,8 @@ def _with_line(item: JsonObject) -> JsonObject:
     return item
 
 
-def _cover(name: str, covered: set[str], at: At) -> Iterator[Fact]:
-    what = _COVERS.get(name)
+def _cover(name: str, of: JsonObject, covered: set[str], at: At) -> Iterator[Fact]:
+    what = _COVERS.get(name) if name != "NetworkPolicy" or _policies.ours(of) else None
     if what is not None and what not in covered:
         covered.add(what)
         yield Coverage(what, At(at.origin))
@@ -90,6 +94,10 @@ def _object(item: JsonObject, name: str) -> Iterator[Fact]:
         yield _pod(item)
     elif name == "Node":
         yield _node(item)
+    elif name == "NetworkPolicy" or name in _policies.OTHERS:
+        yield _policies.policy(item, _metadata(item), name)
+    elif name == "Namespace":
+        yield _policies.namespace(item, _metadata(item))
 
 
 def _metadata(item: JsonObject) -> JsonObject:
@@ -110,7 +118,7 @@ def _labels(metadata: JsonObject) -> dict[str, str]:
 
 
 def _protocol(port: JsonObject) -> int:
-    found = _PROTOCOLS.get(port.text("protocol") or "TCP")
+    found = _policies.PROTOCOLS.get(port.text("protocol") or "TCP")
     if found is None:
         raise port.wrong("protocol", "TCP, UDP or SCTP")
     return found

@@ -1,19 +1,26 @@
 """What Kubernetes software means by its names. A dialect is a module of this package; its file being there is enough.
 
-A dialect may offer ``programmed(node, cluster, mention, port)``, ``pod_network(node, family)``, ``node_addresses(node)``,
-``complete(table)``, ``complete_node(node, cluster)`` and ``means(step)``, see ``kube_proxy_iptables``; and
-``pod_devices(node, cluster)``.
+What a dialect may offer, each by itself:
+
+- ``programmed(node, cluster, mention, port)``, ``pod_network(node, family)``, ``node_addresses(node)``,
+  ``complete(table)``, ``complete_node(node, cluster)``: see ``kube_proxy_iptables`` and ``kube_proxy_ipvs``
+- ``means(step)``: what a step is for, "" where the rule is another's; ``owns(name)``: whether a chain, link, nftables
+  table or ipset is of this component
+- ``recognise(node, cluster)``: the component as :class:`~netk8s.model.Recognised`, with what it was recognised by
+- ``opaque(node, cluster)``: why the node's rules do not tell what becomes of packets there, "" where they do
+- ``policed(node, cluster, steps)``: what network policies said at which of a hop's steps, as (index, Policed)
+- ``pod_devices(node, cluster)``: the pod (namespace/name) of each of the node's devices that is named after one
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import ModuleType
 
 from netk8s import plugins
 from netk8s.dialects._question import resolve
-from netk8s.model import Cluster, Hop, Node, Programmed, Step, Trace, World
+from netk8s.model import Cluster, Hop, Node, Policed, Programmed, Recognised, Step, Trace, World
 
 
 def dialects() -> list[ModuleType]:
@@ -41,7 +48,8 @@ def complete(world: World) -> World:
                 node, note, gap = added
                 notes.append(note)
                 missing.append(gap)
-        nodes[name] = node
+        why = next(filter(None, (d.opaque(node, world.cluster) for d in dialects() if hasattr(d, "opaque"))), "")
+        nodes[name] = replace(node, opaque=why) if why else node
     return replace(world, nodes=nodes, notes=tuple(notes), missing=tuple(missing))
 
 
@@ -70,10 +78,20 @@ def devices_of_pods(node: Node, cluster: Cluster) -> dict[str, str]:
     return found
 
 
+def recognised(world: World, names: Iterable[str] | None = None) -> tuple[Recognised, ...]:
+    """The components at work on the nodes of these names (all nodes), node after node."""
+    nodes = [world.nodes[name] for name in (world.nodes if names is None else names) if name in world.nodes]
+    found = (d.recognise(node, world.cluster) for node in nodes for d in dialects() if hasattr(d, "recognise"))
+    return tuple(one for one in found if one is not None)
+
+
 def label(world: World, trace: Trace) -> Trace:
-    """The trace with each step's meaning in the words of who wrote the rule."""
-    del world
+    """The trace with each step's meaning in the words of who wrote the rule, and what policies said of the packet."""
     known: dict[int, Step] = {}
+    names = dict.fromkeys(hop.node for way in trace.ways for hop in (*way.hops, *way.reply_hops))
+    parts = recognised(world, names)
+    enforcers = {one.name for one in parts if one.enforces == "rules"}
+    enforcing = [d for d in dialects() if hasattr(d, "policed") and d.NAME in enforcers]
 
     def named(step: Step) -> Step:
         found = known.get(id(step))
@@ -82,10 +100,29 @@ def label(world: World, trace: Trace) -> Trace:
         return found
 
     def hops(items: tuple[Hop, ...]) -> tuple[Hop, ...]:
-        return tuple(replace(hop, steps=tuple(named(step) for step in hop.steps)) for hop in items)
+        return tuple(replace(hop, steps=_policed(world, enforcing, hop, named)) for hop in items)
 
     ways = tuple(replace(way, hops=hops(way.hops), reply_hops=hops(way.reply_hops)) for way in trace.ways)
-    return replace(trace, ways=ways)
+    return replace(trace, ways=ways, recognised=parts)
+
+
+def _policed(world: World, enforcing: list[ModuleType], hop: Hop, named: Callable[[Step], Step]) -> tuple[Step, ...]:
+    """A hop's steps with their meanings; where policies decided, that is the meaning."""
+    steps = [named(step) for step in hop.steps]
+    node = world.nodes.get(hop.node)
+    for dialect in enforcing if node is not None else ():
+        for i, said in dialect.policed(node, world.cluster, hop.steps):
+            steps[i] = replace(steps[i], policed=said, means=_verdict(said))
+    return tuple(steps)
+
+
+def _verdict(said: Policed) -> str:
+    """ "calico policy default/deny-all denied this"."""
+    names = ", ".join(said.policies)
+    what = "policies" if len(said.policies) > 1 else "policy"
+    who = f"{said.component} {what} {names}" if names else f"{said.component}: a network policy"
+    side = f" ({said.direction})" if said.direction else ""
+    return f"{who} {'admitted' if said.allowed else 'denied'} this{side}"
 
 
 def _means(step: Step) -> str:
@@ -97,4 +134,4 @@ def _means(step: Step) -> str:
     return ""
 
 
-__all__ = ["complete", "devices_of_pods", "dialects", "label", "programmed", "resolve"]
+__all__ = ["complete", "devices_of_pods", "dialects", "label", "programmed", "recognised", "resolve"]

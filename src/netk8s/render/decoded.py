@@ -60,46 +60,84 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     at: FileLine
 
 
+class Component(msgspec.Struct, frozen=True, kw_only=True):
+    """A CNI plugin, agent or mesh whose work shows in a node's dumps."""
+
+    node: str
+    name: str
+    signs: Annotated[list[str], Meta(description="What it was recognised by, as WHAT, FILE:LINE")]
+
+
 class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     """The services that the dumps' rules program, node by node."""
 
     schema: Literal["netk8s.dev/decode/v1"] = SCHEMA
     nodes: list[str]
     services: list[Service]
+    components: list[Component]
     notes: Annotated[list[str], Meta(description="What was inferred while decoding")]
     missing: list[Missing]
 
 
-def decoded(world: model.World, programmed: Iterable[model.Programmed]) -> Decoded:
+def decoded(
+    world: model.World, programmed: Iterable[model.Programmed], recognised: Iterable[model.Recognised] = ()
+) -> Decoded:
     """The document of ``netk8s decode -o json``."""
     return Decoded(
         nodes=[utf8(name) for name in world.nodes],
         services=[_service(one) for one in programmed],
-        notes=[utf8(note) for note in world.notes],
+        components=[
+            Component(
+                node=utf8(one.node),
+                name=one.name,
+                signs=[utf8(f"{sign.what}, {sign.at}") for sign in one.by],
+            )
+            for one in recognised
+        ],
+        notes=[utf8(note) for note in _notes(world)],
         missing=missing(world.missing),
     )
 
 
-def as_json(world: model.World, programmed: Iterable[model.Programmed]) -> str:
+def _notes(world: model.World) -> list[str]:
+    """What was inferred, and on which nodes the rules do not decide."""
+    return [*world.notes, *(f"{name}: {node.opaque}" for name, node in world.nodes.items() if node.opaque)]
+
+
+def as_json(
+    world: model.World, programmed: Iterable[model.Programmed], recognised: Iterable[model.Recognised] = ()
+) -> str:
     """The document, indented."""
-    return msgspec.json.format(msgspec.json.encode(decoded(world, programmed)), indent=1).decode() + "\n"
+    document = decoded(world, programmed, recognised)
+    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
 
 
 def as_yaml(
-    world: model.World, programmed: Iterable[model.Programmed], *, width: int = 100, ascii: bool = False
+    world: model.World,
+    programmed: Iterable[model.Programmed],
+    recognised: Iterable[model.Recognised] = (),
+    *,
+    width: int = 100,
+    ascii: bool = False,
 ) -> str:
     """The same document in YAML."""
     import yaml  # 40 ms that only this format has to pay
 
-    value = msgspec.to_builtins(decoded(world, programmed))
+    value = msgspec.to_builtins(decoded(world, programmed, recognised))
     return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=not ascii, width=width))
 
 
 def as_text(
-    world: model.World, programmed: Sequence[model.Programmed], *, width: int = 100, ascii: bool = False
+    world: model.World,
+    programmed: Sequence[model.Programmed],
+    recognised: Iterable[model.Recognised] = (),
+    *,
+    width: int = 100,
+    ascii: bool = False,
 ) -> str:
-    """Node by node and Service by Service: the ways to dial it, and below those the endpoints they share."""
+    """Node by node what is at work there, and Service by Service the ways to dial it with the endpoints they share."""
     page = Page(width, ascii=ascii)
+    parts = list(recognised)
     for node in dict.fromkeys([*world.nodes, *(one.node for one in programmed)]):
         here = [one for one in programmed if one.node == node]
         files = {one.at.origin for one in here} | {end.at.origin for one in here for end in one.backends}
@@ -108,13 +146,17 @@ def as_text(
         modes = " and ".join(dict.fromkeys(one.mode for one in here if one.mode))
         title = f"{node}: {_count(len({one.service for one in here}), 'service')}, {_count(len(here), 'way')} to dial"
         page.title(title + (f", {modes} mode" if modes else "") + (f", from {single}" if single else ""))
+        for part in parts:
+            if part.node == node:
+                signs = "; ".join(f"{sign.what}, {sign.at}" for sign in part.by)
+                page.put(f"{part.name}: {signs}", first="  ", rest="    ")
         for name, ways in _by_service(here).items():
             page.put(name)
             for same in _sharing(ways):
                 _dials(page, same, single)
                 _endpoints(page, same[0], single)
     page.blank()
-    page.bullets((f"note: {note}" for note in world.notes), "", 0)
+    page.bullets((f"note: {note}" for note in _notes(world)), "", 0)
     page.bullets((f"missing: {gap.what}: needed for {gap.needed_for}" for gap in world.missing), "", 0)
     return page.text().strip("\n") + "\n"
 

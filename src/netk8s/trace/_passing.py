@@ -33,6 +33,8 @@ def unread(netns: Netns, branch: Branch, past: Past) -> End | None:
         words = "iptables" if family == 4 else "ip6tables"
         past = past.lacks(Missing(f"{words}-save of {netns.name}", "the rules the packet meets there"))
         return End(branch, past, UNKNOWN, f"no {words} dump of {netns.name}")
+    if netns.node.opaque:
+        return End(branch, past, UNKNOWN, f"{netns.name}: {netns.node.opaque}")
     return None
 
 
