@@ -34,6 +34,7 @@ OURS: dict[str, frozenset[str] | None] = {
     "outcomes": frozenset({"model"}),
     "verification": frozenset({"model"}),
     "surroundings": frozenset({"model", "kernel"}),
+    "journey": frozenset({"model", "dialects", "findings", "trace"}),
     "trace": frozenset({"model", "kernel", "outcomes", "surroundings"}),
     "survey": frozenset({"model", "dialects", "surroundings", "trace"}),
     "comparison": frozenset({"model", "survey"}),

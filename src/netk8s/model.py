@@ -680,6 +680,17 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class ExternalName:
+    """A Service that is a name elsewhere: DNS answers a CNAME to ``host``. ``ports`` are (name, protocol, port)."""
+
+    namespace: str
+    service: str
+    host: str
+    ports: tuple[tuple[str, int, int], ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """A Pod: ``ips`` are its addresses, those of the node if ``host_network``. ``phase`` as the API has it."""
 
@@ -839,8 +850,8 @@ class Observation:
 
 Fact = (
     Table | NftTable | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | PortVlan | Sysctl | Socket
-    | VirtualServer | ConntrackTable | Coverage | ServicePort | Endpoint | Pod | ClusterNode | NetworkPolicy | OtherPolicy
-    | Namespace | Observation
+    | VirtualServer | ConntrackTable | Coverage | ServicePort | ExternalName | Endpoint | Pod | ClusterNode
+    | NetworkPolicy | OtherPolicy | Namespace | Observation
 )  # fmt: skip
 
 
@@ -887,6 +898,7 @@ class Cluster:
     policies: tuple[NetworkPolicy, ...] = ()
     other_policies: tuple[OtherPolicy, ...] = ()
     namespaces: tuple[Namespace, ...] = ()
+    external_names: tuple[ExternalName, ...] = ()
     covered: frozenset[str] = frozenset()
 
 
@@ -1190,11 +1202,50 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One packet of a question that takes several, or the end of it without another packet (``flow`` None).
+
+    ``odds`` are those of this part among its alternatives, None when nothing tells them. ``besides``: asked too, and no
+    part of the answer's outcomes. ``notes``: what is known of it and no packet shows. An end has a ``verdict`` and a
+    ``reason``.
+    """
+
+    name: str
+    flow: Flow | None
+    odds: Fraction | None = Fraction(1)
+    besides: bool = False
+    notes: tuple[str, ...] = ()
+    verdict: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A part that was walked. ``after``: the leg and its outcome (indexes) that it goes on from, None for a first one.
+
+    ``odds`` are those of the leg among the alternatives behind the same outcome, None when nothing tells them.
+    """
+
+    name: str
+    trace: Trace
+    findings: tuple[Finding, ...] = ()
+    odds: Fraction | None = Fraction(1)
+    after: tuple[int, int] | None = None
+    besides: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """What ``netk8s trace`` answers."""
+    """What ``netk8s trace`` answers. ``notes``: what is known of what was asked and no packet shows.
+
+    With ``legs`` the trace has no ways of its own: its outcomes are those of the legs, put together.
+    """
 
     trace: Trace
     findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    legs: tuple[Leg, ...] = ()
 
 
 # ---------------------------------------------------------------- devices of a node
@@ -1276,6 +1327,8 @@ class Ask:
     node: str | None = None
     namespace: str | None = None
     sport: int | None = None
+    family: str | None = None
+    """4, 6, both, or None for the first family of what is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

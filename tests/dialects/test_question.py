@@ -20,6 +20,7 @@ from netk8s.model import (
     ClusterNode,
     Dump,
     Endpoint,
+    ExternalName,
     Flow,
     NextHop,
     Node,
@@ -326,3 +327,82 @@ def test_a_source_port_that_is_none(words: dict[str, object], says: str) -> None
     there = World({"n": Node("n", covered=frozenset({"rules4"}))}, Cluster())
     with pytest.raises(UsageError, match=says):
         resolve(there, Ask("10.96.0.10:80", via="n", **words))  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- entries beside ClusterIP and NodePort
+
+HOSTED = replace(
+    CLUSTER,
+    services=(
+        *CLUSTER.services,
+        port("local", "", 80, 30082, health_check_node_port=32001, cluster_ips=(A("10.96.0.13"),)),
+        port("shared", "", 8081, None, external_ips=(NODE1,), cluster_ips=(A("10.96.0.14"),)),
+    ),
+    pods=(
+        *CLUSTER.pods,
+        Pod("default", "open", "n2", (A("10.244.2.8"),), ports=(("", 8080, TCP, 8080, ""), ("", 81, TCP, 9001, ""))),
+        Pod("default", "bound", "n2", (A("10.244.2.9"),), ports=(("", 82, TCP, 9003, str(NODE2)),)),
+        Pod("default", "host", "n2", (NODE2,), host_network=True, ports=(("", 9100, TCP, 9100, ""),)),
+    ),
+    external_names=(
+        ExternalName("default", "away", "db.example.net", (("", TCP, 5432),)),
+        ExternalName("default", "bare", "db.example.net"),
+    ),
+)
+ENTRIES = replace(WORLD, cluster=HOSTED)
+
+
+@pytest.mark.parametrize(
+    ("target", "number", "words", "expected"),
+    [
+        ("svc/local", "32001", {"via": "n2"}, (str(NODE2), 32001, TCP, "healthcheck", "default/local")),
+        ("192.168.10.5:32001", None, {}, (str(NODE1), 32001, TCP, "healthcheck", "default/local")),
+        # An address that is a node's own and an external IP: the port decides.
+        ("192.168.10.5:8081", None, {}, (str(NODE1), 8081, TCP, "external-ip", "default/shared")),
+        ("192.168.10.5:30082", None, {}, (str(NODE1), 30082, TCP, "nodeport", "default/local")),
+        ("192.168.10.5:22", None, {}, (str(NODE1), 22, TCP, "address", None)),
+        # A NodePort is one protocol's.
+        ("192.168.10.6:30082", None, {"protocol": "udp"}, (str(NODE2), 30082, UDP, "address", None)),
+        ("192.168.10.6:9001", None, {}, (str(NODE2), 9001, TCP, "hostport", None)),
+        ("192.168.10.5:9001", None, {}, (str(NODE1), 9001, TCP, "address", None)),
+        ("pod/open", "9001", {}, (str(NODE2), 9001, TCP, "hostport", None)),
+        ("pod/bound", "9003", {}, (str(NODE2), 9003, TCP, "hostport", None)),
+        ("pod/host", "9100", {}, (str(NODE2), 9100, TCP, "address", None)),
+        ("svc/away", None, {}, ("203.0.113.200", 5432, TCP, "address", None)),
+        ("svc/away", "6432", {}, ("203.0.113.200", 6432, TCP, "address", None)),
+        ("svc/away", None, {"family": "6", "source": "fd00::9"}, ("2001:db8:e::200", 5432, TCP, "address", None)),
+        ("svc/six", "80", {"family": "6", "source": "client"}, ("fd00:96::12", 80, TCP, "clusterip", "default/six")),
+        ("svc/web", "30080", {"family": "6", "via": "n2"}, ("fd00:10::6", 30080, TCP, "nodeport", "default/web")),
+    ],
+)
+def test_other_entries(target: str, number: str | None, words: dict[str, str], expected: tuple[object, ...]) -> None:
+    assert dialled(ask(target, number, ENTRIES, **words)) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "number", "words", "error", "why"),
+    [
+        ("pod/open", "8080", {}, UsageError, "hostPort"),
+        ("svc/bare", None, {}, UsageError, "db.example.net"),
+        ("svc/web", "30080", {"family": "6", "via": "n1"}, NotFound, "no IPv6 address"),
+        ("svc/one", "80", {"family": "6"}, NotFound, "no IPv6 address"),
+        ("10.96.0.10:80", None, {"family": "6"}, UsageError, "--family"),
+        ("pod/a", None, {"family": "6"}, NotFound, "no IPv6 address"),
+    ],
+)
+def test_entries_that_cannot_be_asked(
+    target: str, number: str | None, words: dict[str, str], error: type[Exception], why: str
+) -> None:
+    with pytest.raises(error, match=why):
+        ask(target, number, ENTRIES, **words)
+
+
+def test_an_outside_packet_reaches_a_host_network_pod_at_its_node() -> None:
+    flow = ask("pod/host", "9100", ENTRIES)
+    assert (flow.origin, flow.node, flow.routed) == ("outside", "n2", True)
+
+
+def test_a_name_elsewhere_is_an_address_that_stands_for_it() -> None:
+    flow = ask("svc/away", None, ENTRIES)
+    assert (flow.packet.dst, "db.example.net") in flow.stand_ins
+    assert any("CNAME" in note for note in flow.assumptions)

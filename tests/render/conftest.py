@@ -16,6 +16,7 @@ from netk8s.model import (
     Finding,
     Flow,
     Hop,
+    Leg,
     Missing,
     Outcome,
     Packet,
@@ -189,6 +190,27 @@ def hostile() -> Report:
     return Report(trace, (Finding("NK999", "error", HOSTILE, (HOSTILE,), HOSTILE, False),))
 
 
+def legs() -> Report:
+    """A question of two packets: to one of two proxies, then from it; the other way ends there."""
+    first = nodeport(("10.244.1.5", "10.244.1.6"), "192.0.2.9", "10.0.0.1", "10.244.1.1")
+    second = nodeport(("10.244.2.9",), "10.244.1.5", "10.96.0.7", "10.244.1.0")
+    half = Fraction(1, 2)
+    outcomes = (
+        replace(second.trace.outcomes[0], odds=half, preserved=False, ways=()),
+        Outcome("refused", half, None, None, None, "proxy 10.244.1.6 has no route for this host: HTTP 404", ()),
+    )
+    whole = replace(first.trace, ways=(), outcomes=outcomes)
+    notes = ("the proxy puts the client's address into X-Forwarded-For",)
+    return Report(
+        whole, first.findings, notes,
+        (
+            Leg("client to proxy", first.trace, first.findings),
+            Leg("proxy to pod", second.trace, (), after=(0, 0), notes=notes),
+            Leg("proxy to its own name server", second.trace, (), None, (0, 0), besides=True),
+        ),
+    )  # fmt: skip
+
+
 REPORTS: dict[str, Callable[[], Report]] = {
     "nodeport": lambda: nodeport(("10.244.1.5", "10.244.1.6", "10.244.1.7"), "192.0.2.50", "192.0.2.201", "10.244.1.1"),
     "one endpoint": lambda: nodeport(("10.244.1.5",), "192.0.2.50", "192.0.2.201", "10.244.1.1"),
@@ -203,6 +225,7 @@ REPORTS: dict[str, Callable[[], Report]] = {
     "unreachable": lambda: failing("unreachable", "no route to 10.96.0.10"),
     "unknown": lambda: failing("unknown", "no routes of n1"),
     "forked": forked,
+    "legs": legs,
     "hostile": hostile,
 }  # fmt: skip
 

@@ -186,3 +186,16 @@ def test_forks_without_end_stay_within_the_page(build: Build) -> None:
     text = as_text.render(Report(trace))
     assert max(map(cells, text.splitlines())) <= 100
     assert "OUT59" in text
+
+
+def test_legs_are_told_one_after_another(build: Build) -> None:
+    text = as_text.render(build("legs"))
+    heads = [line for line in text.splitlines() if line.startswith("Leg ")]
+    assert heads == [
+        "Leg 1 of 3: client to proxy",
+        "Leg 2 of 3, after leg 1: proxy to pod",
+        "Leg 3 of 3, after leg 1, besides: proxy to its own name server",
+    ]
+    answer = text[: text.index("Legs")]
+    assert "1/2 (50%)  refused: proxy 10.244.1.6 has no route" in " ".join(answer.split("\n"))
+    assert "10.244.2.9:80" in answer

@@ -47,7 +47,9 @@ def test_the_schema_says_what_it_is() -> None:
     schema = json_schema(Document)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert "netk8s.dev/trace/v1" in schema["title"]
-    assert set(schema["required"]) == set(schema["properties"])
+    # What most answers have nothing to say in is absent then.
+    assert set(schema["required"]) == set(schema["properties"]) - {"notes", "legs"}
+    assert schema["$defs"]["Leg"]["properties"]["document"] == {"$ref": "#"}
     assert list(schema["$defs"]["Hop"]["properties"]) == ["node", "in", "out", "steps", "other_backend"]
     assert list(schema["$defs"]["Alternative"]["properties"]) == ["if", "outcomes"]
     assert sorted(schema["$defs"]["Outcome"]["properties"]["verdict"]["enum"]) == [
@@ -95,6 +97,18 @@ def test_the_contract_s_names_and_nesting(build: Build) -> None:
     assert mark["odds_exact"] == "1"
     routing = next(step for step in hop["steps"] if step["hook"] == "routing")
     assert routing["rule"] is None
+
+
+def test_legs_are_documents_of_their_own(build: Build) -> None:
+    doc = plain(build("legs"))
+    assert doc["paths"] == []
+    assert [outcome["odds_exact"] for outcome in doc["outcomes"]] == ["1/2", "1/2"]
+    first, second, third = doc["legs"]
+    assert (first["after"], first["odds_exact"], first["besides"]) == (None, "1", False)
+    assert (second["after"], third["odds_exact"], third["besides"]) == ([0, 0], None, True)
+    assert first["document"] == plain(Report(build("legs").legs[0].trace, build("legs").findings))
+    assert "legs" not in first["document"]
+    assert doc["notes"] == second["document"]["notes"] == ["the proxy puts the client's address into X-Forwarded-For"]
 
 
 @pytest.mark.parametrize("verdict", ["refused", "dropped", "unreachable", "unknown"])

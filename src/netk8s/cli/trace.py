@@ -43,6 +43,11 @@ _FOR_PEOPLE = ("text", "wide")
     type=click.IntRange(1, 65535),
     help="The source port: the packet is one of a tracked connection if a conntrack dump lists it, else a first one.",
 )
+@click.option(
+    "--family",
+    type=click.Choice(["4", "6", "both"]),
+    help="IPv4, IPv6, or each by itself. Default: the sender's, else the first that the target has.",
+)
 @click.option("--via", metavar="NODE", help="The node an outside packet enters at, where its address does not say so.")
 @click.option(
     "--dump",
@@ -77,6 +82,7 @@ def command(
     protocol: str | None,
     source: str | None,
     sport: int | None,
+    family: str | None,
     via: str | None,
     dumps: tuple[str, ...],
     node: str | None,
@@ -108,7 +114,7 @@ def command(
         raise CollectError("live clusters are not supported yet in this version; give a dump with --dump PATH")
     from netk8s.model import Ask
 
-    ask = Ask(target, port, protocol and protocol.lower(), source, via, node, namespace, sport)
+    ask = Ask(target, port, protocol and protocol.lower(), source, via, node, namespace, sport, family)
     report = answer(ask, dumps, streams, unwrap=unwrap)
     people = format_ in _FOR_PEOPLE
     text = render.render(
@@ -127,18 +133,15 @@ def command(
 
 def answer(ask: Ask, dumps: Sequence[str], streams: Streams, *, unwrap: bool) -> Report:
     """The whole walk: texts, facts, the question, the ways, their meaning, the findings."""
-    from netk8s import dialects, findings
-    from netk8s.model import Report
-    from netk8s.trace import trace
+    from netk8s import journey
 
-    world = world_of(dumps, streams, node=ask.node, unwrap=unwrap)
-    traced = dialects.label(world, trace(world, dialects.resolve(world, ask)))
-    return Report(traced, findings.check(world, traced))
+    return journey.answer(world_of(dumps, streams, node=ask.node, unwrap=unwrap), ask)
 
 
 def exit_status(report: Report) -> int:
     """0: all delivered and no error; 1: not so; 6: not known, whatever else is."""
-    verdicts = {outcome.verdict for outcome in report.trace.outcomes}
+    traces = (report.trace, *(leg.trace for leg in report.legs))
+    verdicts = {outcome.verdict for trace in traces for outcome in trace.outcomes}
     if not verdicts or "unknown" in verdicts:
         return 6
     failed = verdicts != {"delivered"} or any(finding.severity == "error" for finding in report.findings)

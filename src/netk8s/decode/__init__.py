@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from netk8s import plugins
 from netk8s.decode import _nftables
@@ -21,6 +21,7 @@ from netk8s.model import (
     Coverage,
     Dump,
     Endpoint,
+    ExternalName,
     Fact,
     FdbEntry,
     IpSet,
@@ -48,13 +49,20 @@ from netk8s.model import (
 
 T = TypeVar("T")
 _PORT = ("master", "hairpin", "isolated", "port_state")
+_OF_CLUSTER: dict[type, str] = {
+    ServicePort: "services",
+    ExternalName: "external_names",
+    Endpoint: "endpoints",
+    Pod: "pods",
+    ClusterNode: "nodes",
+    NetworkPolicy: "policies",
+    OtherPolicy: "other_policies",
+    Namespace: "namespaces",
+}
+"""The cluster's objects, and the list of :class:`Cluster` that each is in."""
+
 UNNAMED = "node"
 """The name of the node of a dump that does not say whose it is."""
-
-
-CLUSTER_KINDS = frozenset({"services", "endpoints", "pods", "nodes", "policies", "namespaces"})
-"""Coverage of the API's objects; every other kind is a node's."""
-_OBJECTS = ServicePort | Endpoint | Pod | ClusterNode | NetworkPolicy | OtherPolicy | Namespace
 
 
 class Decoder(Protocol):
@@ -125,8 +133,8 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
             if isinstance(fact, Observation):
                 observations.append(fact)
                 continue
-            covers = isinstance(fact, Coverage) and fact.kind in CLUSTER_KINDS
-            if covers or isinstance(fact, _OBJECTS):
+            covers = isinstance(fact, Coverage) and fact.kind in _OF_CLUSTER.values()
+            if covers or type(fact) in _OF_CLUSTER:
                 cluster.append(fact)
             else:
                 facts.setdefault((dump.node or default, dump.pod), []).append(fact)
@@ -237,16 +245,12 @@ def _tables(found: list[Table], notes: list[str]) -> tuple[Table, ...]:
 
 
 def _cluster(facts: list[Fact]) -> Cluster:
-    return Cluster(
-        services=tuple(f for f in facts if isinstance(f, ServicePort)),
-        endpoints=tuple(f for f in facts if isinstance(f, Endpoint)),
-        pods=tuple(f for f in facts if isinstance(f, Pod)),
-        nodes=tuple(f for f in facts if isinstance(f, ClusterNode)),
-        policies=tuple(f for f in facts if isinstance(f, NetworkPolicy)),
-        other_policies=tuple(f for f in facts if isinstance(f, OtherPolicy)),
-        namespaces=tuple(f for f in facts if isinstance(f, Namespace)),
-        covered=frozenset(f.kind for f in facts if isinstance(f, Coverage)),
-    )
+    objects: dict[str, list[Fact]] = {}
+    for fact in facts:
+        if type(fact) in _OF_CLUSTER:
+            objects.setdefault(_OF_CLUSTER[type(fact)], []).append(fact)
+    lists = cast(dict[str, Any], {name: tuple(found) for name, found in objects.items()})
+    return Cluster(**lists, covered=frozenset(f.kind for f in facts if isinstance(f, Coverage)))
 
 
 __all__ = ["At", "Decoder", "Missing", "decode", "decoders", "recognise"]

@@ -17,6 +17,7 @@ from netk8s.model import (
     Coverage,
     Dump,
     Endpoint,
+    ExternalName,
     Fact,
     Pod,
     ServicePort,
@@ -50,8 +51,8 @@ def decode(dump: Dump) -> Iterator[Fact]:
     """Facts of the API's objects, and a Coverage for each kind that a list has or is for.
 
     Coverage kinds are services, endpoints, pods, nodes, policies and namespaces. An object by itself covers nothing,
-    nor does an empty list that does not say of what. Objects of other kinds are passed over; so are Services of type
-    ExternalName and EndpointSlices of type FQDN, which no rule is made of. Raises DecodeError.
+    nor does an empty list that does not say of what. Objects of other kinds are passed over; so are EndpointSlices of
+    type FQDN, which no rule is made of. Raises DecodeError.
     """
     found = values(dump, COMMAND) if _JSON_START.match(head(dump)) else documents(dump)
     covered: set[str] = set()
@@ -124,10 +125,11 @@ def _protocol(port: JsonObject) -> int:
     return found
 
 
-def _service(item: JsonObject) -> Iterator[ServicePort]:
+def _service(item: JsonObject) -> Iterator[ServicePort | ExternalName]:
     metadata, spec = _metadata(item), _part(item, "spec")
     sort = spec.text("type") or "ClusterIP"
     if sort == "ExternalName":
+        yield from _external_name(item, metadata, spec)
         return
     balancer = _part(_part(item, "status"), "loadBalancer")
     vips: list[Addr] = []
@@ -165,6 +167,19 @@ def _service(item: JsonObject) -> Iterator[ServicePort]:
             health_check_node_port=spec.number("healthCheckNodePort", 0, 65535) or None,
             at=item.at,
         )
+
+
+def _external_name(item: JsonObject, metadata: JsonObject, spec: JsonObject) -> Iterator[ExternalName]:
+    host = spec.text("externalName")
+    if not host:
+        return
+    ports = []
+    for port in spec.children("ports"):
+        number = port.number("port", 1, 65535)
+        if number is None:
+            raise port.wrong("port", "the port of the Service")
+        ports.append((port.text("name") or "", _protocol(port), number))
+    yield ExternalName(metadata.text("namespace") or "default", metadata.need("name"), host, tuple(ports), item.at)
 
 
 def _cluster_ips(spec: JsonObject) -> tuple[Addr, ...]:

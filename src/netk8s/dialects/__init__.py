@@ -19,6 +19,8 @@ from dataclasses import replace
 from types import ModuleType
 
 from netk8s import plugins
+from netk8s.dialects._parts import first as first_parts
+from netk8s.dialects._parts import onward as next_parts
 from netk8s.dialects._question import resolve
 from netk8s.model import Cluster, Hop, Node, Policed, Programmed, Recognised, Step, Trace, World
 
@@ -134,4 +136,14 @@ def _means(step: Step) -> str:
     return ""
 
 
-__all__ = ["complete", "devices_of_pods", "dialects", "label", "programmed", "recognised", "resolve"]
+__all__ = [
+    "complete",
+    "devices_of_pods",
+    "dialects",
+    "first_parts",
+    "label",
+    "next_parts",
+    "programmed",
+    "recognised",
+    "resolve",
+]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
-from netk8s.model import Report, Step, Way
+from netk8s.model import Report, Step, Trace, Way
 from netk8s.render._tree import matters, total
-from netk8s.render._words import address, changed, percent, protocol, sender, stand_in
+from netk8s.render._words import address, changed, leg_title, percent, protocol, sender, stand_in
 
 
 @dataclass(slots=True)
@@ -48,8 +48,35 @@ class Graph:
 
 
 def graph(report: Report) -> Graph:
-    """The ways of the answer (not those of its alternatives) as a graph; rules without effect are left out."""
-    trace = report.trace
+    """The ways of the answer (not those of its alternatives) as a graph; rules without effect are left out.
+
+    Legs stand side by side, each with its title at its sender.
+    """
+    if not report.legs:
+        return _of(report.trace)
+    whole = Graph(report.trace.flow.target, [], [], [])
+    for number, leg in enumerate(report.legs):
+        one = _of(leg.trace)
+        count = len(whole.loose) + sum(len(cluster.vertices) for cluster in whole.clusters)
+        for vertex in (*one.loose, *(v for cluster in one.clusters for v in cluster.vertices)):
+            vertex.name = _later(vertex.name, count)
+            if vertex.kind == "source":
+                vertex.lines = (leg_title(report.legs, number), *vertex.lines)
+        for cluster in one.clusters:
+            cluster.name = f"{int(cluster.name) + len(whole.clusters)}"
+        for edge in one.edges:
+            edge.tail, edge.head = _later(edge.tail, count), _later(edge.head, count)
+        whole.loose += one.loose
+        whole.clusters += one.clusters
+        whole.edges += one.edges
+    return whole
+
+
+def _later(name: str, by: int) -> str:
+    return f"v{int(name[1:]) + by}"
+
+
+def _of(trace: Trace) -> Graph:
     flow, packet = trace.flow, trace.flow.packet
     target = address(packet.dst, packet.dport)
     loose: dict[Hashable, Vertex] = {}

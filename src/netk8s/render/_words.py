@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from fractions import Fraction
 
-from netk8s.model import PROTOCOL_NAMES, Addr, Flow, Outcome, Packet, Reached, Rewrite, Step, Way
+from netk8s.model import PROTOCOL_NAMES, Addr, Flow, Leg, Outcome, Packet, Reached, Rewrite, Step, Way
 
 
 def address(ip: Addr, port: int | None) -> str:
@@ -162,6 +162,15 @@ def remarks(step: Step) -> list[str]:
 def changed(name: str, change: str) -> str:
     """One change as ``mark 0x0 → 0x4000``."""
     return f"{name} {change}"
+
+
+def leg_title(legs: Sequence[Leg], number: int) -> str:
+    """``Leg 2 of 3, after leg 1 (1/2): controller to pod``; counted from 1."""
+    leg = legs[number]
+    after = f", after leg {leg.after[0] + 1}" if leg.after else ""
+    odds = "" if leg.odds == 1 else f" ({chance(leg.odds)})" if leg.odds is not None else ""
+    besides = ", besides" if leg.besides else ""
+    return f"Leg {number + 1} of {len(legs)}{after}{besides}{odds}{f': {leg.name}' if leg.name else ''}"
 
 
 def listed(items: Sequence[str], most: int | None) -> str:

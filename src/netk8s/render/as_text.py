@@ -8,7 +8,18 @@ from fractions import Fraction
 from netk8s.model import Finding, Flow, Outcome, Report, Trace
 from netk8s.render._page import Page, cells
 from netk8s.render._ways import put_ways
-from netk8s.render._words import address, chance, listed, protocol, rewritten, seen, sender, sentence, stand_in
+from netk8s.render._words import (
+    address,
+    chance,
+    leg_title,
+    listed,
+    protocol,
+    rewritten,
+    seen,
+    sender,
+    sentence,
+    stand_in,
+)
 
 NAME = "text"
 
@@ -26,10 +37,39 @@ def render(report: Report, *, color: bool = False, width: int = 100, ascii: bool
 
 def prose(report: Report, page: Page, *, full: bool) -> str:
     """The report on a page. ``full`` leaves nothing out and shows every rule as the dump has it."""
-    trace = report.trace
-    _question(page, trace.flow)
+    _question(page, report.trace.flow)
+    if report.legs:
+        _whole(page, report, full)
+    else:
+        _part(page, report.trace, report.findings, report.notes, full)
+    return page.text()
+
+
+def _whole(page: Page, report: Report, full: bool) -> None:
+    """The answer to a question that takes several packets, then each of them."""
+    page.title("Answer")
+    _outcomes(page, report.trace.flow, report.trace.outcomes, full)
+    titles = [leg_title(report.legs, number) for number in range(len(report.legs))]
+    page.title("Legs")
+    page.bullets(titles)
+    if report.notes:
+        page.bullets(report.notes)
+    told = len(titles) if full or len(titles) <= _MANY else _MANY
+    for title, leg in zip(titles[:told], report.legs[:told], strict=True):
+        page.blank()
+        page.put(title, style="bold")
+        _question(page, leg.trace.flow)
+        _part(page, leg.trace, leg.findings, leg.notes, full)
+    if told < len(titles):
+        page.blank()
+        page.put(f"{len(titles) - told} more legs in the same way: -o wide tells them")
+
+
+def _part(page: Page, trace: Trace, findings: Sequence[Finding], notes: Sequence[str], full: bool) -> None:
     page.title("Answer")
     _outcomes(page, trace.flow, trace.outcomes, full)
+    if notes:
+        page.bullets(notes)
     # Ways of an alternative, where an assumption is false, are for who asks for everything.
     answer = {index for outcome in trace.outcomes for index in outcome.ways}
     chosen = [index for index, way in enumerate(trace.ways) if way.hops and (full or index in answer)]
@@ -38,9 +78,9 @@ def prose(report: Report, page: Page, *, full: bool) -> str:
         put_ways(page, trace.ways, chosen, full=full)
     page.title("Reply")
     _reply(page, trace)
-    if report.findings:
+    if findings:
         page.title("Findings")
-        for finding in sorted(report.findings, key=lambda one: _SEVERITIES.index(one.severity)):
+        for finding in sorted(findings, key=lambda one: _SEVERITIES.index(one.severity)):
             _finding(page, finding)
     if trace.assumptions:
         page.title("Taken for granted, because no dump says it")
@@ -51,7 +91,6 @@ def prose(report: Report, page: Page, *, full: bool) -> str:
     for other in trace.alternatives:
         page.title(f"If instead {other.condition}")
         _outcomes(page, trace.flow, other.outcomes, full)
-    return page.text()
 
 
 def _reply(page: Page, trace: Trace) -> None:

@@ -1,7 +1,8 @@
 """The JSON document of ``netk8s trace``, as types: the contract's fields, nesting and words.
 
-Two rules keep it honest: a value nobody knows is ``null``, never a default, and every field is always
-there. The JSON Schema is generated from these types, so it cannot drift from what is printed.
+Two rules keep it honest: a value nobody knows is ``null``, never a default, and every field is always there, save
+``notes`` and ``legs``, in which most answers have nothing to say. The JSON Schema is generated from these types, so it
+cannot drift from what is printed.
 """
 
 from __future__ import annotations
@@ -161,6 +162,17 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
     needed_for: str
 
 
+class Leg(msgspec.Struct, frozen=True, kw_only=True):
+    """One packet of a question that takes several. ``document`` is the answer for it alone."""
+
+    name: str
+    after: Annotated[list[int] | None, Meta(description="Index of the leg, and of its outcome, that it goes on from")]
+    odds: Annotated[Odds | None, Meta(description="Among the legs after the same outcome; null: nothing tells them")]
+    odds_exact: OddsExact | None
+    besides: Annotated[bool, Meta(description="Asked too, and no part of the outcomes of the whole")]
+    document: Document
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of netk8s trace: who gets the packet with which odds, who changed it, and what is not known."""
 
@@ -173,6 +185,20 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     assumptions: Annotated[list[str], Meta(description="Everything taken for granted because no dump says it")]
     alternatives: list[Alternative]
     missing: list[Missing]
+    notes: (
+        Annotated[list[str], Meta(description="What is known of what was asked and no packet shows; absent: nothing")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    legs: (
+        Annotated[
+            list[Leg],
+            Meta(
+                description="The packets of a question that takes several: outcomes are then those of the whole, and the "
+                "paths are in the legs. Absent: one packet"
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 def document(report: model.Report) -> Document:
@@ -214,6 +240,19 @@ def document(report: model.Report) -> Document:
             for other in trace.alternatives
         ],
         missing=missing(trace.missing),
+        notes=[utf8(note) for note in report.notes] or msgspec.UNSET,
+        legs=[_leg(leg) for leg in report.legs] or msgspec.UNSET,
+    )
+
+
+def _leg(leg: model.Leg) -> Leg:
+    return Leg(
+        name=utf8(leg.name),
+        after=None if leg.after is None else list(leg.after),
+        odds=odds(leg.odds),
+        odds_exact=None if leg.odds is None else str(leg.odds),
+        besides=leg.besides,
+        document=document(model.Report(leg.trace, leg.findings, leg.notes)),
     )
 
 
@@ -245,17 +284,24 @@ def protocol_name(number: int) -> str:
 def json_schema(kind: type = Document) -> dict[str, Any]:
     """The JSON Schema of a document type."""
     (outer,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
-    del outer
-    definitions: dict[str, Any] = {name: _strict(shape) for name, shape in components.items()}
+    own = outer["$ref"]
+    definitions: dict[str, Any] = {name: _strict(_rooted(shape, own)) for name, shape in components.items()}
     top = definitions.pop(kind.__name__)
     identity = top["properties"]["schema"]["enum"][0]
-    top["required"] = list(top["properties"])
+    top["required"] = [f.encode_name for f in msgspec.structs.fields(kind) if f.default is not msgspec.UNSET]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **top,
         "title": f"netk8s {identity.split('/')[1]}, {identity}",
         "$defs": definitions,
     }
+
+
+def _rooted(shape: Any, own: str) -> Any:
+    """The shape with references to the document's own type as such: it is the schema's root and no definition."""
+    if isinstance(shape, dict):
+        return {key: "#" if key == "$ref" and value == own else _rooted(value, own) for key, value in shape.items()}
+    return [_rooted(each, own) for each in shape] if isinstance(shape, list) else shape
 
 
 def _strict(shape: Any) -> Any:

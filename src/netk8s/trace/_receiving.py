@@ -233,7 +233,7 @@ def _deliver_locally(scene: Scene, branch: Branch, netns: Netns, past: Past) -> 
         return
     listening = pod is not None or scene.around.endpoint_at(packet) is not None
     conn = branch.flight.conn
-    dnat = conn.dnat or conn.ipvs is not None
+    dnat = conn.dnat or conn.ipvs is not None or scene.around.dialled == (packet.dst, "healthcheck")
     question = Question(
         f"{netns.name}:listens:{packet.protocol}:{packet.dst}:{packet.dport}",
         f"a process listens on {targets.endpoint_text(packet.dst, packet.dport)} of {netns.name}",

@@ -15,7 +15,7 @@ from netk8s.dialects._question.addresses import (
     pod_address,
 )
 from netk8s.dialects._question.dialled import Dialled
-from netk8s.dialects._question.names import near, node_names, protocol_number
+from netk8s.dialects._question.names import family_of, near, node_names, protocol_number
 from netk8s.dialects._question.sender import default_source, entry_node, sender, with_source_port
 from netk8s.dialects._question.target import dial
 from netk8s.errors import NotFound, UsageError
@@ -41,9 +41,15 @@ def flow_of(world: World, ask: Ask, dialled: Dialled, notes: list[str]) -> Flow:
     source = ask.source or default_source(world, ask, dialled, notes)
     origin, start, src, pod = sender(world, ask, source)
     family = (
-        dialled.ip.version if dialled.ip is not None else src.version if src is not None else family_of_nodes(world)
+        dialled.ip.version
+        if dialled.ip is not None
+        else src.version
+        if src is not None
+        else family_of(ask) or family_of_nodes(world)
     )
     stand_ins: list[tuple[Addr, str]] = []
+    if dialled.ip is not None and dialled.stands_for:
+        stand_ins.append((dialled.ip, dialled.stands_for))
     entry = ask.via or ask.node
     if origin == "outside":
         node = entry_node(world, ask, dialled, notes)

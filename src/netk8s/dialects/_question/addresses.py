@@ -12,6 +12,7 @@ from netk8s.model import Addr, ClusterNode, Node, Pod, World, service_ranges
 
 # Documentation networks (RFC 5737, RFC 3849): addresses that stand for one no dump tells, and are nobody's.
 CLIENT: dict[int, Addr] = {4: ip_address("198.51.100.10"), 6: ip_address("2001:db8:c::10")}
+OUTSIDE: dict[int, Addr] = {4: ip_address("203.0.113.200"), 6: ip_address("2001:db8:e::200")}
 NODE: dict[int, Addr] = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8:a::1")}
 POD: dict[int, Addr] = {4: ip_address("192.0.2.250"), 6: ip_address("2001:db8:b::250")}
 UNSPECIFIED: dict[int, Addr] = {4: IPv4Address(0), 6: IPv6Address(0)}
@@ -57,6 +58,13 @@ def node_address(world: World, name: str, family: int | None, notes: list[str]) 
         for ip in programmed_addresses(node) if not node.addresses else ():
             if family in (None, ip.version):
                 return ip
+        for address in node.addresses:
+            virtual = address.scope != "global" or address.dev == kube_proxy_ipvs.DEVICE
+            if not virtual and family in (None, address.ip.version):
+                notes.append(f"{address.ip} is taken as the address of {name}: it has no default route")
+                return address.ip
+        if node.addresses and "addr" in node.covered and family is not None:
+            raise NotFound(f"node {name}", (), f"node {name} has no IPv{family} address")
     return NODE[family or 4]
 
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from netk8s.model import PROTOCOL_NAMES, Addr
 
+NAMES = {
+    "nodeport": "NodePort", "clusterip": "Service port", "hostport": "hostPort", "healthcheck": "health check port",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
@@ -17,7 +21,8 @@ class Dialled:
     kind: str
     service: str | None = None
     owner: str | None = None
+    stands_for: str | None = None
+    """What ``ip`` stands for when no dump tells the address."""
 
     def __str__(self) -> str:
-        name = {"nodeport": "NodePort", "clusterip": "Service port", "hostport": "hostPort"}.get(self.kind, self.kind)
-        return f"{name} {self.port}/{PROTOCOL_NAMES[self.protocol]}"
+        return f"{NAMES.get(self.kind, self.kind)} {self.port}/{PROTOCOL_NAMES[self.protocol]}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 from netk8s.errors import UsageError
-from netk8s.model import World
+from netk8s.model import Ask, World
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
@@ -39,8 +39,11 @@ def port_number(text: str | None) -> int | None:
     return int(text)
 
 
-def family_of(source: str | None) -> int | None:
+def family_of(ask: Ask) -> int | None:
+    """The family that the words ask for: by --family, else by the sender's address."""
+    if ask.family in ("4", "6"):
+        return int(ask.family)
     try:
-        return ip_address(source).version if source else None
+        return ip_address(ask.source).version if ask.source else None
     except ValueError:
         return None

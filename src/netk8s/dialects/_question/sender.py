@@ -29,7 +29,7 @@ def with_source_port(ask: Ask) -> Ask:
 
 def default_source(world: World, ask: Ask, dialled: Dialled, notes: list[str]) -> str:
     """Who dials when nobody says: a client for what is meant for the outside, else a pod, else a node."""
-    if dialled.kind in ("nodeport", "loadbalancer", "external-ip", "hostport"):
+    if dialled.kind in ("nodeport", "loadbalancer", "external-ip", "hostport", "healthcheck"):
         return "client"
     if dialled.kind == "address" and dialled.ip is not None and owner_of(world, dialled.ip) is not None:
         return "client"

@@ -6,25 +6,47 @@ from dataclasses import dataclass, replace
 
 from netk8s import plugins
 from netk8s.dialects import kube_proxy_iptables
+from netk8s.dialects._question.addresses import OUTSIDE
 from netk8s.dialects._question.dialled import Dialled
 from netk8s.dialects._question.names import family_of, near, port_number
 from netk8s.errors import NotFound, UsageError
-from netk8s.model import PROTOCOL_NAMES, Ask, Programmed, ServicePort, World
+from netk8s.model import PROTOCOL_NAMES, TCP, Ask, ExternalName, Programmed, ServicePort, World
+
+
+def service_name(ask: Ask) -> tuple[str, str] | None:
+    """(namespace, name) of the Service that is the target, None when the target is something else."""
+    word, _, words = ask.target.partition("/")
+    return _named(ask, words) if words and word in ("svc", "service", "services") else None
+
+
+def _named(ask: Ask, words: str) -> tuple[str, str]:
+    namespace, slash, name = words.partition("/")
+    if not slash:
+        return ask.namespace or "default", words
+    if ask.namespace and ask.namespace != namespace:
+        raise UsageError(f"svc/{words} names namespace {namespace} and --namespace names {ask.namespace}")
+    return namespace, name
 
 
 def dial_service(world: World, ask: Ask, words: str, protocol: int | None, notes: list[str]) -> Dialled:
-    namespace, slash, name = words.partition("/")
-    if not slash:
-        namespace, name = ask.namespace or "default", words
-    elif ask.namespace and ask.namespace != namespace:
-        raise UsageError(f"svc/{words} names namespace {namespace} and --namespace names {ask.namespace}")
+    namespace, name = _named(ask, words)
     full = f"{namespace}/{name}"
     if "services" in world.cluster.covered:
         ports = [s for s in world.cluster.services if (s.namespace, s.service) == (namespace, name)]
+        elsewhere = next(
+            (e for e in world.cluster.external_names if (e.namespace, e.service) == (namespace, name)), None
+        )
+        if elsewhere is not None:
+            return _external_name(ask, elsewhere, protocol, notes)
         if not ports:
             names = [f"{s.namespace}/{s.service}" for s in world.cluster.services]
+            names += [f"{e.namespace}/{e.service}" for e in world.cluster.external_names]
             raise NotFound(f"service {full}", [f"svc/{n}" for n in near(full, names)])
-        return _choose(ask, full, _dialled_by_objects(ports, family_of(ask.source)), protocol)
+        ips = ports[0].cluster_ips
+        by_node = port_number(ask.port) in {p for s in ports for p in (s.node_port, s.health_check_node_port) if p}
+        if ask.family in ("4", "6") and ips and not by_node and not any(str(ip.version) == ask.family for ip in ips):
+            raise NotFound(f"IPv{ask.family}", (), f"service {full} has no IPv{ask.family} address")
+        return _choose(ask, full, _dialled_by_objects(ports, family_of(ask)), protocol)
     rows = rows_of(world, full, None)
     rows = [row for row in rows if row.service == full]
     if not rows:
@@ -34,7 +56,11 @@ def dial_service(world: World, ask: Ask, words: str, protocol: int | None, notes
         raise NotFound(f"service {full}", (), why)
     if not rows:
         raise NotFound(f"service {full} in the rules", [f"svc/{n}" for n in near(full, _all_names(world))])
-    return _choose(ask, full, _dialled_by_rules(rows, family_of(ask.source)), protocol)
+    if ask.family in ("4", "6"):
+        rows = [row for row in rows if row.ip is None or str(row.ip.version) == ask.family]
+        if not rows:
+            raise NotFound(f"IPv{ask.family}", (), f"no rule is for an IPv{ask.family} address of service {full}")
+    return _choose(ask, full, _dialled_by_rules(rows, family_of(ask)), protocol)
 
 
 def rows_of(world: World, mention: str, port: int | None) -> list[Programmed]:
@@ -45,6 +71,21 @@ def rows_of(world: World, mention: str, port: int | None) -> list[Programmed]:
         if hasattr(dialect, "programmed")
         for row in dialect.programmed(node, world.cluster, mention, port)
     ]
+
+
+def _external_name(ask: Ask, service: ExternalName, protocol: int | None, notes: list[str]) -> Dialled:
+    """An address that stands for the name elsewhere: no rule is made of such a Service."""
+    full = f"{service.namespace}/{service.service}"
+    ports = [p for p in service.ports if protocol in (None, p[1])]
+    fitting = ports if ask.port is None else [p for p in ports if ask.port in (p[0], str(p[2]))]
+    number = port_number(ask.port)
+    if number is None and len(fitting) != 1:
+        offers = [f"{p[2]}/{PROTOCOL_NAMES[p[1]]}{f' ({p[0]})' if p[0] else ''}" for p in ports]
+        raise UsageError(f"svc/{full} is the name {service.host} elsewhere; choose a port with --port", offers)
+    found = fitting[0] if fitting else ("", protocol or TCP, number or 0)
+    ip = OUTSIDE[family_of(ask) or 4]
+    notes.append(f"{ip} stands for {service.host}: svc/{full} is a CNAME to it, and no dump tells its address")
+    return Dialled(ip, found[2] if number is None else number, found[1], "address", stands_for=service.host)
 
 
 def _by_hash(world: World, full: str, protocol: int | None) -> list[Programmed]:
@@ -83,6 +124,9 @@ def _dialled_by_objects(ports: list[ServicePort], family: int | None) -> list[_C
         full = f"{s.namespace}/{s.service}"
         if s.node_port is not None:
             out.append(_Choice(Dialled(None, s.node_port, s.protocol, "nodeport", full), s.name))
+        check = s.health_check_node_port
+        if check is not None and not any(c.dialled.kind == "healthcheck" for c in out):
+            out.append(_Choice(Dialled(None, check, TCP, "healthcheck", full), ""))
         ips = [ip for ip in s.cluster_ips if family in (None, ip.version)]
         if ips:
             out.append(_Choice(Dialled(ips[0], s.port, s.protocol, "clusterip", full), s.name))

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from netk8s.dialects._question.addresses import node_address, owner_of
 from netk8s.dialects._question.dialled import Dialled
 from netk8s.dialects._question.names import family_of, port_number
-from netk8s.dialects._question.pods import dial_pod, find_pod
+from netk8s.dialects._question.pods import dial_pod, find_pod, hosts_port
 from netk8s.dialects._question.services import dial_service, rows_of
 from netk8s.errors import UsageError
 from netk8s.model import TCP, Addr, Ask, World
@@ -25,7 +25,7 @@ def dial(world: World, ask: Ask, protocol: int | None, notes: list[str]) -> Dial
         port = port_number(ask.port)
         if port is None:
             raise UsageError(f"{ask.target} needs --port with a number")
-        ip = node_address(world, rest, family_of(ask.source), notes)
+        ip = node_address(world, rest, family_of(ask), notes)
         return Dialled(ip, port, protocol or TCP, "address", owner=rest)
     return dial_address(world, ask, protocol)
 
@@ -49,29 +49,44 @@ def dial_address(world: World, ask: Ask, protocol: int | None) -> Dialled:
             f"{text} is no target; expected svc/NAME, svc/NAMESPACE/NAME, pod/NAMESPACE/NAME, node/NAME, IP:PORT or "
             "[IPv6]:PORT"
         ) from None
+    if ask.family not in (None, str(ip.version)):
+        raise UsageError(f"{ip} is of IPv{ip.version}, and --family asks for {ask.family}")
     number = port_number(port)
     if number is None:
         shown = f"[{ip}]:PORT" if ip.version == 6 else f"{ip}:PORT"
         raise UsageError(f"{text} needs a port: {shown} or --port PORT")
-    kind, service = _kind_of(world, ip, number)
+    kind, service = _kind_of(world, ip, number, protocol or TCP)
     return Dialled(ip, number, protocol or TCP, kind, service)
 
 
-def _kind_of(world: World, ip: Addr, port: int) -> tuple[str, str | None]:
-    """What an address is to the cluster: (kind, "namespace/name" of its Service)."""
-    for service in world.cluster.services:
-        name = f"{service.namespace}/{service.service}"
-        if ip in service.cluster_ips:
-            return "clusterip", name
-        if ip in service.lb_ips or ip in service.lb_ips_proxy:
-            return "loadbalancer", name
-        if ip in service.external_ips:
-            return "external-ip", name
+def _kind_of(world: World, ip: Addr, port: int, protocol: int) -> tuple[str, str | None]:
+    """What an address is to the cluster: (kind, "namespace/name" of its Service).
+
+    An external IP or a load balancer's address may be a node's own, so the port decides there.
+    """
+    owner = owner_of(world, ip)
+    ports = [(s, f"{s.namespace}/{s.service}") for s in world.cluster.services]
+    for exact in (True, False):
+        for service, name in ports:
+            if exact and (service.port, service.protocol) != (port, protocol):
+                continue
+            if ip in service.cluster_ips:
+                return "clusterip", name
+            if not exact and owner is not None:
+                continue
+            if ip in service.lb_ips or ip in service.lb_ips_proxy:
+                return "loadbalancer", name
+            if ip in service.external_ips:
+                return "external-ip", name
     if any(ip in pod.ips and not pod.host_network for pod in world.cluster.pods):
         return "pod", None
-    if owner_of(world, ip) is not None:
-        nodeport = next((s for s in world.cluster.services if s.node_port == port), None)
-        return ("nodeport", f"{nodeport.namespace}/{nodeport.service}") if nodeport else ("address", None)
+    if owner is not None:
+        for service, name in ports:
+            if (service.node_port, service.protocol) == (port, protocol):
+                return "nodeport", name
+            if service.health_check_node_port == port and protocol == TCP:
+                return "healthcheck", name
+        return ("hostport" if hosts_port(world, owner, ip, port, protocol) else "address"), None
     if "services" not in world.cluster.covered:
         for row in rows_of(world, f"-d {ip}/", None):
             if row.ip == ip:

@@ -1,0 +1,50 @@
+"""The packets that one question takes: mostly one, several where a name, a family or a proxy stands between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from netk8s.dialects._parts import headless, notes
+from netk8s.dialects._question import resolve
+from netk8s.errors import NotFound, UsageError
+from netk8s.model import Ask, Part, Reached, World
+
+FAMILIES = {"4": "IPv4", "6": "IPv6"}
+
+
+def first(world: World, ask: Ask) -> tuple[Part, ...]:
+    """The parts that the question begins with. Raises UsageError and NotFound as :func:`resolve` does."""
+    if ask.family == "both":
+        return _each_family(world, ask)
+    found = headless.parts(world, ask)
+    if found is not None:
+        return found
+    flow = resolve(world, ask)
+    return (Part("", flow, notes=tuple(notes.notes(world, flow))),)
+
+
+def onward(world: World, ask: Ask, part: Part, reached: Reached) -> tuple[Part, ...]:
+    """What follows when the packet of ``part`` has reached somebody who sends another one for it; () for an end."""
+    del world, ask, part, reached
+    return ()
+
+
+def _each_family(world: World, ask: Ask) -> tuple[Part, ...]:
+    """The parts of both families, or of the one there is. Which one is dialled is the client's choice."""
+    found: dict[str, tuple[Part, ...]] = {}
+    refused: list[UsageError | NotFound] = []
+    for family, name in FAMILIES.items():
+        try:
+            found[name] = first(world, replace(ask, family=family))
+        except (NotFound, UsageError) as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    if refused:
+        (parts,) = found.values()
+        return tuple(replace(part, notes=(f"one family alone: {refused[0]}", *part.notes)) for part in parts)
+    return tuple(
+        replace(part, name=f"{name}: {part.name}" if part.name else name, odds=None)
+        for name, parts in found.items()
+        for part in parts
+    )
