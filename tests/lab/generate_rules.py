@@ -7,13 +7,14 @@ INPUT can reach) is not generated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from random import Random
 
 from .frames import ICMP, ICMPV6, TCP, UDP, Probe
 from .rules import HOOKS, TABLES, restore_text
+from .shrink import Place
 
 PORTS = (22, 53, 80, 443, 8080, 30000, 30001, 32767)
 MARKS = (0x1, 0x2, 0x4000, 0x4001, 0x8000, 0xC000, 0xFF, 0x80000000, 0xDEADBEEF)
@@ -141,8 +142,40 @@ class RuleSet:
         users = [(chain.table, chain.name) for chain in self.chains if not chain.policy]
         return restore_text(policies, users, [(c.table, rule.text(c.name)) for c in self.chains for rule in c.rules])
 
-    def size(self) -> int:
-        return sum(len(chain.rules) for chain in self.chains)
+    def places(self) -> list[Place]:
+        """Every rule, as (chain, position); position -1 is a DROP policy."""
+        return [
+            (i, j)
+            for i, chain in enumerate(self.chains)
+            for j in (*([-1] if chain.policy == "DROP" else []), *range(len(chain.rules)))
+        ]
+
+    def only(self, kept: Sequence[Place]) -> RuleSet:
+        """The ruleset with nothing but these rules and the user chains they name."""
+        places = set(kept)
+        chains = [
+            replace(
+                chain,
+                rules=tuple(rule for j, rule in enumerate(chain.rules) if (i, j) in places),
+                policy="ACCEPT" if chain.policy and (i, -1) not in places else chain.policy,
+            )
+            for i, chain in enumerate(self.chains)
+        ]
+        named = {(chain.table, rule.target.split()[1]) for chain in chains for rule in chain.rules if rule.target}
+        left = [c for c in chains if c.rules or c.policy == "DROP" or (c.table, c.name) in named]
+        return RuleSet(self.family, tuple(left))
+
+    def simpler(self) -> Iterator[RuleSet]:
+        """Rulesets with one match or one target left out."""
+        for i, chain in enumerate(self.chains):
+            for j, rule in enumerate(chain.rules):
+                fewer = [
+                    GeneratedRule(rule.matches[:k] + rule.matches[k + 1 :], rule.target)
+                    for k in range(len(rule.matches))
+                ]
+                for simple in (*fewer, *([GeneratedRule(rule.matches, "")] if rule.target else [])):
+                    changed = replace(chain, rules=(*chain.rules[:j], simple, *chain.rules[j + 1 :]))
+                    yield RuleSet(self.family, (*self.chains[:i], changed, *self.chains[i + 1 :]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ class TraceEvent:
     """One line of a kernel trace. ``handle`` is nft's rule handle, ``number`` the legacy rule number.
 
     ``header`` is the packet from its IP header on, as far as the kernel copied it; nft gives it only with the first
-    event of a base chain, so it is empty on the others. Devices are indexes, 0 for none.
+    event of a base chain, so it is empty on the others. Devices are indexes, 0 for none. ``nfproto`` is the nft table's
+    family (1 inet, 2 ip, 10 ip6), ``verdict`` nft's own number of what the rule or policy said, 0 is drop.
     """
 
     backend: str
@@ -44,6 +45,8 @@ class TraceEvent:
     iif: int
     oif: int
     mark: int
+    nfproto: int = 0
+    verdict: int | None = None
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
@@ -197,17 +200,23 @@ class NftTrace:
                     _number(found.get(10)),
                     _number(found.get(12)),
                     _number(found.get(14)),
+                    payload[0],
+                    _verdict(found),
                 )
 
 
-def nft_rule_handles(family: int) -> dict[tuple[str, int], tuple[str, int]]:
-    """(table, handle) → (chain, position from 1), for one address family: iptables-nft's rules in dump order."""
+def _verdict(found: dict[int, bytes]) -> int | None:
+    code = _attributes(found.get(5, b"")).get(1) or found.get(16)
+    return struct.unpack("!i", code)[0] if code else None
+
+
+def nft_rule_handles() -> dict[tuple[int, str, int], tuple[str, int]]:
+    """(table's family, table, handle) → (chain, position from 1) of every nft rule, those of iptables-nft too."""
     sock = _open()
     try:
-        address_family = socket.AF_INET if family == 4 else 10
-        sock.send(_message(SUBSYS_NFTABLES, NFT_MSG_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, address_family, 0))
-        places: dict[tuple[str, int], tuple[str, int]] = {}
-        counts: dict[tuple[str, str], int] = {}
+        sock.send(_message(SUBSYS_NFTABLES, NFT_MSG_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, socket.AF_UNSPEC, 0))
+        places: dict[tuple[int, str, int], tuple[str, int]] = {}
+        counts: dict[tuple[int, str, str], int] = {}
         while True:
             for kind, payload in _messages(sock.recv(1 << 18)):
                 if kind == NLMSG_DONE:
@@ -216,9 +225,9 @@ def nft_rule_handles(family: int) -> dict[tuple[str, int], tuple[str, int]]:
                     code = -struct.unpack_from("=i", payload)[0]
                     raise OSError(code, os.strerror(code))
                 found = _attributes(payload[4:])
-                table, chain = _text(found[1]), _text(found[2])
-                counts[table, chain] = counts.get((table, chain), 0) + 1
-                places[table, _number(found[3])] = (chain, counts[table, chain])
+                family, table, chain = payload[0], _text(found[1]), _text(found[2])
+                counts[family, table, chain] = counts.get((family, table, chain), 0) + 1
+                places[family, table, _number(found[3])] = (chain, counts[family, table, chain])
     finally:
         sock.close()
 

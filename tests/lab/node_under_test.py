@@ -16,6 +16,7 @@ from .cluster import EVERYWHERE, FORWARDING
 from .generate_rules import Layout, RuleSet, Sending, sets_text
 from .observation import Headers, Observation, observe
 from .rules import EMPTY_RULES
+from .worker import Collected
 
 # A redirect (a packet that leaves by the device it came in by) is an answer too, but not one of the rules'.
 NO_REDIRECTS = {"net.ipv4.conf.all.send_redirects": "0", "net.ipv4.conf.default.send_redirects": "0"}
@@ -88,6 +89,11 @@ class NodeUnderTest:
 
     def observe(self, sending: Sending, first: bool = True) -> Observation:
         """Sends one packet, the first of its connection, and says what the kernel did with it."""
+        refused, collected = self.send(sending, first)
+        return observe(sending.probe, refused, collected, self.saved[sending.probe.family])
+
+    def send(self, sending: Sending, first: bool = True) -> tuple[str, Collected]:
+        """Sends one packet: why the kernel would not send it ("" if it did), and what was seen of it."""
         probe = sending.probe
         if first:
             # An earlier connection can hold the port that a rule rewrites to; then the kernel drops or takes another.
@@ -95,10 +101,9 @@ class NodeUnderTest:
         if sending.iif:
             self.node.call("forget")
             self.wires.call("send_frame", f"wire-{sending.iif}", probe.frame(self._macs[sending.iif]))
-            refused, collected = "", self.node.call("collect", probe)
-        else:
-            refused, collected = self.node.call("probe_local", probe)
-        return observe(probe, refused, collected, self.saved[probe.family])
+            return "", self.node.call("collect", probe)
+        refused, collected = self.node.call("probe_local", probe)
+        return refused, collected
 
     def ask_source(self, ip: str, port: int, mark: int) -> Observation:
         """What a UDP socket that is bound to no address gets: its source, and the device its datagram leaves by."""
@@ -110,13 +115,14 @@ class NodeUnderTest:
         headers = Headers(src, ip, None, port, mark)
         return Observation(verdict, (), headers, oif=out[0].removeprefix("wire-") if out else "", reason=error)
 
-    def dump(self, folder: Path, name: str = "node") -> Path:
-        """The node's snapshot folder without a cluster's objects. The observer's own table is left out."""
+    def dump(self, folder: Path, name: str = "node", armed: str = "") -> Path:
+        """The node's snapshot folder without a cluster's objects. The observer's own table is left out. ``armed``: whose
+        rules are told from then on, the node's own backend's unless given."""
         self.node.call("disarm")
         snapshot_folder.write_node(folder / "nodes" / name, self.node, self.backend)
         (folder / "nodes" / name / "ip6-rule.json").write_text(self.node.call("run", ["ip", "-6", "-j", "rule"]))
         for extra in ("nft-ruleset.txt", "nft-ruleset.json"):
             # The nft view of iptables-nft's own tables would be a second copy that the loop does not renew.
             (folder / "nodes" / name / extra).unlink(missing_ok=True)
-        self.node.call("arm", self.backend)
+        self.node.call("arm", armed or self.backend)
         return folder

@@ -40,8 +40,17 @@ class Observation:
 
 
 def observe(probe: Probe, refused: str, collected: Collected, saved: str) -> Observation:
-    """Puts together what was seen of a packet. ``refused`` is the errno of a local send that the kernel refused."""
+    """Puts together what was seen of a packet under the iptables rules of one backend. ``refused`` is the errno of a
+    local send that the kernel refused."""
     path = named(collected.matched, saved)
+    if path and " -j REJECT" in path[-1].rule:
+        # The rule rejects even where its answer finds no way back or another rule drops it.
+        return observed(probe, refused, collected, path, "rejected")
+    return observed(probe, refused, collected, path, "dropped" if dropped_by(collected.matched, saved) else "")
+
+
+def observed(probe: Probe, refused: str, collected: Collected, path: tuple[PathStep, ...], ended: str) -> Observation:
+    """The same for any rules. ``ended``: how the last of them ended the packet, "rejected", "dropped" or ""."""
     seen = collected.sightings
     last: Sighting | None = seen[-1] if seen else None
     answer = _answer(collected.answers)
@@ -67,13 +76,9 @@ def observe(probe: Probe, refused: str, collected: Collected, saved: str) -> Obs
         return Observation("local", path, headers, last.iif, "", "", refused)
     if last.at == "left" and last.oif != "lo":
         return Observation("sent" if local_origin else "forwarded", path, headers, iif, last.oif, "", refused)
-    dropper = path[-1] if path else None
-    if dropper and " -j REJECT" in dropper.rule:
-        # The rule rejects even where its answer finds no way back or another rule drops it.
-        return Observation("rejected", path, headers, iif, last.oif, answer, refused)
-    if not dropped_by(collected.matched, saved):
-        return Observation("unroutable", path, headers, iif, last.oif, answer, refused or f"not seen after {last.at}")
-    return Observation("dropped", path, headers, iif, last.oif, answer, refused)
+    if ended:
+        return Observation(ended, path, headers, iif, last.oif, answer, refused)
+    return Observation("unroutable", path, headers, iif, last.oif, answer, refused or f"not seen after {last.at}")
 
 
 def _answer(answers: tuple[Sighting, ...]) -> str:

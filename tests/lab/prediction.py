@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -124,16 +125,22 @@ def predicted(world: World, sending: Sending, patience: float = 8.0) -> Trace:
         signal.signal(signal.SIGALRM, before)
 
 
-def differences(seen: Observation, ways: tuple[Way, ...]) -> tuple[Difference, ...]:
+Rules = list[tuple[str, str, str]]
+"""(table, chain, rule) of the rules that matched."""
+
+
+def differences(
+    seen: Observation, ways: tuple[Way, ...], path_of: Callable[[Way], Rules] | None = None
+) -> tuple[Difference, ...]:
     """Empty if netk8s' answer is what the kernel did; else what the nearest way has wrong.
 
     The ways under the defaults are the answer; dice make several. An alternative (a way against a default) counts only
-    where the answer hangs on something that has no default.
+    where the answer hangs on something that has no default. ``path_of`` tells a way's rules in the observation's words.
     """
     if not ways:
         return (Difference("none", seen.verdict, "no way at all"),)
     usual = [way for way in ways if all(c.question.default in (None, c.answer) for c in way.choices)]
-    return min((_against(seen, way) for way in usual or ways), key=len)
+    return min((_against(seen, way, (path_of or rule_path)(way)) for way in usual or ways), key=len)
 
 
 def answered_way(sending: Sending, seen: Observation, ways: tuple[Way, ...]) -> Way | None:
@@ -211,8 +218,8 @@ def source_differences(seen: Observation, answer: Trace) -> tuple[Difference, ..
     return best if best is not None else (Difference("none", seen.verdict, "no way at all"),)
 
 
-def rule_path(way: Way) -> list[tuple[str, str, str]]:
-    """(table, chain, rule) of every rule on a way."""
+def rule_path(way: Way) -> Rules:
+    """Every rule on a way."""
     return [(step.table, step.chain, step.rule) for hop in way.hops for step in hop.steps if step.rule is not None]
 
 
@@ -229,9 +236,9 @@ def _idle(rule: str) -> bool:
     return (not acts or acts in IDLE_TARGETS) and any(name in rule for name in UNDECIDED)
 
 
-def _against(seen: Observation, way: Way) -> tuple[Difference, ...]:
+def _against(seen: Observation, way: Way, path: Rules) -> tuple[Difference, ...]:
     found: list[Difference] = []
-    path = [step for step in rule_path(way) if not _idle(step[2])]
+    path = [step for step in path if not _idle(step[2])]
     kernel_path = [(step.table, step.chain, step.rule) for step in seen.path if not _idle(step.rule)]
     if path != kernel_path:
         same = next(
@@ -241,8 +248,7 @@ def _against(seen: Observation, way: Way) -> tuple[Difference, ...]:
         found.append(
             Difference("path", f"after {same} rules: {kernel_path[same : same + 2]}", f"{path[same : same + 2]}")
         )
-    last_rule = path[-1][2] if path else ""
-    rejects = " -j REJECT" in last_rule and way.reason.split(": ", 1)[-1].startswith("rejected with ")
+    rejects = way.reason.split(": ", 1)[-1].startswith("rejected with ")
     # Nobody listens and nobody answers in the lab. That the packet got there is what counts, not the way back.
     arrived = way.reason.startswith(("nobody listens", "the packet reaches")) and seen.verdict in (
         "local",

@@ -67,12 +67,18 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """One event of the rules under test: a rule that matched (``number`` from 1), or a chain's policy (number 0)."""
+    """One event of the rules under test: a rule that matched (``number`` from 1), or a chain's policy (number 0).
+
+    ``backend`` legacy or nft; of nft the table's family (``nfproto``) and the verdict, 0 for drop.
+    """
 
     table: str
     chain: str
     number: int
     mark: int
+    backend: str = "legacy"
+    nfproto: int = 0
+    verdict: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class Worker:
         self._taps: dict[str, socket.socket] = {}
         self._raw: dict[str, socket.socket] = {}
         self._traces: tuple[LegacyTrace, NftTrace] | None = None
-        self._handles: dict[int, dict[tuple[str, int], tuple[str, int]]] = {}
+        self._handles: dict[tuple[int, str, int], tuple[str, int]] = {}
         self._backend = "legacy"
         self._names: dict[int, str] = {}
 
@@ -262,17 +268,21 @@ class Worker:
         """``iptables-<backend>-restore``, the whole of the tables named."""
         command = f"{'ip6' if family == 6 else 'ip'}tables-{backend}-restore"
         self.run([command], rules)
-        self._backend = backend
-        self._handles.pop(family, None)
+        self._handles = {}
 
     def save(self, backend: str, family: int, counters: bool = False) -> str:
         command = f"{'ip6' if family == 6 else 'ip'}tables-{backend}-save"
         return self.run([command, "-c"] if counters else [command])
 
+    def load_nft(self, text: str) -> None:
+        """``nft -f``, in one transaction."""
+        self.run(["nft", "-f", "-"], text)
+        self._handles = {}
+
     def arm(self, backend: str) -> None:
-        """Starts to trace every packet of the namespace."""
+        """Starts to trace every packet of the namespace. ``backend``: whose rules are told, "both" for both."""
         self._backend = backend
-        self._handles.clear()
+        self._handles = {}
         if self._traces is None:
             self._traces = (LegacyTrace(), NftTrace())
             self.run(["nft", "-f", "-"], OBSERVER_RULES)
@@ -339,12 +349,11 @@ class Worker:
         matched: list[Matched] = []
         sightings: list[Sighting] = []
         answers: list[Sighting] = []
-        if self._backend == "legacy":
+        if self._backend in ("legacy", "both"):
             for event in legacy:
                 if event.header and _tag(event.header) == probe.tag:
                     matched.append(Matched(event.table, event.chain, _legacy_number(event), event.mark))
         current: dict[int, Seen | None] = {}
-        last_mark: dict[int, int] = {}
         for event in nft:
             if event.header:
                 current[event.trace_id] = parse_ip(event.header)
@@ -360,19 +369,15 @@ class Worker:
                     sightings.append(sighting)
                 elif _answers(probe, seen):
                     answers.append(sighting)
-            elif ours and self._backend == "nft":
-                last_mark[event.trace_id] = event.mark
-                if event.kind == "policy":
-                    matched.append(Matched(event.table, event.chain, 0, event.mark))
-                elif event.kind == "rule":
-                    chain, number = self._place(probe.family, event)
-                    matched.append(Matched(event.table, chain, number, event.mark))
+            elif ours and self._backend in ("nft", "both") and event.kind in ("policy", "rule"):
+                chain, number = (event.chain, 0) if event.kind == "policy" else self._place(event)
+                matched.append(Matched(event.table, chain, number, event.mark, "nft", event.nfproto, event.verdict))
         return Collected(tuple(matched), tuple(sightings), tuple(answers))
 
-    def _place(self, family: int, event: TraceEvent) -> tuple[str, int]:
-        if family not in self._handles:
-            self._handles[family] = nft_rule_handles(family)
-        return self._handles[family].get((event.table, event.handle), (event.chain, -1))
+    def _place(self, event: TraceEvent) -> tuple[str, int]:
+        if not self._handles:
+            self._handles = nft_rule_handles()
+        return self._handles.get((event.nfproto, event.table, event.handle), (event.chain, -1))
 
     def _device(self, index: int) -> str:
         if not index:

@@ -113,6 +113,8 @@ def _rules(chain: str, rules: list[Mapping[str, object]], at: At) -> Sequence[Nf
 def _rule(chain: str, members: Mapping[str, object], at: At) -> NftRule:
     listed = members.get("expr")
     statements = tuple(_statement(s) for s in listed) if isinstance(listed, list) else ()
+    if members.get("family") in ("ip", "ip6"):
+        statements = tuple(_PLAIN_REJECT if s in _OWN_REJECTS else s for s in statements)
     comment = members.get("comment")
     comment = clean(comment) if isinstance(comment, str) else ""
     return NftRule(chain, statements, at, told(statements, comment), comment)
@@ -211,10 +213,16 @@ def _side(members: dict[str, object], key: str) -> NftValue:
     return _value(members[key], 1) if key in members else ""
 
 
+_PLAIN = "port-unreachable"
+_PLAIN_REJECT = NftStatement("reject", ("", ""))
+_OWN_REJECTS = tuple(NftStatement("reject", (kind, _PLAIN)) for kind in ("icmp", "icmpv6"))
+"""In a table of one family the text leaves this family's usual kind out; in an inet table it asks for the family too."""
+
+
 def _reject(members: dict[str, object]) -> NftStatement:
     code = members.get("expr")
-    if code in (None, "port-unreachable") and members.get("type") != "tcp reset":
-        return NftStatement("reject", ("", ""))
+    if members.get("type") != "tcp reset" and (code is None or (members.get("type"), code) == ("icmpx", _PLAIN)):
+        return _PLAIN_REJECT
     return NftStatement("reject", (str(members.get("type") or ""), clean(str(code)) if code is not None else ""))
 
 

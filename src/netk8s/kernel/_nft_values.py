@@ -14,7 +14,7 @@ from fractions import Fraction
 from ipaddress import ip_address, ip_network
 
 from netk8s.kernel.flight import Conn, Flight
-from netk8s.kernel.matches import Ask, Seen, Truth, negate, protocol_number
+from netk8s.kernel.matches import Ask, Seen, Truth, dscp_value, negate, protocol_number
 from netk8s.kernel.netns import Netns
 from netk8s.model import (
     ICMP,
@@ -48,13 +48,19 @@ class Dice:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A value that no dump tells. ``what`` completes "… is"; ``low`` and ``high`` bound a number."""
+    """A value that no dump tells. ``what`` completes "… is"; ``low`` and ``high`` bound a number, ``likely`` is what it
+    is taken to be."""
 
     what: str
     default: bool | None = None
     low: int | None = None
     high: int | None = None
     key: str = ""
+    likely: int | None = None
+
+    def taken(self, p: Part) -> bool | None:
+        """Whether it is taken to be a constant, None when either is as likely."""
+        return self.default if self.likely is None else holds(self.likely, p)
 
 
 class Broken:
@@ -88,6 +94,8 @@ _CT_STATES = {"invalid": 1, "established": 2, "related": 4, "new": 8, "untracked
 _CT_STATUS = {
     "expected": 1, "seen-reply": 2, "assured": 4, "confirmed": 8, "snat": 16, "dnat": 32, "dying": 512,
 }  # fmt: skip
+_SNAT_DONE, _DNAT_DONE = 128, 256
+"""Status bits that nft has no words for: NAT has decided that side, also that it stays as it is (nf_conntrack_common.h)."""
 _TCP_FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ecn": 64, "cwr": 128}
 _ICMP_TYPES = {
     "echo-reply": 0, "destination-unreachable": 3, "source-quench": 4, "redirect": 5, "echo-request": 8,
@@ -169,6 +177,8 @@ def number(word: str, of: str) -> int | None:
         return found
     if of == "protocol":
         return protocol_number(word)
+    if of in ("ip dscp", "ip6 dscp"):
+        return dscp_value(word)
     try:
         return int(ip_address(word)) if of == "address" or ":" in word or "." in word else int(word, 0)
     except ValueError:
@@ -356,8 +366,12 @@ def _bits(e: NftExpr, ctx: Context, flight: Flight) -> Value:
     else:
         of = part(constant, kind(e.args[0]))
         mask = of[0] if isinstance(of, tuple) else None
-    if isinstance(left, Broken | Unknown):
+    if isinstance(left, Broken):
         return left
+    if isinstance(left, Unknown):
+        likely = _arithmetic(e.op, left.likely, mask) if left.likely is not None and mask is not None else None
+        text = f" {e.op} {mask:#x}" if mask is not None else f" {e.op} …"
+        return Unknown(f"{left.what}{text}", left.default, key=left.key and f"{left.key}{text}", likely=likely)
     if mask is None:
         return Unknown("bit arithmetic that is not understood")
     if isinstance(left, Dice):
@@ -366,15 +380,19 @@ def _bits(e: NftExpr, ctx: Context, flight: Flight) -> Value:
         return Unknown("bit arithmetic on dice")
     if not isinstance(left, int):
         return Unknown("bit arithmetic that is not understood")
-    if e.op == "&":
+    return _arithmetic(e.op, left, mask)
+
+
+def _arithmetic(op: str, left: int, mask: int) -> int:
+    if op == "&":
         return left & mask
-    if e.op == "|":
+    if op == "|":
         return left | mask
-    if e.op == "^":
+    if op == "^":
         return left ^ mask
     if mask > 64:
         return 0
-    return (left << mask) & 0xFFFFFFFF if e.op == "<<" else left >> mask
+    return (left << mask) & 0xFFFFFFFF if op == "<<" else left >> mask
 
 
 def _payload(e: NftExpr, ctx: Context, flight: Flight) -> Value:
@@ -392,7 +410,11 @@ def _payload(e: NftExpr, ctx: Context, flight: Flight) -> Value:
         if name in ("protocol", "nexthdr"):
             return packet.protocol
         if name in ("dscp", "ecn"):
-            return Unknown(f"the packet's {name}", False)
+            likely = packet.tos >> 2 if name == "dscp" else packet.tos & 3
+            return Unknown(f"the packet's {name}", key=f"{name}:{packet.tos}", likely=likely)
+        if name in ("ttl", "hoplimit"):
+            where = f"{ctx.hook} of {ctx.netns.name}"
+            return Unknown(f"the packet's {name} at {where}", key=f"ttl:{ctx.hook}:{packet.ttl}", likely=packet.ttl)
         if name in ("version", "hdrlength"):
             return {"version": 4 if proto == "ip" else 6, "hdrlength": 5}[name]
         return Unknown(f"the packet's {proto} {name}")
@@ -476,7 +498,8 @@ def _ct(e: NftExpr, ctx: Context, flight: Flight) -> Value:
             ("dnat", conn.dnat), ("snat", conn.snat), ("confirmed", "confirmed" in have or flight.looped),
             ("seen-reply", "seen_reply" in have), ("assured", "assured" in have),
         ]  # fmt: skip
-        return sum(_CT_STATUS[word] for word, there in bits if there)
+        done = _SNAT_DONE * conn.src_bound + _DNAT_DONE * conn.dst_bound if _has_nat(ctx.netns, flight) else 0
+        return done + sum(_CT_STATUS[word] for word, there in bits if there)
     if name == "mark":
         return conn.mark
     if name == "direction":
@@ -498,6 +521,18 @@ def _ct(e: NftExpr, ctx: Context, flight: Flight) -> Value:
     if name in ("helper",):
         return ""
     return Unknown(f"the connection's {name}")
+
+
+def _has_nat(netns: Netns, flight: Flight) -> bool:
+    """Whether some nat chain has switched the kernel's nat function on for the packet's family."""
+    family = flight.packet.family
+    memo = ("nat", family)
+    if memo not in netns.memo:
+        names = ("inet", "ip" if family == 4 else "ip6")
+        native = (c for t in netns.node.nft if t.family in names and not t.dormant for c in t.chains.values())
+        found = bool(netns.tables(family, "nat")) or any(c.type == "nat" for c in native)
+        netns.memo[memo] = (netns.node, found)
+    return bool(netns.memo[memo][1])
 
 
 def _fib(e: NftExpr, ctx: Context, flight: Flight) -> Value:
@@ -552,6 +587,8 @@ def _numgen(e: NftExpr, ctx: Context, flight: Flight) -> Value:
 
 def _hash(e: NftExpr, ctx: Context, flight: Flight) -> Value:
     modulus, offset = _integers(e, 2)
+    if len(e.args) > 3 and isinstance(value(e.args[3], ctx, flight), Broken):
+        return BREAK
     return Dice(max(modulus, 1), offset, f"{e.op} decides by the packet's headers: one client always gets the same")
 
 
@@ -644,7 +681,7 @@ def _unknown_in(v: Unknown, p: Part, ctx: Context, rule: NftRule) -> Truth:
         if p[1] < v.low or p[0] > v.high:
             return False
         return ask(ctx, rule, f"{v.what} is {text}", False if p[1] - p[0] < 1000 else None, f"{v.key}:{text}")
-    return ask(ctx, rule, f"{v.what} is {text}", v.default, f"{v.key}:{text}" if v.key else "")
+    return ask(ctx, rule, f"{v.what} is {text}", v.taken(p), f"{v.key}:{text}" if v.key else "")
 
 
 def _said(p: Part, what: str) -> str:
@@ -694,7 +731,7 @@ def known_value(v: Value) -> int | str | tuple[int | str, ...] | None:
 def _may_be_in(left: Value, index: Index, ctx: Context, rule: NftRule, name: str) -> Truth:
     """A lookup by something not wholly known: open if one element fits what is known."""
     values = left if isinstance(left, tuple) else (left,)
-    open_: list[Ask] = []
+    open_: list[list[Ask]] = []
     for parts, _ in index.all:
         asks: list[Ask] = []
         for v, p in zip(values, parts, strict=False):
@@ -706,13 +743,18 @@ def _may_be_in(left: Value, index: Index, ctx: Context, rule: NftRule, name: str
         else:
             if not asks:
                 return True
-            open_.extend(asks)
+            open_.append(asks)
     if not open_:
         return False
-    if len(open_) == 1:
-        return open_[0]
+    if len(open_) == 1 and len(open_[0]) == 1:
+        return open_[0][0]
     what = ", ".join(dict.fromkeys(v.what for v in values if isinstance(v, Unknown)))
-    default = False if all(a.question.default is False for a in open_) else None
+    defaults = [[a.question.default for a in asks] for asks in open_]
+    default = None
+    if any(all(d is True for d in each) for each in defaults):
+        default = True
+    elif all(False in each for each in defaults):
+        default = False
     return ask(ctx, rule, f"{what} is in {name}", default)
 
 
@@ -768,7 +810,7 @@ def matches(s: NftStatement, rule: NftRule, ctx: Context, left: Value) -> Truth:
         compared = {
             "<": (0, compared[0] - 1), "<=": (0, compared[1]), ">": (compared[1] + 1, top), ">=": (compared[0], top),
         }[operator]  # fmt: skip
-        if isinstance(left, Unknown) and left.low is None:
+        if isinstance(left, Unknown) and left.low is None and left.likely is None:
             return ask(ctx, rule, f"{left.what} is {operator} {s.args[1]}", left.default)
     truth = in_constant(left, compared, ctx, rule, "the packet")
     return negate(truth) if operator == "!=" else truth

@@ -7,7 +7,7 @@ Sources: Linux include/uapi/linux/netfilter_ipv4.h (priorities), net/netfilter/c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -57,16 +57,17 @@ def run(hook: str, branch: Branch, netns: Netns, after: After | None = None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One base chain of a hook: a table of iptables, a chain of nftables (``chain``), or IPVS or conntrack (``table``
-    None).
+    """One base chain of a hook: a table of iptables, a chain of nftables (``chain``), IPVS, conntrack, or the kernel's nat
+    function.
 
-    ``priority`` is its own; nat chains run where the kernel has its nat function, in the order of theirs.
+    The nat function has the nat chains in ``nat``, in the order of their own priorities (nf_nat_register_fn).
     """
 
     priority: int
     name: str
     table: Table | NftTable | None = None
     chain: NftChain | None = None
+    nat: tuple[Entry, ...] = ()
 
     def __str__(self) -> str:
         if self.chain is not None and isinstance(self.table, NftTable):
@@ -76,7 +77,7 @@ class Entry:
 
 
 Stage = tuple[Entry, ...]
-"""What runs at one priority. All nat chains of a hook are one stage."""
+"""What runs at one priority."""
 
 
 def stages(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
@@ -86,7 +87,7 @@ def stages(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
         likelier = _stages_of(hook, family, netns)
         shown = _shown_order(family, netns)
         if shown is not None and not shown[0]:
-            likelier = tuple((_other_order(s) or s) if s[0].name == "nat" else s for s in likelier)
+            likelier = tuple(tuple(replace(e, nat=_other_order(e.nat) or e.nat) for e in s) for s in likelier)
         netns.memo[memo] = (netns.node, likelier)
     found = netns.memo[memo][1]
     assert isinstance(found, tuple)  # noqa: S101 - what this function put there
@@ -95,31 +96,32 @@ def stages(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
 
 def _stages_of(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
     places: dict[tuple[int, bool], list[Entry]] = {}
+    nat: list[Entry] = []
+    nat_priority = None
     for priority, name in ORDER[hook]:
         if name == "ipvs":
             places[priority, True] = [Entry(priority, name)]
             continue
+        if name == "nat":
+            nat_priority = priority
         for table in netns.tables(family, name):
             if hook.upper() in table.chains:
                 own = _NFT_SECURITY if (name, table.backend) == ("security", "nft") else priority
-                places.setdefault((own, False), []).append(Entry(own, name, table))
+                (nat if name == "nat" else places.setdefault((own, False), [])).append(Entry(own, name, table))
     if hook in ("prerouting", "output") and netns.node.conntrack:
         places[conntrack.PRIORITY, True] = [Entry(conntrack.PRIORITY, "conntrack")]
-    nat = {name: priority for priority, name in ORDER[hook]}.get("nat")
     for nft in _native(family, netns):
         for chain in nft.chains.values():
             if chain.hook == hook:
-                if chain.type == "nat" and nat is not None:
-                    places.setdefault((nat, False), []).append(Entry(chain.priority, "nat", nft, chain))
-                else:
-                    # A chain of type route is to OUTPUT what the mangle table of iptables is.
-                    name = "mangle" if chain.type == "route" else "nft"
-                    places.setdefault((chain.priority, False), []).append(Entry(chain.priority, name, nft, chain))
-    if nat is not None:
-        places.setdefault((nat, False), [])
+                # A chain of type route is to OUTPUT what the mangle table of iptables is.
+                name = {"nat": "nat", "route": "mangle"}.get(chain.type, "nft")
+                at = nat if name == "nat" else places.setdefault((chain.priority, False), [])
+                at.append(Entry(chain.priority, name, nft, chain))
+    if nat_priority is not None:
+        inner = tuple(sorted(nat, key=lambda e: _later_first(e, family, netns)))
+        places.setdefault((nat_priority, False), []).append(Entry(nat_priority, "nat", nat=inner))
     return tuple(
-        tuple(sorted(found, key=lambda e: _later_first(e, family, netns))) if found else (Entry(place[0], "nat"),)
-        for place, found in sorted(places.items())
+        tuple(sorted(found, key=lambda e: _later_first(e, family, netns))) for _, found in sorted(places.items())
     )
 
 
@@ -139,8 +141,11 @@ def _later_first(entry: Entry, family: int, netns: Netns) -> tuple[int, int, int
     """The likelier order of equal priorities: the chain registered last runs first (nf_hook_entries_grow, Linux 4.14).
 
     nft lists tables, and the chains of a table, in the order they were made. A node moves from legacy to nft, seldom
-    back, so legacy tables are taken to be the oldest.
+    back, so legacy tables are taken to be the oldest. The nat function is there since the first nat chain of any hook.
     """
+    if entry.name == "nat" and entry.table is None:
+        since = max((_later_first(e, family, netns)[1:] for e in entry.nat), default=(3, 0, 0))
+        return (entry.priority, *since)
     if entry.chain is not None and isinstance(entry.table, NftTable):
         place = list(entry.table.chains).index(entry.chain.name)
         return (entry.priority, 0, -entry.table.index, -place)
@@ -165,10 +170,7 @@ def _stages(hook: str, rest: tuple[Stage, ...], branch: Branch, netns: Netns, af
 
 def _stage(hook: str, stage: Stage, branch: Branch, netns: Netns, after: After | None) -> Iterator[Verdict]:
     """What becomes of a packet at one stage, in either order of its entries where that makes a difference."""
-    if stage[0].name == "nat":
-        run = partial(_nat, hook, netns=netns, after=after)
-    else:
-        run = partial(_each, hook, netns=netns, after=after)
+    run = partial(_each, hook, netns=netns, after=after)
     other = _other_order(stage)
     if other is None:
         yield from run(stage, branch)
@@ -186,9 +188,10 @@ def _other_order(stage: Stage) -> Stage | None:
     """The entries of equal priority the other way round, None when their order is known."""
     out: list[Entry] = []
     for _, group in groupby(stage, key=lambda e: e.priority):
-        entries = list(group)
+        entries = [replace(e, nat=_other_order(e.nat) or e.nat) if e.nat else e for e in group]
+        every = _chains(entries)
         # Within one nftables table the listing's order is the order the chains were registered in.
-        known = all(e.chain is not None and e.table is entries[0].table for e in entries)
+        known = len(entries) < 2 or all(e.chain is not None and e.table is every[0].table for e in every)
         out.extend(entries if known else reversed(entries))
     return tuple(out) if out != list(stage) else None
 
@@ -199,7 +202,9 @@ def _shown_order(family: int, netns: Netns) -> tuple[bool, ConntrackEntry] | Non
     if memo not in netns.memo:
         found: list[tuple[bool, ConntrackEntry]] = []
         for hook in ("prerouting", "output") if netns.node.conntrack else ():
-            stage = next(s for s in _stages_of(hook, family, netns) if s[0].name == "nat")
+            stage = next(
+                e.nat for s in _stages_of(hook, family, netns) for e in s if e.name == "nat" and e.table is None
+            )
             other = _other_order(stage)
             if other is not None:
                 runs = (partial(_nat_chains, hook, DESTINATION, one, netns=netns) for one in (stage, other))
@@ -211,7 +216,13 @@ def _shown_order(family: int, netns: Netns) -> tuple[bool, ConntrackEntry] | Non
     return known if isinstance(known, tuple) else None
 
 
+def _chains(entries: Iterable[Entry]) -> Stage:
+    """The entries with the nat function's chains in its place."""
+    return tuple(chain for entry in entries for chain in (entry.nat or (entry,)))
+
+
 def _order_question(hook: str, stage: Stage, netns: Netns, family: int) -> Question:
+    stage = _chains(stage)
     first, last = stage[0], stage[-1]
     shown = _shown_order(family, netns) if first.name == "nat" else None
     because = f": a connection was translated as only they would ({shown[1].at})" if shown is not None else ""
@@ -290,7 +301,8 @@ def _each(hook: str, stage: Stage, branch: Branch, netns: Netns, after: After | 
         yield Verdict(branch, targets.ACCEPT)
         return
     entry, before = stage[0], branch.flight
-    for verdict in _entry(hook, entry, branch, netns):
+    nat = entry.name == "nat" and entry.table is None
+    for verdict in _translated(hook, entry.nat, branch, netns) if nat else _entry(hook, entry, branch, netns):
         if verdict.kind != targets.ACCEPT:
             yield verdict
             continue
@@ -309,18 +321,8 @@ def _entry(hook: str, entry: Entry, branch: Branch, netns: Netns) -> Iterator[Ve
     return conntrack.run(hook, branch, netns) if entry.name == "conntrack" else ipvs.run(hook, branch, netns)
 
 
-def _nat(hook: str, stage: Stage, branch: Branch, netns: Netns, after: After | None) -> Iterator[Verdict]:
-    """The nat chains, and re-routing behind them."""
-    before = branch.flight
-    for verdict in _translated(hook, stage, branch, netns):
-        if verdict.kind != targets.ACCEPT or after is None:
-            yield verdict
-        else:
-            yield from after("nat", before, verdict.branch)
-
-
 def _translated(hook: str, stage: Stage, branch: Branch, netns: Netns) -> Iterator[Verdict]:
-    """The nat chains: asked for the first packet of a flow only, until one of them decides this side."""
+    """The nat function: its chains are asked for the first packet of a flow only, until one of them decides this side."""
     flight = branch.flight
     conn = flight.conn
     if conn.state in ("UNTRACKED", "INVALID"):
@@ -341,7 +343,7 @@ def _translated(hook: str, stage: Stage, branch: Branch, netns: Netns) -> Iterat
 
 
 def _nat_chains(hook: str, side: str, rest: Stage, branch: Branch, netns: Netns) -> Iterator[Verdict]:
-    if not rest or rest[0].table is None:
+    if not rest:
         # No rule decided: a null binding, so rules of later hooks on this side are not asked again.
         conn = branch.flight.conn
         bound = replace(conn, dst_bound=True) if side == DESTINATION else replace(conn, src_bound=True)

@@ -384,20 +384,23 @@ def _apply(name: str, options: tuple[Option, ...], rule: NftRule, ctx: Context, 
         yield Done(after, NEXT if effect.verdict == targets.CONTINUE else effect)
 
 
+_NAT_FLAGS = {"random": "--random", "fully-random": "--random-fully", "persistent": "--persistent"}
+
+
 def _flags(words: Sequence[str]) -> tuple[Option, ...]:
-    return tuple(Option(f"--{w}") for w in words if w in ("random", "fully-random", "persistent"))
+    return tuple(Option(_NAT_FLAGS[w]) for w in words if w in _NAT_FLAGS)
 
 
 def _translate(s: NftStatement, rule: NftRule, ctx: Context, hit: Hit) -> Iterator[Done]:
     family, flags = s.words[0], s.words[1:]
     version = hit.branch.flight.packet.family
-    if family and (family == "ip") != (version == 4):
-        yield Done(hit)  # nft_nat_inet_eval: a packet of the other family is left alone
-        return
     name, option = ("DNAT", "--to-destination") if s.kind == "dnat" else ("SNAT", "--to-source")
     for valued, found in _valued(_arg(s, 0), hit, ctx, rule):
         if isinstance(found, Broken):
             yield Done(valued, MISSED)
+            continue
+        if family and (family == "ip") != (version == 4):
+            yield Done(valued)  # nft_nat_inet_eval: a packet of the other family is left alone
             continue
         address, port = _spelled(found, version), _spelled(_arg(s, 1), 0)
         if isinstance(found, NftExpr) and found.op == "concat" and len(found.args) == 2:
@@ -468,6 +471,9 @@ _REJECTS = {
 def _reject(s: NftStatement, rule: NftRule, ctx: Context, hit: Hit) -> Iterator[Done]:
     sort, code = s.words
     version = hit.branch.flight.packet.family
+    if sort in ("icmp", "icmpv6") and (sort == "icmp") != (version == 4):
+        yield Done(hit, MISSED)  # nft asks for the family first (stmt_evaluate_reject_inet_family)
+        return
     if sort == "tcp reset":
         if hit.branch.flight.packet.protocol != TCP:
             yield Done(hit, MISSED)

@@ -408,7 +408,8 @@ def _snat(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
 def _masquerade(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
     flight, netns = branch.flight, seen.netns
     packet = flight.packet
-    port = None if _options(target) else packet.sport
+    options = _options(target)
+    port = None if options.keys() & {"--to-ports", "--random", "--random-fully"} else packet.sport
     if packet.src.is_unspecified:
         # nf_nat_masquerade_ipv4: a packet from 0.0.0.0 is left alone.
         yield Effect(branch, ACCEPT)
