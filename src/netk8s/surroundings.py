@@ -7,6 +7,7 @@ from copy import copy
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
+from netk8s.kernel.attachment import Attachment, Attachments
 from netk8s.kernel.netns import Netns
 from netk8s.model import Addr, Cluster, Endpoint, Flow, Packet, Pod, World, service_ranges
 
@@ -68,6 +69,15 @@ class Surroundings:
         for endpoint in self.cluster.endpoints:
             out.setdefault((endpoint.ip, endpoint.port, endpoint.protocol), endpoint)
         return out
+
+    def attachment(self, netns: Netns, pod_ip: Addr) -> Attachment:
+        """How the pod with this address hangs on its node."""
+        return self._attachments.of(netns, pod_ip)
+
+    @cached_property
+    def _attachments(self) -> Attachments:
+        pods = {ip: pod.node for ip, pod in self.pod_by_ip.items() if pod.node is not None and not pod.host_network}
+        return Attachments(self.netns, pods, lambda ip, port, protocol: (ip, port, protocol) in self._endpoints)
 
     def host_pod(self, netns: Netns, packet: Packet) -> str | None:
         """The hostNetwork pod that a local packet is for, by endpoints, then by declared ports."""

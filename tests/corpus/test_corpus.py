@@ -30,9 +30,15 @@ RIGHT = [
     "both-backends-stale-nft-wins",
     "headline-nodeport-30000",
     "headline-nodeport-30000-kp123",
+    "iptables-legacy-ipvlan-l2",
+    "iptables-legacy-ipvlan-l3",
+    "iptables-legacy-ipvlan-l3-routed",
+    "iptables-legacy-ipvlan-l3s",
+    "iptables-legacy-ipvlan-l3s-routed",
     "iptables-legacy-matrix",
     "iptables-nft-detect-local-bridge",
     "iptables-nft-localhost-nodeports-off",
+    "iptables-nft-macvlan-bridge",
     "iptables-nft-masquerade-all",
     "iptables-nft-matrix",
     "iptables-nft-matrix-kp123",
@@ -54,6 +60,23 @@ RECORDING_AT_FAULT = {
         " pod counts 60 connections, 60 less than in iptables-nft-detect-local-bridge, and some attempts were"
         " answered by the router"
     ),
+}
+
+# Flows that fail in two ways: half of the connections for ever in silence (the answer bypasses the node that translated),
+# the other half unreachable, which the node says when ARP has failed for three seconds (net.ipv4.neigh: three probes,
+# one second apart). The recording waited 0.85 s, so both halves are timeouts in it, and the judge counts all of
+# them for the half it asks for first. Told as one kind of silence they have to come out right, and not otherwise.
+SILENT_SO_FAR = {
+    (case, flow)
+    for case in ("iptables-legacy-ipvlan-l2", "iptables-nft-macvlan-bridge")
+    for flow in (
+        "web--clusterip--client-routed-via-k8s-node1",
+        "web-local--nodeport--client-to-k8s-node1",
+        "web-local--nodeport--client-to-k8s-node2",
+        "web-local--nodeport--toolbox-1-to-k8s-node2",
+        "web-local--nodeport--toolbox-2-to-k8s-node1",
+        "web-local--clusterip--client-routed-via-k8s-node1",
+    )
 }
 
 # Kernel paths that the judge reads wrongly, with the words of what it then misses. They must not come out right either.
@@ -123,6 +146,15 @@ def answer(world: World, argv: list[str]) -> dict[str, Any]:
     return msgspec.json.decode(msgspec.json.encode(document(report)))
 
 
+def silent(got: dict[str, Any]) -> dict[str, Any]:
+    """An answer as it is seen by one who waits shorter than a node waits for ARP."""
+    kinds = {outcome["verdict"] for outcome in got["outcomes"]}
+    assert {"dropped", "unreachable"} <= kinds, kinds
+    odds = sum(outcome["odds"] for outcome in got["outcomes"] if outcome["verdict"] in ("dropped", "unreachable"))
+    kept = [outcome for outcome in got["outcomes"] if outcome["verdict"] not in ("dropped", "unreachable")]
+    return {**got, "outcomes": [*kept, {"verdict": "dropped", "odds": odds}]}
+
+
 @functools.cache
 def scored(corpus: Path, name: str) -> Score:
     judging = judge(corpus)
@@ -150,6 +182,9 @@ def scored(corpus: Path, name: str) -> Score:
             score.misses.append(f"{flow['id']}: error: {type(error).__name__}: {error}")
             continue
         verdict, why = judging.compare_outcomes(flow, got)
+        if (name, flow["id"]) in SILENT_SO_FAR:
+            assert verdict == "wrong", f"{flow['id']} is {verdict}: take it out of SILENT_SO_FAR"
+            verdict, why = judging.compare_outcomes(flow, silent(got))
         if (name, flow["id"]) in RECORDING_AT_FAULT:
             assert verdict == "wrong", f"{flow['id']} is {verdict}: take it out of RECORDING_AT_FAULT"
             score.flows -= 1

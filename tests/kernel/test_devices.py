@@ -7,10 +7,12 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from netk8s.kernel.attachment import Attachments
 from netk8s.kernel.devices import devices
 from netk8s.kernel.netns import Netns
 from netk8s.model import (
     Address,
+    Cluster,
     Device,
     FdbEntry,
     Hanging,
@@ -41,7 +43,9 @@ def found(
     **facts: tuple[object, ...] | dict[str, Sysctl],
 ) -> NodeDevices:
     node = Node("n", links=links, pods=inside or {}, covered=covered, **facts)  # type: ignore[arg-type]
-    return devices(Netns(node), pods, named or {}, (A("10.96.0.1"),))
+    netns = Netns(node)
+    attached = Attachments.of_cluster({"n": netns}, Cluster(pods=pods))
+    return devices(netns, pods, named or {}, attached, (A("10.96.0.1"),))
 
 
 def shape(device: Device) -> object:
@@ -222,6 +226,19 @@ def test_by_neighbour_and_fdb_or_by_route() -> None:
     host = Route(ip_network("10.0.0.7/32"), "unicast", (NextHop("veth9"),))
     where, hung = only(found(Link("veth9", 9, "veth", peer_index=2, peer_netns=0), pods=web, routes=(host,)))
     assert (where, hung.kind, hung.told) == ("veth9", "routed", "route")
+
+
+def test_a_slave_of_a_device_of_the_network_is_concluded() -> None:
+    eth0 = Link("eth0", 2, mac="02:00:00:00:00:01")
+    own = (Address("eth0", A("10.0.0.2"), 24, "global"),)
+    net = (Route(ip_network("10.0.0.0/24"), "unicast", (NextHop("eth0"),)),)
+    where, hung = only(found(eth0, pods=(pod("web", "10.0.0.7"),), routes=net, addresses=own))
+    assert (where, hung.kind, hung.told) == ("eth0", "macvlan or ipvlan in mode l2", "conclusion")
+    assert "is not ruled out" in hung.because
+    assert "ClusterIPs are not translated for it" in hung.means
+    mine = (FdbEntry("02:00:00:00:00:99", "eth0", None, None, ("self", "permanent")),)
+    where, hung = only(found(eth0, pods=(pod("web", "10.0.0.7"),), routes=net, addresses=own, fdb=mine))
+    assert (where, hung.kind) == ("eth0", "macvlan")
 
 
 def test_what_is_not_known_is_said() -> None:

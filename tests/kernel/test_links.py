@@ -8,7 +8,7 @@ import pytest
 
 from netk8s.kernel import links
 from netk8s.kernel.netns import Netns
-from netk8s.model import Address, FdbEntry, Link, Neighbour, NextHop, Node, Question, Route
+from netk8s.model import Address, Link, NextHop, Node, Question, Route
 
 A, N = ip_address, ip_network
 COVERED = frozenset({"addr", "link", "route4", "rules4"})
@@ -25,37 +25,6 @@ def node(*more: Link, **facts: object) -> Netns:
 
 def port(name: str, hairpin: bool | None = None) -> Link:
     return Link(name, 10 + int(name[-1]), "veth", master="cni0", hairpin=hairpin)
-
-
-def test_a_pod_on_a_bridge_with_the_port_that_learnt_its_address() -> None:
-    known = {
-        "neighbours": (Neighbour(POD, "cni0", "02:00:00:00:00:06", ("REACHABLE",)),),
-        "fdb": (FdbEntry("02:00:00:00:00:06", "veth2"),),
-    }
-    assert links.attachment(node(port("veth1"), port("veth2"), **known), POD) == links.Attachment("cni0", True, "veth2")
-    assert links.attachment(node(port("veth1"), port("veth2")), POD) == links.Attachment("cni0", True, None)
-    assert links.attachment(node(port("veth1")), POD) == links.Attachment("cni0", True, "veth1")
-
-
-def test_a_pod_behind_a_routed_veth() -> None:
-    route = Route(N("10.244.1.6/32"), "unicast", (NextHop("cali1"),))
-    assert links.attachment(node(Link("cali1", 7, "veth"), routes=(route,)), POD) == links.Attachment(
-        "cali1", False, None
-    )
-
-
-@pytest.mark.parametrize(
-    ("facts", "why"),
-    [
-        ({"covered": frozenset({"rules4"})}, "no dump has the IPv4 routes"),
-        ({"routes": ()}, "no route to its pod"),
-        ({"routes": (Route(N("10.244.0.0/16"), "blackhole", ()),)}, "no route to its pod"),
-    ],
-)
-def test_a_pod_that_hangs_nowhere_known(facts: dict[str, object], why: str) -> None:
-    found = links.attachment(node(**facts), POD)
-    assert found.dev is None
-    assert why in found.why
 
 
 def test_whether_a_pod_sends_directly_or_to_its_gateway() -> None:

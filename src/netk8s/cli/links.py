@@ -58,6 +58,7 @@ def _devices(world: World, node: str | None) -> tuple[NodeDevices, ...]:
     """The devices of the nodes that are asked for. Raises NotFound and UsageError."""
     from netk8s import dialects
     from netk8s.errors import NotFound, UsageError
+    from netk8s.kernel.attachment import Attachments
     from netk8s.kernel.devices import devices
     from netk8s.kernel.netns import Netns
 
@@ -67,9 +68,11 @@ def _devices(world: World, node: str | None) -> tuple[NodeDevices, ...]:
     virtual = {
         ip for s in cluster.services for ip in (*s.cluster_ips, *s.external_ips, *s.lb_ips) if ip is not None
     } | {server.ip for each in world.nodes.values() for server in each.virtual_servers if server.ip is not None}
-    chosen = [world.nodes[node]] if node is not None else list(world.nodes.values())
+    netns = {name: Netns(each) for name, each in world.nodes.items()}
+    attached = Attachments.of_cluster(netns, cluster)
+    chosen = [netns[node]] if node is not None else list(netns.values())
     found = tuple(
-        devices(Netns(each), cluster.pods, dialects.devices_of_pods(each, cluster), virtual) for each in chosen
+        devices(each, cluster.pods, dialects.devices_of_pods(each.node, cluster), attached, virtual) for each in chosen
     )
     if not any(each.devices or each.loose for each in found):
         raise UsageError("no dump lists devices; give the output of `ip -j -d link` or `ip -d link`")

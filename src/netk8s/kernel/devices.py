@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from netk8s.kernel import links, mtu
+from netk8s.kernel import attachment, mtu
+from netk8s.kernel.attachment import Attachments
 from netk8s.kernel.netns import Netns
 from netk8s.model import Addr, Device, Hanging, Ipvlan, Link, Node, NodeDevices, Pod
 
@@ -18,13 +19,17 @@ _SLAVES = {"macvlan": "macvlan", "macvtap": "macvlan", "ipvlan": "ipvlan", "ipvt
 
 
 def devices(
-    netns: Netns, pods: Iterable[Pod], named: Mapping[str, str], service_ips: Iterable[Addr] = ()
+    netns: Netns,
+    pods: Iterable[Pod],
+    named: Mapping[str, str],
+    attached: Attachments,
+    service_ips: Iterable[Addr] = (),
 ) -> NodeDevices:
     """The trees of a node. ``named``: the pod that a device belongs to by its name, as a CNI made it."""
     hung: list[Hanging] = []
     mine = {f"{p.namespace}/{p.name}": p.ips for p in pods if _hangs(p, netns.name)}
     for pod, ips in sorted({**dict.fromkeys(netns.node.pods, ()), **mine}.items()):
-        hung += _hanging(netns, pod, ips, named)
+        hung += _hanging(netns, pod, ips, named, attached)
     by_dev: dict[str, list[Hanging]] = {}
     for each in hung:
         if each.dev in netns.links:
@@ -75,7 +80,9 @@ def _tree(
 # ---------------------------------------------------------------- pods
 
 
-def _hanging(netns: Netns, pod: str, ips: tuple[Addr, ...], named: Mapping[str, str]) -> Iterator[Hanging]:
+def _hanging(
+    netns: Netns, pod: str, ips: tuple[Addr, ...], named: Mapping[str, str], attached: Attachments
+) -> Iterator[Hanging]:
     """What a pod hangs on: by a dump of its own namespace, by the name of a device, by routes and neighbours."""
     inside = netns.node.pods.get(pod)
     if inside is not None and inside.links:
@@ -92,7 +99,7 @@ def _hanging(netns: Netns, pod: str, ips: tuple[Addr, ...], named: Mapping[str, 
     if not ips:
         yield Hanging(pod, ips, None, because="the API has no address of it, and no dump was taken inside it")
         return
-    yield _by_route(netns, pod, ips)
+    yield _by_route(netns, pod, ips, attached)
 
 
 def _by_dump(netns: Netns, pod: str, ips: tuple[Addr, ...], inside: Node) -> Iterator[Hanging]:
@@ -111,7 +118,7 @@ def _by_dump(netns: Netns, pod: str, ips: tuple[Addr, ...], inside: Node) -> Ite
             because += f"; device {link.peer_index} of the node, which {link.name} belongs to, is in no dump"
         addresses = tuple(address for address in inside.addresses if address.dev == link.name)
         own = tuple(address.ip for address in addresses if not address.ip.is_link_local)
-        words = _service_words(netns, kind or "device", dev, link)
+        words = _service_words(netns, kind or "device", dev, link.mode, alone=_alone(link))
         yield Hanging(pod, own or ips, dev, kind or "device", "dump", because, link, addresses, words)
 
 
@@ -127,10 +134,11 @@ def _other_end(host: Iterable[Link], inner: Link) -> Link | None:
     return None
 
 
-def _by_route(netns: Netns, pod: str, ips: tuple[Addr, ...]) -> Hanging:
+def _by_route(netns: Netns, pod: str, ips: tuple[Addr, ...], attached: Attachments) -> Hanging:
+    """What the node's routes and neighbours, and those of other nodes, tell of a pod that nothing else tells of."""
     why = ""
     for ip in ips:
-        found = links.attachment(netns, ip)
+        found = attached.of(netns, ip)
         if found.dev is None:
             why = why or found.why
         elif found.port is not None:
@@ -138,37 +146,49 @@ def _by_route(netns: Netns, pod: str, ips: tuple[Addr, ...]) -> Hanging:
             if sum(link.master == found.dev for link in netns.node.links) == 1:
                 because = f"a route leads to {ip} by {found.dev}, whose only port is {found.port}"
             return Hanging(pod, ips, found.port, "bridge", "neighbour", because)
-        elif found.bridge:
+        elif found.kind == attachment.BRIDGE:
             because = f"a route leads to {ip} by {found.dev}; behind which of its ports is in no dump"
             return Hanging(pod, ips, found.dev, "bridge", "route", because)
+        elif found.shared:
+            because = found.because
+            if found.doubts:
+                because += f"; {' or '.join(attachment.WORDS[d] for d in found.doubts)} is not ruled out"
+            kind, _, mode = found.kind.partition("-")
+            words = _service_words(netns, kind, found.dev, mode, alone=bool(found.apart))
+            return Hanging(pod, ips, found.dev, attachment.WORDS[found.kind], "conclusion", because, means=words)
         else:
-            return Hanging(pod, ips, found.dev, "routed", "route", f"a route leads to {ip} by {found.dev}")
+            return Hanging(pod, ips, found.dev, found.kind, "route", f"a route leads to {ip} by {found.dev}")
     return Hanging(pod, ips, None, because=why)
 
 
 # ---------------------------------------------------------------- what it means
 
 
-def _service_words(netns: Netns, kind: str, dev: str | None, link: Link) -> str:
+def _service_words(netns: Netns, kind: str, dev: str | None, mode: str | None, *, alone: bool) -> str:
     """What a pod's own device means for what it sends to a ClusterIP, in one clause.
 
-    Of a veth device that is said once, of the bridge or of the device that it hangs on.
+    Of a veth device that is said once, of the bridge or of the device that it hangs on. ``alone``: it is kept from the
+    other slaves of its parent.
     """
     if kind in ("bridge", "routed", "veth"):
         return ""
     there = "OUTPUT and POSTROUTING of " + netns.name
-    if kind == "ipvlan" and link.mode == "l3":
+    if kind == "ipvlan" and mode == "l3":
         return f"what it sends passes {there}, so ClusterIPs are translated; the answers go past them and are not"
-    if kind == "ipvlan" and link.mode == "l3s":
+    if kind == "ipvlan" and mode == "l3s":
         return f"what it sends passes {there}, what it gets passes INPUT: ClusterIPs are translated both ways"
     past = f"what it sends goes past the rules of {netns.name}: ClusterIPs are not translated for it"
-    if kind not in ("macvlan", "ipvlan"):
+    if kind not in ("macvlan", "ipvlan", attachment.LAYER2):
         return past
     parent = dev or "its parent"
-    alone = isinstance(link.detail, Ipvlan) and (link.detail.private or link.detail.vepa)
-    alone = alone or link.mode in ("private", "vepa")
     also = f"; pods on {parent} do not reach each other directly" if alone else ""
     return f"{past}; it and the node do not reach each other by {parent}{also}"
+
+
+def _alone(link: Link) -> bool:
+    """Whether a slave is kept from the others of its parent."""
+    own = isinstance(link.detail, Ipvlan) and (link.detail.private or link.detail.vepa)
+    return own or link.mode in ("private", "vepa")
 
 
 def _means(netns: Netns, link: Link, pods: tuple[Hanging, ...], virtual: frozenset[Addr]) -> str:

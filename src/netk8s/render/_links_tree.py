@@ -9,7 +9,13 @@ from netk8s.render._page import Page
 from netk8s.render._words import listed
 
 _MOST = 6
-_TOLD = {"dump": "", "name": "by the device's name", "neighbour": "by its neighbour entry", "route": "by its route"}
+_TOLD = {
+    "dump": "",
+    "name": "by the device's name",
+    "neighbour": "by its neighbour entry",
+    "route": "by its route",
+    "conclusion": "a conclusion",
+}
 
 
 def walk(devices: Sequence[model.Device], on: str | None = None) -> Iterator[tuple[model.Device, str | None]]:

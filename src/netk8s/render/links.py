@@ -69,7 +69,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     ips: list[str]
     on: Annotated[str, Meta(description="The node's device: the other end, the bridge's port, the parent")] | None
     kind: Annotated[str, Meta(description="bridge, routed, macvlan, ipvlan, vlan, device; empty: not known")]
-    told_by: Annotated[str, Meta(description="dump, name, neighbour or route; empty: nothing tells")]
+    told_by: Annotated[str, Meta(description="dump, name, neighbour, route or conclusion; empty: nothing tells")]
     because: str
     link: Annotated[Link, Meta(description="Its own device, of a dump of its own network")] | None
     means: Annotated[str, Meta(description="What that means for Services")]

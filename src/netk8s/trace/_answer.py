@@ -23,6 +23,7 @@ from netk8s.trace._state import (
     same_tuple,
 )
 
+_RESET = frozenset({"RST", "ACK"})
 _ECHO: Mapping[int, int] = {8: 0, 128: 129}
 """ICMP and ICMPv6 echo request -> reply."""
 
@@ -45,10 +46,37 @@ def finish(scene: Scene, end: End) -> Way:
         assumptions=branch.assumptions,
         missing=past.missing,
     )
+    if end.told_by is not None:
+        return _told(scene, way, end)
     if not end.check_reply or not flight.src_known:
         known = end.verdict not in (DELIVERED, REFUSED)
         return replace(way, reply_known=known, reply="")
     return _with_reply(scene, way, end)
+
+
+def _told(scene: Scene, way: Way, end: End) -> Way:
+    """Whether the sender hears of it: the error goes back like an answer, and what it goes through is translated alike.
+
+    An ICMP error has the node's own address and passes as RELATED; the walk sends it as the endpoint's answer, which
+    meets the same translations and the same links.
+    """
+    packet = way.packet
+    netns = scene.netns[end.told_by or ""]
+    own = end.past.flow.origin == "node" and end.past.flow.node == netns.name
+    entry = next((c for n, c in reversed(end.past.entries) if n == netns.name), None)
+    if own or entry is None:
+        return way
+    error = Packet(
+        packet.protocol, entry.reply.src, entry.reply.dst, entry.reply.sport, entry.reply.dport, tcp_flags=_RESET
+    )
+    past = Past(end.past.flow, entries=end.past.entries)
+    walk = _sending.send(error, netns, past, answering(entry, error))
+    ends = [e for e in _walk.to_the_end(replace(scene, back=True), walk) if not e.branch.off_default]
+    lost = [e for e in ends if e.verdict not in (DELIVERED, UNKNOWN)]
+    if not lost or len(lost) < len(ends):
+        return way
+    silence = f"{way.reason}; {netns.name} cannot tell the sender: {lost[0].reason}"
+    return replace(way, verdict=DROPPED, reason=silence)
 
 
 def _with_reply(scene: Scene, way: Way, end: End) -> Way:
@@ -56,7 +84,7 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Way:
     packet = way.packet
     answer = Packet(
         packet.protocol, packet.dst, packet.src, packet.dport, packet.sport,
-        tcp_flags=frozenset({"RST", "ACK"} if end.verdict == REFUSED else {"SYN", "ACK"}),
+        tcp_flags=_RESET if end.verdict == REFUSED else frozenset({"SYN", "ACK"}),
         icmp_type=_ECHO.get(packet.icmp_type or -1), icmp_code=0 if packet.icmp_type is not None else None,
     )  # fmt: skip
     back = replace(scene, back=True)
@@ -71,7 +99,7 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Way:
         else:
             walk = _sending.send(answer, netns, past)
     else:
-        walk = _pods.leave_pod(Branch(fresh(answer)), netns, past)
+        walk = _pods.leave_pod(back, Branch(fresh(answer)), netns, past)
     return _judged(scene, past.flow.packet, way, list(_walk.to_the_end(back, walk)))
 
 

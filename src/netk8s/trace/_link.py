@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from netk8s.kernel import conntrack, links
+from netk8s.kernel import attachment, conntrack
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.model import Addr, Missing, Pod, Question, Reached
-from netk8s.trace import _pods
+from netk8s.trace import _slaves
+from netk8s.trace._delivery import pod_end, pod_on, unresolved
 from netk8s.trace._state import (
     DELIVERED,
     DROPPED,
@@ -34,12 +35,20 @@ def cross(scene: Scene, event: OnLink) -> Walk:
         yield End(branch, past, DROPPED, f"{dev} of {netns.name} is a dummy device: what is sent by it is gone")
         return
     pod = scene.pod_by_ip.get(target)
-    if pod is not None and not pod.host_network and pod.node == netns.name:
-        hung = links.attachment(netns, target)
-        if hung.dev is None:
-            yield End(branch, past, UNKNOWN, hung.why)
-            return
-        yield _pods.pod_end(scene, branch, past, target, pod)
+    if pod_on(scene, netns, target) is not None:
+        yield from _own_pod(scene, event)
+        return
+    told_by = netns.name if not event.foreign else None
+    if mute := _mute(event):
+        yield End(branch, past, UNREACHABLE, mute, told_by=told_by)
+        return
+    owner = scene.netns.get(pod.node or "") if pod is not None and not pod.host_network else None
+    if owner is not None and scene.around.attachment(owner, target).shared:
+        for there, verdict, why in _slaves.asked_on_link(scene, branch, owner, target):
+            if verdict == DELIVERED:
+                yield pod_end(scene, there, past, target, pod)
+            else:
+                yield End(there, past, verdict, why, told_by=told_by if verdict == UNREACHABLE else None)
         return
     for other in scene.netns.values():
         if other.name != netns.name and (entered := _enters(scene, other, target, dev)):
@@ -47,13 +56,34 @@ def cross(scene: Scene, event: OnLink) -> Walk:
             onward = on_wire(branch, iif)
             yield Arriving(onward, other, past)
             return
-    neighbour = _pods.unresolved(netns, dev, target)
-    if neighbour is not None:
-        state = f"neighbour {neighbour.states[0]}, {neighbour.at}"
-        reason = f"nobody answers for {target} on {dev} of {netns.name} ({state})"
-        yield End(branch, past, UNREACHABLE, reason)
-        return
     yield from _beyond(scene, branch, netns, past, dev, target, pod)
+
+
+def _mute(event: OnLink) -> str:
+    """Why the next hop does not answer, by the sending node's own neighbour entry."""
+    entry = unresolved(event.netns, event.dev or "", event.target) if not event.foreign else None
+    if entry is None:
+        return ""
+    state = f"neighbour {entry.states[0]}, {entry.at}"
+    return f"nobody answers for {event.target} on {event.dev} of {event.netns.name} ({state})"
+
+
+def _own_pod(scene: Scene, event: OnLink) -> Walk:
+    """A pod of the node itself, asked for on the device its route names."""
+    branch, netns, past, target = event.branch, event.netns, event.past, event.target
+    told_by = netns.name if not event.foreign else None
+    for there, hung in _slaves.settled(branch, netns, scene.around.attachment(netns, target)):
+        if hung.dev is None:
+            yield End(there, past, UNKNOWN, hung.why)
+        elif hung.kind in attachment.BY_ROUTE:
+            what = attachment.WORDS[hung.kind]
+            reason = f"nobody answers for {target} on {hung.dev} of {netns.name}: {what} answers no ARP"
+            yield End(there, past, UNREACHABLE, reason, told_by=told_by)
+        elif hung.kind in attachment.ON_LINK and not event.foreign:
+            reason = _slaves.unheard(netns, hung.dev, netns.name, target)
+            yield End(there, past, UNREACHABLE, reason, told_by=told_by)
+        else:
+            yield pod_end(scene, there, past, target, scene.pod_by_ip[target])
 
 
 def _enters(scene: Scene, other: Netns, target: Addr, dev: str) -> str | None:
@@ -81,7 +111,8 @@ def _enters(scene: Scene, other: Netns, target: Addr, dev: str) -> str | None:
 def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, target: Addr, pod: Pod | None) -> Walk:
     """The next hop is none of the nodes and pods whose dumps are here."""
     packet = branch.flight.packet
-    if branch.flight.conn.direction == "REPLY" or packet.dst == past.flow.packet.src:
+    to_client = packet.dst == past.flow.packet.src and packet.dst not in scene.pod_by_ip
+    if branch.flight.conn.direction == "REPLY" or to_client:
         yield End(branch, past, DELIVERED, "", "outside", Reached(packet.dst, packet.dport), None)
         return
     owner = scene.around.owner_by_objects(target)
@@ -89,11 +120,11 @@ def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, ta
         past = past.lacks(Missing(f"every dump of {owner}", "what happens to the packet there"))
         there = branch.assume(f"no dump of {owner}: it is taken to pass the packet on unchanged and to deliver it")
         endpoint = scene.pod_by_ip.get(packet.dst)
-        yield _pods.pod_end(scene, there, past, packet.dst, endpoint, owner)
+        yield pod_end(scene, there, past, packet.dst, endpoint, owner)
         return
     if pod is not None and not pod.host_network:
         there = branch.assume(f"pod {pod.namespace}/{pod.name} is reached directly on the link of {dev}")
-        yield _pods.pod_end(scene, there, past, target, pod)
+        yield pod_end(scene, there, past, target, pod)
         return
     link = netns.links.get(dev)
     on_bridge = link is not None and link.kind == "bridge"
@@ -101,7 +132,8 @@ def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, ta
     if not gateway and (on_bridge or scene.around.is_service_address(packet.dst)) and "pods" in scene.cluster.covered:
         what = "no pod has" if on_bridge else "no node and no pod has"
         reason = f"{what} the address {target}, so nobody answers for it on {dev} of {netns.name}"
-        yield End(branch.assume("the lists of pods and nodes are complete"), past, UNREACHABLE, reason)
+        there = branch.assume("the lists of pods and nodes are complete")
+        yield End(there, past, UNREACHABLE, reason, told_by=netns.name)
         return
     untranslated = conntrack.untranslated(branch.flight.conn, packet.dst, netns.name)
     if scene.around.only_inside(packet.dst):
@@ -146,7 +178,7 @@ def _by_gateway(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway:
     dst = branch.flight.packet.dst
     pod = scene.pod_by_ip[dst]
     if pod.node == netns.name:
-        yield End(branch, past, UNKNOWN, links.attachment(netns, dst).why)
+        yield from _back_to_pod(scene, branch, netns, past, gateway)
         return
     question = Question(
         f"{netns.name}:gateway:{gateway}:{dst}",
@@ -159,11 +191,31 @@ def _by_gateway(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway:
         if not answer:
             yield End(other, past, UNREACHABLE, question.if_false)
         elif other_node is None:
-            yield _pods.pod_end(scene, other, past, dst, pod)
+            yield pod_end(scene, other, past, dst, pod)
         else:
             found = other_node.fib(dst.version).lookup(other.flight.packet.src, None, iif="lo")
             iif = found.ways[0][1].dev if found.ways else None
             yield Arriving(on_wire(other, iif), other_node, past)
+
+
+def _back_to_pod(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway: Addr) -> Walk:
+    """A packet for a pod of the node itself goes to a gateway: in ipvlan's l3 modes routers know the way to pods."""
+    dst = branch.flight.packet.dst
+    for there, hung in _slaves.settled(branch, netns, scene.around.attachment(netns, dst)):
+        if hung.kind not in attachment.BY_ROUTE:
+            yield End(there, past, UNKNOWN, hung.why or f"{netns.name} has no route to its pod {dst}")
+            continue
+        question = Question(
+            f"{netns.name}:gateway:{gateway}:back",
+            f"gateway {gateway} sends packets for pods of {netns.name} back to it",
+            f"gateway {gateway} does not send packets for pods of {netns.name} back to it",
+            default=True,
+        )
+        for answer, other in there.ask(question):
+            if answer:
+                yield Arriving(on_wire(other, hung.dev), netns, past)
+            else:
+                yield End(other, past, UNREACHABLE, question.if_false)
 
 
 def _no_device(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:

@@ -91,7 +91,8 @@ def no_route(branch: Branch, netns: Netns, past: Past, found: Lookup) -> End:
     if found.at is not None and found.at.origin:
         reason += f" ({found.at})"
     done = branch.step(decision("routing", reason, found.at))
-    return End(done, hop_done(done, netns, past), verdict, reason)
+    told_by = netns.name if verdict == UNREACHABLE else None
+    return End(done, hop_done(done, netns, past), verdict, reason, told_by=told_by)
 
 
 def stopped(verdict: Verdict, netns: Netns, past: Past) -> End:
@@ -104,7 +105,8 @@ def stopped(verdict: Verdict, netns: Netns, past: Past) -> End:
     if verdict.kind == targets.REJECT:
         where = f" by the rule at {verdict.rule.at}" if verdict.rule is not None else ""
         kind = targets.reject_verdict(verdict.detail, branch.flight.packet)
-        return End(branch, past, kind, f"{netns.name}: rejected with {verdict.detail}{where}")
+        reason = f"{netns.name}: rejected with {verdict.detail}{where}"
+        return End(branch, past, kind, reason, told_by=netns.name)
     if verdict.kind in (UNREACHABLE, REFUSED):
         return End(branch, past, verdict.kind, verdict.detail)
     return End(branch, past, UNKNOWN, verdict.detail)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from netk8s.kernel import hooks, ipvs, links, martians, targets
-from netk8s.kernel.flight import Branch, Flight, tuple_of
+from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.model import ICMP, ICMPV6, PROTOCOL_NAMES, Missing, NextHop, Question, Reached
-from netk8s.trace import _passing, _pods, _sending
+from netk8s.trace import _passing, _sending, _slaves
+from netk8s.trace._delivery import pod_end, pod_on, silent_on_bridge
 from netk8s.trace._state import (
     DELIVERED,
     DROPPED,
@@ -24,11 +25,10 @@ from netk8s.trace._state import (
     Past,
     Scene,
     Walk,
-    answering,
     decision,
     hop_done,
-    new_conn,
-    same_tuple,
+    passed_by,
+    tracked,
 )
 
 MOST_HOPS = 16
@@ -37,7 +37,20 @@ MOST_HOPS = 16
 
 def receive(scene: Scene, arriving: Arriving) -> Walk:
     """A packet that comes in by a device."""
-    branch, netns, past = arriving.branch, arriving.netns, arriving.past
+    for branch, taken in _slaves.taken(scene, arriving):
+        if taken:
+            yield from _hand_to_pod(scene, branch, arriving.netns, arriving.past)
+        else:
+            yield from _enter(scene, branch, arriving.netns, arriving.past, arriving.direct)
+
+
+def _hand_to_pod(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
+    packet, iif = branch.flight.packet, branch.flight.iif
+    past = passed_by(netns, past, iif, None, f"{iif} hands it to pod {packet.dst} past every hook of the node")
+    yield pod_end(scene, branch, past, packet.dst, scene.pod_by_ip.get(packet.dst))
+
+
+def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past, direct: bool) -> Walk:
     visit = (netns.name, branch.flight.packet.replace(ttl=0, mark=0))
     before_now = [odds for place, odds in past.visits if place == visit]
     if branch.odds in before_now or len(before_now) > 1 or len(past.hops) >= MOST_HOPS:
@@ -53,23 +66,19 @@ def receive(scene: Scene, arriving: Arriving) -> Walk:
         yield refused
         return
     before = branch.flight
-    branch = branch.fly(_tracked(scene, branch.flight, netns, past))
+    branch = branch.fly(tracked(scene, branch.flight, netns, past))
     for verdict in hooks.run("prerouting", branch, netns):
         if verdict.kind != targets.ACCEPT:
             yield _passing.stopped(verdict, netns, past)
-        elif arriving.direct and verdict.branch.flight.packet.dst == before.packet.dst:
+        elif direct and verdict.branch.flight.packet.dst == before.packet.dst:
             yield from _bridge(scene, verdict.branch, netns, past)
         else:
-            yield from _route_in(scene, verdict.branch, netns, past)
-
-
-def _tracked(scene: Scene, flight: Flight, netns: Netns, past: Past) -> Flight:
-    """The packet with the conntrack entry of this node: found, or new (nf_conntrack_in at priority -200)."""
-    packet = flight.packet
-    for name, entry in past.entries if scene.back else ():
-        if name == netns.name and same_tuple(tuple_of(packet), entry.reply):
-            return flight.with_(conn=answering(entry, packet))
-    return flight.with_(conn=new_conn(packet))
+            for there, slave in _slaves.handed_over(scene, verdict.branch, netns):
+                if slave:
+                    step = decision("routing", f"local delivery to pod {there.flight.packet.dst} (ipvlan l3s)")
+                    yield from _input(scene, there.step(step), netns, past)
+                else:
+                    yield from _route_in(scene, there, netns, past)
 
 
 def _bridge(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
@@ -81,7 +90,7 @@ def _bridge(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
     flight = branch.flight
     bridge = flight.iif or ""
     dst = flight.packet.dst
-    if dst != flight.conn.original.dst and _pods.silent_on_bridge(scene, netns, bridge, dst):
+    if dst != flight.conn.original.dst and silent_on_bridge(scene, netns, bridge, dst):
         there = branch.fly(flight.with_(bridged=True, oif=bridge))
         yield OnLink(there, netns, hop_done(there, netns, past), bridge, dst)
         return
@@ -203,6 +212,9 @@ def _input(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
             yield from _sending.ipvs_sends(verdict.branch, netns, past)
         elif verdict.kind != targets.ACCEPT:
             yield _passing.stopped(verdict, netns, past)
+        elif pod := pod_on(scene, netns, verdict.branch.flight.packet.dst):
+            done = hop_done(verdict.branch, netns, past)
+            yield pod_end(scene, verdict.branch, done, verdict.branch.flight.packet.dst, pod)
         else:
             yield from _deliver_locally(scene, verdict.branch, netns, past)
 

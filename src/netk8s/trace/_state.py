@@ -58,7 +58,10 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a walk in one direction ended. ``place`` is "pod", "node", "outside" or "" when it did not arrive."""
+    """How a walk in one direction ended. ``place`` is "pod", "node", "outside" or "" when it did not arrive.
+
+    ``told_by``: the node that tells the sender (ICMP unreachable, TCP reset), None where nobody or the sender itself does.
+    """
 
     branch: Branch
     past: Past
@@ -68,6 +71,7 @@ class End:
     reached: Reached | None = None
     node: str | None = None
     check_reply: bool = False
+    told_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +95,15 @@ class Looping:
 
 @dataclass(frozen=True, slots=True)
 class OnLink:
-    """A packet that left a node by ``dev`` (None: no dump tells which) for ``target``, the next hop or the destination."""
+    """A packet that left a node by ``dev`` (None: no dump tells which) for ``target``, the next hop or destination."""
 
     branch: Branch
     netns: Netns
     past: Past
     dev: str | None
     target: Addr
+    foreign: bool = False
+    """Sent by a pod's own device or from outside: what the node knows of its neighbours says nothing of it."""
 
 
 Event = End | Arriving | Looping | OnLink
@@ -136,6 +142,26 @@ def new_conn(packet: Packet) -> Conn:
     """The entry a first packet gets, or no entry for one that conntrack calls invalid (tcp_new)."""
     there = tuple_of(packet)
     return Conn(conntrack.first_state(packet), "ORIGINAL", there, there.reversed())
+
+
+def tracked(scene: Scene, flight: Flight, netns: Netns, past: Past) -> Flight:
+    """The packet with the conntrack entry of this node: found, or new (nf_conntrack_in at priority -200).
+
+    Of two entries that an answer fits the later one is its own: conntrack gave it another source port to keep the two
+    apart (nf_nat_used_tuple), and that is the port the endpoint answers to.
+    """
+    there = tuple_of(flight.packet)
+    for name, entry in reversed(past.entries):
+        if name == netns.name and scene.back and same_tuple(there, entry.reply):
+            return flight.with_(conn=answering(entry, flight.packet))
+        if name == netns.name and not scene.back and there == entry.original:
+            return flight.with_(conn=entry)
+    return flight.with_(conn=new_conn(flight.packet))
+
+
+def passed_by(netns: Netns, past: Past, iif: str | None, oif: str | None, action: str) -> Past:
+    """The past with a hop on a node whose hooks did not see the packet."""
+    return replace(past, hops=(*past.hops, Hop(netns.name, iif, oif, (decision("device", action),))))
 
 
 def answering(entry: Conn, answer: Packet) -> Conn:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from netk8s.kernel import attachment, links
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.model import Missing, Packet, Question
 from netk8s.trace import _link, _pods, _receiving, _sending
+from netk8s.trace._delivery import pod_on
 from netk8s.trace._state import (
     UNKNOWN,
     UNREACHABLE,
@@ -49,7 +51,7 @@ def start(scene: Scene) -> Iterator[End]:
     elif flow.origin == "node":
         yield from to_the_end(scene, _sending.send(packet, start, past))
     elif flow.origin == "pod":
-        yield from to_the_end(scene, _pods.leave_pod(Branch(fresh(packet)), start, past))
+        yield from to_the_end(scene, _pods.leave_pod(scene, Branch(fresh(packet)), start, past))
     else:
         yield from to_the_end(scene, _arrive_from_outside(scene, packet, start, past))
 
@@ -74,6 +76,12 @@ def _arrive_from_outside(scene: Scene, packet: Packet, netns: Netns, past: Past)
 
 def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
     packet = branch.flight.packet
+    pod = pod_on(scene, netns, packet.dst)
+    hung = scene.around.attachment(netns, packet.dst) if pod is not None else None
+    on_wire = hung is not None and (hung.shared or hung.kind == attachment.LINK)
+    if hung is not None and on_wire and links.same_subnet(netns, hung.dev or "", packet.dst):
+        yield OnLink(branch, netns, past, hung.dev, packet.dst, foreign=True)
+        return
     iif, known = scene.flow.iif, scene.flow.iif is not None
     if iif is None and netns.routes_known(packet.family):
         found = netns.fib(packet.family).lookup(packet.src, None, iif="lo")
