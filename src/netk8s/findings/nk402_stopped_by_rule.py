@@ -59,14 +59,18 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
                 "the policy to ACCEPT, which opens forwarding for everything else too."
             )
         else:
-            summary = f"{stop.node} {verb} {what} in {step.table} {step.chain}: {short(step.rule)}"
+            where = f"in {step.table} {step.chain}: {short(step.rule)}"
+            summary = f"{stop.node} {verb} {what} {where}"
+            if step.policed is not None and step.policed.policies:
+                named = ", ".join(step.policed.policies)
+                summary = f"{step.policed.component} on {stop.node} {verb} {what} for policy {named}, {where}"
             remedy = _remedy(stop)
         yield Finding(CODE, graded(SEVERITY, ways), summary, places(step), remedy, proven(ways))
 
 
 def _remedy(stop: Stop) -> str:
     chain = stop.step.chain if stop.step is not None else ""
-    if chain.startswith(("cali-", "KUBE-NWPLCY", "KUBE-POD-FW", "WEAVE-NPC", "CILIUM_")):
+    if stop.step is not None and stop.step.policed is not None:
         return (
             "A NetworkPolicy does this: admit the sender there. What the rule sees is the address after any "
             "masquerade on the way."
