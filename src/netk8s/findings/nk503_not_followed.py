@@ -4,7 +4,7 @@ What it sees
 ------------
 An answer "unknown", or odds that are partly unknown, for another reason than a match or target
 that is not understood (that is NK501): a node without dumps, an ipset that is not in them,
-rules of a kind that this version does not read, pods on macvlan or ipvlan.
+rules of a kind that this version does not read.
 
 Why it matters
 --------------
