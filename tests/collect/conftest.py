@@ -60,3 +60,12 @@ def spaces() -> Iterator[Callable[[], Space]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine with no program on it and without pyroute2, whatever of it other tests have imported."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyroute2"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyroute2", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +23,8 @@ def test_it_is_what_the_tool_prints(spaces: Callable[[], Any]) -> None:
     assert rest == space.run(*["nft", "list", "ruleset"])
 
 
-def test_no_tool_is_a_gap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(__import__("sys").modules, "pyroute2", None)
+@pytest.mark.usefixtures("bare")
+def test_no_tool_is_a_gap() -> None:
     found = list(nftables.texts())
     assert found
     assert all(isinstance(text, Gap) and "not installed" in text.why for text in found)

@@ -65,9 +65,8 @@ def test_a_namespace_that_is_gone(tmp_path: Path) -> None:
     assert gap.needed_for == "every answer about this node"
 
 
-def test_what_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(__import__("sys").modules, "pyroute2", None)
+@pytest.mark.usefixtures("bare")
+def test_what_is_not_installed_is_missing() -> None:
     taken = node.take("n1")
     assert "nodes/n1/sysctl.txt" in [dump.origin for dump in taken.dumps]
     told = [gap.what for gap in taken.missing]

@@ -168,9 +168,10 @@ def _temporary(own: str) -> dict[str, str]:
 
 def _init(folder: Path) -> str:
     """The script that is the first process inside."""
+    here = Path(__file__).resolve().parents[1]
     inside = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+        "PYTHONPATH": f"{here}:{here.parent / 'src'}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": INSIDE,
         "TMPDIR": f"{INSIDE}/scratch",

@@ -14,10 +14,10 @@ from typing import Any
 
 from netk8s.collect._netlink import netlink
 from netk8s.collect._text import Gap, Text, command, first_of
-from netk8s.model import SCTP, TCP, UDP
+from netk8s.model import PROTOCOL_NAMES, SCTP, TCP, UDP
 
 NEEDED_FOR = "what IPVS balances"
-NAME = "ipvsadm-save.txt"
+NAME, LIST = "ipvsadm-save.txt", "ipvsadm-list.txt"
 LOADED = "/proc/net/ip_vs"
 
 GET_SERVICE, GET_DEST = 4, 8
@@ -26,30 +26,56 @@ SCHEDULER_FLAGS = {0x8: "fallback", 0x10: "port", 0x20: ""}
 OPTIONS = {TCP: "-t", UDP: "-u", SCTP: "--sctp-service"}
 METHODS = {0: "-m", 2: "-i", 3: "-g"}
 """By IP_VS_CONN_F_FWD_MASK. LOCALNODE (1) is what the kernel makes of a connection, never a real server's own."""
+LISTED = {"-m": "Masq", "-i": "Tunnel", "-g": "Route", "-p": "persistent", "-M": "mask", "--pe": "pe"}
 TUNNELS = {1: "gue", 2: "gre"}
 TUNNEL_SUMS = {1: "--tun-csum", 2: "--tun-remcsum"}
 
 
 def texts() -> Iterator[Text | Gap]:
-    """One text. Without the module there is nothing to ask, and ipvsadm would load it."""
+    """Two texts: the options, and the connections, which also says that there is no virtual server.
+
+    Without the module there is nothing to ask, and ipvsadm would load it.
+    """
     if not os.path.exists(LOADED):
         yield Gap(NAME, "the kernel has no IPVS, or its module ip_vs is not loaded", absent=True)
         return
     yield first_of(NAME, netlink("IPVS", saved), command("ipvsadm", "-Sn"))
+    yield first_of(LIST, netlink("IPVS", listed), command("ipvsadm", "-Ln"))
 
 
 def saved() -> bytes:
-    """The virtual servers of this namespace, each with its real servers, in the kernel's order."""
+    """The virtual servers of this namespace as ``ipvsadm -Sn`` prints them, but in the kernel's order."""
+    lines: list[str] = []
+    for service, reals in _tables():
+        name = _named(service)
+        lines.append(" ".join(["-A", *name, *_service_options(service)]))
+        lines += (" ".join(["-a", *name, *_server_options(real)]) for real in reals)
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def listed() -> bytes:
+    """The same with their connections, as ``ipvsadm -Ln`` prints them."""
+    lines = [
+        "IP Virtual Server version 1.2.1 (size=4096)",
+        "Prot LocalAddress:Port Scheduler Flags",
+        "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn",
+    ]
+    for service, reals in _tables():
+        lines.append(" ".join([*_listed_name(service), *_listed_options(service)]))
+        for real in reals:
+            counts = (real["WEIGHT"], real.get("ACTIVE_CONNS", 0), real.get("INACT_CONNS", 0))
+            place, method = _place(real["ADDR"], real["PORT"]), LISTED[METHODS.get(real["FWD_METHOD"] & 7, "-m")]
+            lines.append(f"  -> {place:<28} {method:<7} {' '.join(f'{count:<10}' for count in counts)}")
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _tables() -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Each virtual server with its real servers."""
     from pyroute2.netlink.generic.ipvs import IPVSSocket
 
-    lines: list[str] = []
     with IPVSSocket() as asked:
         for service in _dump(asked, GET_SERVICE, "IPVS_CMD_ATTR_SERVICE"):
-            name = _named(service)
-            lines.append(" ".join(["-A", *name, *_service_options(service)]))
-            for real in _dump(asked, GET_DEST, "IPVS_CMD_ATTR_DEST", service):
-                lines.append(" ".join(["-a", *name, *_server_options(real)]))
-    return "".join(f"{line}\n" for line in lines).encode()
+            yield service, _dump(asked, GET_DEST, "IPVS_CMD_ATTR_DEST", service)
 
 
 def _dump(asked: Any, command: int, attribute: str, service: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -98,6 +124,23 @@ def _service_options(service: Mapping[str, Any]) -> Iterator[str]:
         yield "-o"
     if "PE_NAME" in service:
         yield from ("--pe", str(service["PE_NAME"]))
+
+
+def _listed_name(service: Mapping[str, Any]) -> list[str]:
+    if "FWMARK" in service:
+        return ["FWM ", str(service["FWMARK"]), *(["IPv6"] if service["AF"] == socket.AF_INET6 else [])]
+    return [f"{PROTOCOL_NAMES[service['PROTOCOL']].upper():<4}", _place(service["ADDR"], service["PORT"])]
+
+
+def _listed_options(service: Mapping[str, Any]) -> Iterator[str]:
+    """The options of ``-A`` in the words of the list."""
+    words = _service_options(service)
+    for word in words:
+        if word == "-o":
+            yield "ops"
+        else:
+            value = next(words)
+            yield {"-s": value, "-b": f"({value})"}.get(word) or f"{LISTED[word]} {value}"
 
 
 def _mask(service: Mapping[str, Any]) -> Iterator[str]:
