@@ -39,6 +39,7 @@ OURS: dict[str, frozenset[str] | None] = {
     "trace": frozenset({"model", "kernel", "outcomes", "surroundings"}),
     "survey": frozenset({"model", "dialects", "surroundings", "trace"}),
     "comparison": frozenset({"model", "survey"}),
+    "live": frozenset({"model", "errors", "snapshot", "decode", "dialects", "journey"}),
     "cli": EVERYTHING,
     "agent": EVERYTHING,
 }
@@ -51,11 +52,12 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "render": frozenset({"msgspec", "tabulate", "yaml"}),
     "cli": frozenset({"click", "msgspec", "tabulate", "yaml"}),
     "collect": frozenset({"iptc", "kubernetes", "msgspec", "pyroute2"}),
-    "agent": frozenset({"msgspec"}),
+    "live": frozenset({"kubernetes", "msgspec", "urllib3"}),
+    "agent": frozenset({"aiohttp", "cryptography", "msgspec", "prometheus_client"}),
 }
 
 # Imported where they are used, never while the command line starts.
-HEAVY = ("iptc", "kubernetes", "pyroute2", "scapy")
+HEAVY = ("aiohttp", "cryptography", "iptc", "kubernetes", "prometheus_client", "pyroute2", "scapy", "urllib3")
 
 
 def part(path: Path) -> str:

@@ -41,11 +41,15 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Something an answer needed and no dump holds. ``absent``: there is none on the node, so nothing is lacking."""
+    """Something an answer needed and no dump holds. ``absent``: there is none on the node, so nothing is lacking.
+
+    ``node``: the node whose dump it is, "" where that is not known.
+    """
 
     what: str
     needed_for: str
     absent: bool = False
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

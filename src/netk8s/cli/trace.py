@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netk8s import render
+from netk8s.cli import _live
 from netk8s.cli._input import dump_options, world_of
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ _FOR_PEOPLE = ("text", "wide")
     "dumps",
     metavar="PATH",
     multiple=True,
-    help="A dump, a folder or archive of dumps, or - for standard input; may be repeated.",
+    help="A dump, a folder or archive of dumps, or - for standard input; may be repeated. Default: the cluster itself.",
 )
 @dump_options
+@_live.live_options
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="The namespace of a TARGET without one.")
 @click.option(
     "-o",
@@ -90,6 +92,7 @@ def command(
     namespace: str | None,
     format_: str,
     color: str,
+    cluster: _live.Wanted,
 ) -> int:
     """Follow a packet to TARGET: to every endpoint it may reach, with the odds of each, the source address that
     the endpoint sees, and the rule that rewrote it.
@@ -100,6 +103,8 @@ def command(
       pod/NAMESPACE/NAME, node/NAME  with --port
       IP:PORT, [IPv6]:PORT           an address
 
+    Without --dump the cluster of the kubeconfig is asked: its objects, and the agents of the nodes on the way.
+
     \b
     Exit status
       0  every outcome is delivered, and no finding is an error
@@ -108,14 +113,13 @@ def command(
       3  unreadable input      5  the cluster could not be reached
       6  the answer is not known
     """
-    if not dumps:
-        from netk8s.errors import CollectError
-
-        raise CollectError("live clusters are not supported yet in this version; give a dump with --dump PATH")
     from netk8s.model import Ask
 
     ask = Ask(target, port, protocol and protocol.lower(), source, via, node, namespace, sport, family)
-    report = answer(ask, dumps, streams, unwrap=unwrap)
+    if dumps:
+        report = answer(ask, dumps, streams, unwrap=unwrap)
+    else:
+        report = _live.answer(ask, cluster, streams)
     people = format_ in _FOR_PEOPLE
     text = render.render(
         report,

@@ -162,7 +162,9 @@ def _without_servers(hook: str, branch: Branch, netns: Netns) -> Iterator[Verdic
         f"{packet.dst} is {what}, and {netns.name} balances with IPVS: whether {where} is a virtual server, and of "
         "which real servers, is in no dump (ipvsadm -Sn)"
     )
-    missing = Missing(f"virtual servers of {netns.name} (ipvsadm -Sn)", "which endpoint the packet gets")
+    missing = Missing(
+        f"virtual servers of {netns.name} (ipvsadm -Sn)", "which endpoint the packet gets", node=netns.name
+    )
     step = Step(hook, "", "", None, None, "IPVS (its virtual servers are in no dump)", unknown=why)
     yield Verdict(branch.step(step), targets.UNKNOWN, why, missing=missing)
 

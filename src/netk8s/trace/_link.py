@@ -117,7 +117,7 @@ def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, ta
         return
     owner = scene.around.owner_by_objects(target)
     if owner is not None:
-        past = past.lacks(Missing(f"every dump of {owner}", "what happens to the packet there"))
+        past = past.lacks(Missing(f"every dump of {owner}", "what happens to the packet there", node=owner))
         there = branch.assume(f"no dump of {owner}: it is taken to pass the packet on unchanged and to deliver it")
         endpoint = scene.pod_by_ip.get(packet.dst)
         yield pod_end(scene, there, past, packet.dst, endpoint, owner)

@@ -31,7 +31,7 @@ def unread(netns: Netns, branch: Branch, past: Past) -> End | None:
     family = branch.flight.packet.family
     if not netns.rules_known(family):
         words = "iptables" if family == 4 else "ip6tables"
-        past = past.lacks(Missing(f"{words}-save of {netns.name}", "the rules the packet meets there"))
+        past = past.lacks(Missing(f"{words}-save of {netns.name}", "the rules the packet meets there", node=netns.name))
         return End(branch, past, UNKNOWN, f"no {words} dump of {netns.name}")
     if netns.node.opaque:
         return End(branch, past, UNKNOWN, f"{netns.name}: {netns.node.opaque}")

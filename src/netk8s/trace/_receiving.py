@@ -176,6 +176,7 @@ def _route_by_objects(scene: Scene, branch: Branch, netns: Netns, past: Past) ->
         Missing(
             f"IPv{packet.family} routes and addresses of {netns.name}",
             "where the packet leaves, and which address MASQUERADE takes",
+            node=netns.name,
         )
     )
     local = netns.is_local(packet.dst)

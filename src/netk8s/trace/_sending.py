@@ -137,7 +137,7 @@ def _source(netns: Netns, found: Lookup, hop: NextHop, packet: Packet) -> tuple[
 
 def _send_blindly(packet: Packet, netns: Netns, past: Past, conn: Conn | None) -> Walk:
     what = f"IPv{packet.family} routes and addresses of {netns.name}"
-    past = past.lacks(Missing(what, "the source address and the way out"))
+    past = past.lacks(Missing(what, "the source address and the way out", node=netns.name))
     if packet.src.is_unspecified:
         yield End(Branch(fresh(packet)), past, UNKNOWN, f"no dump tells which source address {netns.name} sends from")
         return

@@ -46,7 +46,7 @@ def start(scene: Scene) -> Iterator[End]:
     start = scene.netns.get(flow.node)
     if start is None:
         branch = Branch(fresh(packet))
-        past = past.lacks(Missing(f"every dump of {flow.node}", "where the packet starts"))
+        past = past.lacks(Missing(f"every dump of {flow.node}", "where the packet starts", node=flow.node))
         yield End(branch, past, UNKNOWN, f"no dump of {flow.node}, where the packet starts")
     elif flow.origin == "node":
         yield from to_the_end(scene, _sending.send(packet, start, past))

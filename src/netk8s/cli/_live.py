@@ -1,0 +1,111 @@
+"""Without ``--dump``: the words for the cluster, and the steps of a question to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from netk8s.cli._progress import progress
+
+if TYPE_CHECKING:
+    from netk8s.cli import Streams
+    from netk8s.live.agents import Agents
+    from netk8s.live.api import Access, Api
+    from netk8s.model import Ask, Report, Snapshot
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--kubeconfig", metavar="FILE", help="Default: $KUBECONFIG, else ~/.kube/config."),
+    click.option("--context", metavar="NAME", help="The kubeconfig context; default: the current one."),
+    click.option("--as", "user", metavar="USER", help="Act as another user (impersonation)."),
+    click.option("--as-group", "groups", metavar="GROUP", multiple=True, help="And as this group; may be repeated."),
+    click.option(
+        "--request-timeout",
+        "timeout",
+        type=click.FloatRange(min=0.1),
+        metavar="SECONDS",
+        default=30.0,
+        show_default=True,
+        help="How long one answer of the API server may take.",
+    ),
+    click.option(
+        "--agent-namespace",
+        metavar="NAMESPACE",
+        envvar="NETK8S_AGENT_NAMESPACE",
+        default="netk8s",
+        show_default=True,
+        help="Where the agents run.",
+    ),
+)
+
+
+def live_options(function: F) -> F:
+    """kubectl's words for a cluster, as ``cluster``: a :class:`Wanted`."""
+
+    def command(*args: Any, **words: Any) -> Any:
+        from netk8s.live.api import Access
+
+        names = ("kubeconfig", "context", "user", "groups", "timeout")
+        access = Access(**{name: words.pop(name) for name in names})
+        return function(*args, cluster=(access, words.pop("agent_namespace")), **words)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    for option in reversed(_OPTIONS):
+        option(command)
+    return command  # type: ignore[return-value]
+
+
+Wanted = tuple["Access", str]
+"""The API server and the namespace of the agents."""
+
+
+def answer(ask: Ask, cluster: Wanted, streams: Streams) -> Report:
+    """What the cluster's objects and the nodes on the way say now. Raises CollectError, NotFound and UsageError."""
+    from netk8s.errors import CollectError
+    from netk8s.live import api, asking, objects
+
+    access, namespace = cluster
+    server = api.connect(access)
+    ask = with_namespace(ask, server.namespace)
+    found = objects.for_question(server, ask)
+    asked = Lazily(server, namespace)
+    with progress(streams, "nodes that answered") as tick:
+        report, known = asking.answer(found, ask, asked.snapshot, tick)
+    if known.failed and not known.worlds:
+        # Not one node answered: the reason is one for all of them, and there is no part of an answer.
+        raise CollectError("; ".join(dict.fromkeys(known.failed.values())))
+    for name, why in known.failed.items():
+        streams.message(f"netk8s: node {name} is missing in this answer: {why}")
+    return report
+
+
+class Lazily:
+    """The agents of a cluster, looked for when the first node is to be asked."""
+
+    def __init__(self, server: Api, namespace: str) -> None:
+        import threading
+
+        self._server, self._namespace = server, namespace
+        self._lock = threading.Lock()
+        self._agents: Agents | None = None
+
+    def snapshot(self, node: str) -> Snapshot:
+        """Raises CollectError."""
+        from netk8s.live import agents
+
+        with self._lock:
+            if self._agents is None:
+                self._agents = agents.find(self._server, self._namespace)
+        return self._agents.snapshot(node)
+
+
+def with_namespace(ask: Ask, default: str) -> Ask:
+    """The words with the context's namespace where they name none."""
+    if ask.namespace is not None or default == "default" or ask.target.count("/") != 1:
+        return ask
+    return replace(ask, namespace=default)

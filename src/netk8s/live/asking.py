@@ -1,0 +1,114 @@
+"""A question to a running cluster: the nodes on the packet's path are asked, as far as it goes and no further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from netk8s import decode, dialects, journey
+from netk8s.errors import CollectError, Netk8sError, NotFound
+from netk8s.model import Ask, Missing, Node, Report, Snapshot, Trace, World
+
+AT_ONCE = 8
+"""Nodes that are asked side by side."""
+
+Fetch = Callable[[str], Snapshot]
+"""The state of a node by its name. Raises CollectError."""
+Told = Callable[[int, int], None]
+"""Told how many nodes have answered of how many that were asked."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """What is known so far: the cluster's objects, the nodes that answered, and why others did not."""
+
+    objects: World
+    node_names: tuple[str, ...]
+    worlds: dict[str, World] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    taken: list[Snapshot] = field(default_factory=list)
+
+    def world(self) -> World:
+        """All that is known. A node that was not asked yet is there and nothing is known of it; one that failed is not."""
+        nodes = {name: Node(name) for name in self.node_names if name not in self.failed}
+        parts = [self.worlds[name] for name in sorted(self.worlds)]
+        for part in parts:
+            nodes.update(part.nodes)
+        gaps = (
+            Missing(f"node {name} ({why})", "what happens to the packet there") for name, why in self.failed.items()
+        )
+        return dialects.complete(
+            World(
+                dict(sorted(nodes.items())),
+                self.objects.cluster,
+                (*self.objects.missing, *(gap for part in parts for gap in part.missing), *gaps),
+                (*self.objects.notes, *(note for part in parts for note in part.notes)),
+                tuple(origin for part in parts for origin in part.unread),
+            )
+        )
+
+
+def answer(objects: Snapshot, ask: Ask, fetch: Fetch, told: Told = lambda done, total: None) -> tuple[Report, Asked]:
+    """The answer, after as many rounds as the packet has nodes to cross.
+
+    A node that cannot be asked makes the answer partial: it is said in ``missing``. Raises CollectError when the node
+    that the packet starts on is such a one and nothing can be said without it.
+    """
+    known = begin(objects)
+    while True:
+        try:
+            report = journey.answer(known.world(), ask)
+        except NotFound as error:
+            if known.failed and "no dump of node" in str(error):
+                why = "; ".join(f"{name}: {why}" for name, why in known.failed.items())
+                raise CollectError(f"the node that the packet starts on cannot be asked: {why}") from None
+            raise
+        open_ = [name for name in on_the_way(report) if name in known.node_names]
+        open_ = [name for name in open_ if name not in known.worlds and name not in known.failed]
+        if not open_:
+            return report, known
+        start = report.trace.flow.node
+        take(known, open_, fetch, told)
+        if start in known.failed and report.trace.flow.origin == "outside" and ask.via is None and ask.node is None:
+            # The node that was chosen stays the one that is asked about, although nothing is known of it now.
+            ask = replace(ask, via=start)
+
+
+def begin(objects: Snapshot) -> Asked:
+    """The cluster's objects, and no node's state yet."""
+    world = decode.decode(objects)
+    if not world.cluster.nodes:
+        raise CollectError("the cluster's nodes cannot be listed: " + "; ".join(gap.what for gap in world.missing))
+    return Asked(world, tuple(sorted(node.name for node in world.cluster.nodes)))
+
+
+def take(known: Asked, nodes: Iterable[str], fetch: Fetch, told: Told = lambda done, total: None) -> None:
+    """Asks nodes side by side. What one of them does not answer is in ``failed``."""
+    wanted = list(nodes)
+    total = len(known.worlds) + len(known.failed) + len(wanted)
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="node") as pool:
+        waiting = {name: pool.submit(fetch, name) for name in wanted}
+        for name, answered in waiting.items():
+            try:
+                found = answered.result()
+                known.worlds[name] = decode.decode(found)
+                known.taken.append(found)
+            except Netk8sError as error:
+                known.failed[name] = str(error)
+            told(len(known.worlds) + len(known.failed), total)
+
+
+def on_the_way(report: Report) -> list[str]:
+    """The nodes that the packet, or its answer, is on."""
+    names: dict[str, None] = {}
+    for trace in (report.trace, *(leg.trace for leg in report.legs)):
+        names.update(dict.fromkeys(_of_trace(trace)))
+    return list(names)
+
+
+def _of_trace(trace: Trace) -> Iterable[str]:
+    yield trace.flow.node
+    yield from (gap.node for gap in trace.missing)
+    for way in trace.ways:
+        yield from (hop.node for hop in (*way.hops, *way.reply_hops))

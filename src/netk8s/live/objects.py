@@ -1,0 +1,215 @@
+"""The cluster's objects as ``kubectl get -o json`` lists them, paged, and only what a question needs.
+
+What no decoder reads is left out, so that environment variables and annotations, which may hold secrets, never get into
+a snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from netk8s.errors import CollectError
+from netk8s.live.api import Api, Refused
+from netk8s.model import Ask, Dump, Missing, Snapshot
+
+PAGE = 500
+MOST = 5000
+"""Objects of a kind that are read for a question although only some namespaces concern it."""
+
+_NAMED = {"name": True, "namespace": True, "labels": True}
+_CONTAINERS = [{"name": True, "ports": True, "restartPolicy": True}]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of object. ``keep`` is the shape of what is kept of one: True for all of a value."""
+
+    name: str
+    path: str
+    plural: str
+    version: str
+    needed_for: str
+    keep: Mapping[str, Any]
+    namespaced: bool = True
+    optional: bool = field(default=False)
+
+
+SERVICES = Kind(
+    "Service", "/api/v1", "services", "v1", "which Service an address or a name is",
+    {"metadata": _NAMED, "spec": True, "status": True},
+)  # fmt: skip
+SLICES = Kind(
+    "EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices", "discovery.k8s.io/v1",
+    "whether the rules have the endpoints that the API has",
+    {"metadata": _NAMED, "addressType": True, "endpoints": True, "ports": True},
+)  # fmt: skip
+PODS = Kind(
+    "Pod", "/api/v1", "pods", "v1", "which pod an address is, and where it runs",
+    {
+        "metadata": _NAMED,
+        "spec": {"nodeName": True, "hostNetwork": True, "containers": _CONTAINERS, "initContainers": _CONTAINERS},
+        "status": {"phase": True, "podIP": True, "podIPs": True, "hostIP": True},
+    },
+)  # fmt: skip
+NODES = Kind(
+    "Node", "/api/v1", "nodes", "v1", "which node an address is",
+    {
+        "metadata": _NAMED,
+        "spec": {"podCIDR": True, "podCIDRs": True, "taints": True},
+        "status": {"addresses": True, "nodeInfo": True},
+    },
+    namespaced=False,
+)  # fmt: skip
+POLICIES = Kind(
+    "NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies", "networking.k8s.io/v1",
+    "which NetworkPolicy a rule stands for", {"metadata": _NAMED, "spec": True},
+)  # fmt: skip
+NAMESPACES = Kind(
+    "Namespace", "/api/v1", "namespaces", "v1", "which namespaces a NetworkPolicy selects",
+    {"metadata": _NAMED}, namespaced=False,
+)  # fmt: skip
+INGRESSES = Kind(
+    "Ingress", "/apis/networking.k8s.io/v1", "ingresses", "networking.k8s.io/v1", "which Service a name leads to",
+    {"metadata": _NAMED, "spec": True, "status": True},
+)  # fmt: skip
+
+ALL = (SERVICES, SLICES, PODS, NODES, POLICIES, NAMESPACES, INGRESSES)
+
+
+class _TooMany(Exception):
+    """A list that goes on for longer than the question is worth."""
+
+
+def everything(api: Api) -> Snapshot:
+    """All objects that netk8s knows, of the whole cluster, for a bundle."""
+    return _together(_whole(api, kind, None) for kind in ALL)
+
+
+def for_question(api: Api, ask: Ask) -> Snapshot:
+    """The objects that a question needs. Raises CollectError when not even its Service or pod may be read."""
+    spaces = namespaces_of(ask, api.namespace)
+    kinds = [(SERVICES, None), (NODES, None), (SLICES, MOST), (PODS, MOST)]
+    if ask.target.startswith("ing"):
+        kinds.append((INGRESSES, None))
+    return _together(_of_question(api, kind, most, spaces) for kind, most in kinds)
+
+
+def namespaces_of(ask: Ask, default: str) -> tuple[str, ...]:
+    """The namespaces that the words of a question name."""
+    found = [ask.namespace or default]
+    for words in (ask.target, ask.source or ""):
+        kind, _, rest = words.partition("/")
+        if kind not in ("node", "no", "nodes") and "/" in rest:
+            found.append(rest.partition("/")[0])
+    return tuple(dict.fromkeys(found))
+
+
+_Part = tuple[Dump | None, tuple[Missing, ...]]
+
+
+def _together(parts: Iterable[_Part]) -> Snapshot:
+    found = list(parts)
+    return Snapshot(tuple(d for d, _ in found if d is not None), tuple(gap for _, gaps in found for gap in gaps))
+
+
+def _whole(api: Api, kind: Kind, most: int | None) -> _Part:
+    """A kind in all namespaces, or the reason why not."""
+    try:
+        return _dump(kind, _listed(api, kind, None, most), whole=True), ()
+    except Refused as error:
+        return None, (Missing(f"cluster/{kind.plural}.json ({error})", kind.needed_for, error.status == 404),)
+
+
+def _of_question(api: Api, kind: Kind, most: int | None, spaces: tuple[str, ...]) -> _Part:
+    """A kind in all namespaces; where that is forbidden or too much, in those that the question names."""
+    try:
+        return _dump(kind, _listed(api, kind, None, most), whole=True), ()
+    except _TooMany:
+        why = f"more than {most} in the cluster"
+    except Refused as error:
+        if error.status == 401:
+            raise
+        why = str(error)
+        if not kind.namespaced or error.status == 404:
+            return None, (Missing(f"cluster/{kind.plural}.json ({why})", kind.needed_for),)
+    items: list[dict[str, Any]] = []
+    for space in spaces:
+        try:
+            items += _listed(api, kind, space, None)
+        except Refused as error:
+            if kind is SERVICES:
+                raise
+            return None, (Missing(f"cluster/{kind.plural}.json ({error})", kind.needed_for),)
+    gap = Missing(f"{kind.plural} outside of {', '.join(spaces)} ({why})", kind.needed_for)
+    # An incomplete list of pods must not pass for a complete one: nothing may be concluded of who is not in it.
+    return _dump(kind, items, whole=kind is not PODS), (gap,)
+
+
+def _listed(api: Api, kind: Kind, namespace: str | None, most: int | None) -> list[dict[str, Any]]:
+    """The objects of a kind. Raises _TooMany as soon as it is certain, Refused and CollectError."""
+    import msgspec
+
+    where = f"/namespaces/{namespace}" if namespace is not None else ""
+    path = f"{kind.path}{where}/{kind.plural}"
+    items: list[dict[str, Any]] = []
+    again = ""
+    restarted = False
+    while True:
+        query: dict[str, str | int] = {"limit": PAGE, **({"continue": again} if again else {})}
+        try:
+            data = api.get(path, query)
+        except Refused as error:
+            # The list was taken too slowly and the page's revision is gone: once more from the start.
+            if error.status != 410 or restarted:
+                raise
+            items, again, restarted = [], "", True
+            continue
+        try:
+            page = msgspec.json.decode(data)
+            metadata = page.get("metadata") or {}
+            items += (_kept(item, kind.keep) for item in page["items"] or ())
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+            raise CollectError(
+                f"{api.host}{path}: the answer is no list of {kind.plural}; is this an API server?"
+            ) from None
+        again = metadata.get("continue") or ""
+        if most is not None and len(items) + (metadata.get("remainingItemCount") or 0) > most:
+            raise _TooMany
+        if not again:
+            return items
+
+
+def _kept(value: Any, shape: Any) -> Any:
+    """What of a value has the shape."""
+    if shape is True:
+        return value
+    if isinstance(shape, list):
+        return [_kept(item, shape[0]) for item in value] if isinstance(value, list) else value
+    if not isinstance(value, dict):
+        return value
+    return {key: _kept(value[key], part) for key, part in shape.items() if key in value}
+
+
+def _dump(kind: Kind, items: list[dict[str, Any]], whole: bool) -> Dump:
+    return Dump(
+        f"cluster/{kind.plural}.json",
+        b"".join(_text(kind, items, whole)),
+        source=f"GET {kind.path}/{kind.plural}",
+        taken=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+
+
+def _text(kind: Kind, items: list[dict[str, Any]], whole: bool) -> Iterator[bytes]:
+    """A list as kubectl prints it, an object a line; objects one after another where they are not the whole list."""
+    import msgspec
+
+    lines = [msgspec.json.encode({"apiVersion": kind.version, "kind": kind.name, **item}) for item in items]
+    if not whole:
+        yield from (line + b"\n" for line in lines)
+        return
+    yield f'{{"apiVersion":"v1","kind":"{kind.name}List","items":[\n'.encode()
+    yield b",\n".join(lines)
+    yield b"\n]}\n"

@@ -1,0 +1,92 @@
+"""Node after node: live and offline give one answer, and a node that is missing is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from netk8s import decode, dialects, journey, render, snapshot
+from netk8s.errors import CollectError
+from netk8s.live import asking
+from netk8s.model import Ask, Snapshot
+
+ASKS = [
+    Ask("svc/nginx", "30000"),
+    Ask("svc/nginx", "30000", via="k8s-node1"),
+    Ask("svc/nginx", "80"),
+    Ask("svc/nginx", "80", source="node/k8s-node2"),
+    Ask("node/k8s-node1", "30000"),
+]
+
+
+class Cluster:
+    """A recorded cluster whose nodes are asked one by one."""
+
+    def __init__(self, path: Path, down: tuple[str, ...] = ()) -> None:
+        self.whole = snapshot.read([str(path)])
+        self.objects = Snapshot(tuple(d for d in self.whole.dumps if d.node is None))
+        self.down, self.asked = down, list[str]()
+
+    def fetch(self, node: str) -> Snapshot:
+        self.asked.append(node)
+        if node in self.down:
+            raise CollectError("its agent does not answer")
+        return Snapshot(tuple(d for d in self.whole.dumps if d.node == node))
+
+
+@pytest.fixture
+def recorded(root: Path) -> Path:
+    return root / "examples/nginx-nodeport"
+
+
+@pytest.mark.parametrize("ask", ASKS, ids=str)
+def test_the_answer_is_that_of_all_dumps(ask: Ask, recorded: Path) -> None:
+    cluster = Cluster(recorded)
+    report, known = asking.answer(cluster.objects, ask, cluster.fetch)
+    offline = journey.answer(dialects.complete(decode.decode(cluster.whole)), ask)
+    assert render.render(report, "json") == render.render(offline, "json")
+    assert not known.failed
+    assert len(cluster.asked) == len(set(cluster.asked))
+
+
+def test_a_packet_that_goes_no_further_asks_no_further(recorded: Path) -> None:
+    cluster = Cluster(recorded)
+    report, _ = asking.answer(cluster.objects, Ask("node/k8s-node1", "30999", via="k8s-node1"), cluster.fetch)
+    assert cluster.asked == ["k8s-node1"]
+    assert {outcome.verdict for outcome in report.trace.outcomes} == {"refused"}
+
+
+def test_a_node_on_the_way_that_is_missing(recorded: Path) -> None:
+    cluster = Cluster(recorded, down=("k8s-node2",))
+    report, known = asking.answer(cluster.objects, Ask("svc/nginx", "30000", via="k8s-node1"), cluster.fetch)
+    assert known.failed == {"k8s-node2": "its agent does not answer"}
+    assert any(gap.what == "node k8s-node2 (its agent does not answer)" for gap in report.trace.missing)
+    by_node = {o.reached.node: o.assumed for o in report.trace.outcomes if o.reached is not None}
+    assert by_node == {"k8s-node1": False, "k8s-node2": True}
+
+
+def test_the_node_that_was_chosen_stays_chosen_when_it_is_missing(recorded: Path) -> None:
+    cluster = Cluster(recorded, down=("k8s-master",))
+    report, _ = asking.answer(cluster.objects, Ask("svc/nginx", "30000"), cluster.fetch)
+    assert cluster.asked == ["k8s-master"]
+    assert [o.verdict for o in report.trace.outcomes] == ["unknown"]
+
+
+def test_a_sender_whose_node_is_missing(recorded: Path) -> None:
+    cluster = Cluster(recorded, down=("k8s-node2",))
+    with pytest.raises(CollectError, match="k8s-node2: its agent does not answer"):
+        asking.answer(cluster.objects, Ask("svc/nginx", "80", source="node/k8s-node2"), cluster.fetch)
+
+
+def test_without_nodes_there_is_nobody_to_ask(recorded: Path) -> None:
+    cluster = Cluster(recorded)
+    objects = Snapshot(tuple(d for d in cluster.objects.dumps if "nodes.json" not in d.origin))
+    with pytest.raises(CollectError, match="nodes cannot be listed"):
+        asking.answer(objects, Ask("svc/nginx", "80"), cluster.fetch)
+
+
+def test_progress_is_told(recorded: Path) -> None:
+    cluster, told = Cluster(recorded), list[tuple[int, int]]()
+    asking.answer(cluster.objects, Ask("svc/nginx", "30000", via="k8s-node1"), cluster.fetch, lambda *t: told.append(t))
+    assert told == [(1, 1), (2, 2)]
