@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address as ip
 from ipaddress import ip_network
 
+from netk8s.kernel.netns import Netns
 from netk8s.model import (
     Address,
     Cluster,
@@ -42,7 +43,7 @@ def around(kind: str = "clusterip", dst: str = "10.96.5.5", routes: tuple[Route,
             "n1": Node("n1", addresses=(Address("eth0", ip("192.168.10.5"), 24, "global"),), routes=routes),
             "n2": Node("n2"),
         },
-        Cluster((SERVICE,), (), PODS, NODES, frozenset({"services", "pods", "nodes"})),
+        Cluster((SERVICE,), (), PODS, NODES, covered=frozenset({"services", "pods", "nodes"})),
     )
     packet = Packet(6, ip("203.0.113.9"), ip(dst), None, 80)
     flow = Flow("x", "client", "outside", "n1", packet, kind=kind, stand_ins=((ip("192.0.2.1"), "node/n2"),))
@@ -105,3 +106,18 @@ def test_the_pod_of_a_host_port_by_endpoint_then_by_declared_port() -> None:
         Flow("x", "client", "outside", "n1", Packet(6, ip("1.1.1.1"), ip("192.168.10.5"), 1, 6443)),
     )
     assert there.host_pod(there.netns["n1"], Packet(6, ip("1.1.1.1"), ip("192.168.10.5"), 1, 6443)) == "kube-system/api"
+
+
+def test_the_world_that_reaches_nodes_reaches_what_is_in_their_network() -> None:
+    def reached(dst: str, src: str = "203.0.113.9") -> bool:
+        found = around()
+        return found.reaches_network(found.netns["n1"], Packet(6, ip(src), ip(dst), None, 80))
+
+    assert reached("192.168.10.77")
+    assert not reached("10.244.1.5")
+    assert not reached("192.168.11.1")
+    bridge = around()
+    node = Node("n1", addresses=(Address("cni0", ip("10.244.1.1"), 24, "global"),))
+    netns = Netns(node, [], [])
+    assert not bridge.reaches_network(netns, Packet(6, ip("203.0.113.9"), ip("10.244.1.5"), None, 80))
+    assert bridge.reaches_network(netns, Packet(6, ip("10.244.1.9"), ip("10.244.1.5"), None, 80))

@@ -91,11 +91,16 @@ class Surroundings:
                         return f"{pod.namespace}/{pod.name}"
         return None
 
-    def shares_network(self, netns: Netns, packet: Packet) -> bool:
-        """Whether client and destination are in one subnet of the node, so that no route is needed."""
+    def reaches_network(self, netns: Netns, packet: Packet) -> bool:
+        """Whether who sent a packet from outside surely has a way to where it is addressed: client and destination are
+        in one subnet of the node, or the destination is in the one by which nodes themselves are reached.
+        """
+        networks = [(a.ip, ip_network(f"{a.ip}/{a.prefixlen}", strict=False)) for a in netns.node.addresses]
+        outer = {text for node in self.cluster.nodes if node.name == netns.name for _, text in node.addresses}
         return any(
-            packet.src in net and packet.dst in net
-            for net in (ip_network(f"{a.ip}/{a.prefixlen}", strict=False) for a in netns.node.addresses)
+            packet.dst in net and (packet.src in net or str(own) in outer)
+            for own, net in networks
+            if net.prefixlen < net.max_prefixlen
         )
 
     def nodes_route_pods(self, family: int) -> bool:

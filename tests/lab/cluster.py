@@ -271,6 +271,10 @@ class Cluster:
                     on.call("listen", protocol, node.ip(family), port, pod.key)
             return
         agent = self._new(f"pod/{pod.key}")
+        if node.wiring == "none":
+            for protocol, port in pod.ports:
+                agent.call("listen", protocol, "", port, pod.key)
+            return
         outer = "veth" + hashlib.sha256(pod.key.encode()).hexdigest()[:8]
         full = {4: 32, 6: 128}
         if node.wiring == "macvlan" or node.wiring.startswith("ipvlan-"):

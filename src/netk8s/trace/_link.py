@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netk8s.kernel import attachment, conntrack
+from netk8s.kernel import attachment, conntrack, links
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.model import Addr, Missing, Pod, Question, Reached
@@ -154,7 +154,9 @@ def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, ta
     if gateway and packet.dst in scene.pod_by_ip:
         yield from _by_gateway(scene, branch, netns, past, target)
         return
-    local_pod = not gateway and (on_bridge or link is None or link.kind == "veth")
+    # A node that is a container itself (kind) has a veth device to its network, with that network's subnet.
+    veth = link is not None and link.kind == "veth" and not links.same_subnet(netns, dev, target)
+    local_pod = not gateway and (on_bridge or link is None or veth)
     there = branch.assume(
         f"{packet.dst} is taken to answer; what is behind {dev} of {netns.name} is in no dump"
         if not local_pod

@@ -63,7 +63,7 @@ def _arrive_from_outside(scene: Scene, packet: Packet, netns: Netns, past: Past)
             f"network:{packet.dst}",
             f"the network routes {packet.dst} to {netns.name}",
             f"the network outside the cluster has no route to {packet.dst} (give --via NODE if it has)",
-            default=scene.around.shares_network(netns, packet),
+            default=scene.around.reaches_network(netns, packet),
         )
         for answer, other in branch.ask(question):
             if answer:
