@@ -29,7 +29,7 @@ OURS: dict[str, frozenset[str] | None] = {
     "decode": frozenset({"model", "errors", "plugins"}),
     "kernel": frozenset({"model", "plugins"}),
     "findings": frozenset({"model", "plugins", "policies", "verification"}),
-    "render": frozenset({"model", "plugins", "verification", "survey", "comparison"}),
+    "render": frozenset({"model", "plugins", "verification", "survey", "comparison", "checkup"}),
     "dialects": frozenset({"model", "errors", "plugins"}),
     "outcomes": frozenset({"model"}),
     "policies": frozenset({"model"}),
@@ -40,6 +40,7 @@ OURS: dict[str, frozenset[str] | None] = {
     "survey": frozenset({"model", "dialects", "surroundings", "trace"}),
     "comparison": frozenset({"model", "survey"}),
     "live": frozenset({"model", "errors", "snapshot", "decode", "dialects", "journey"}),
+    "checkup": frozenset({"model", "findings", "survey"}),
     "cli": EVERYTHING,
     "agent": EVERYTHING,
 }

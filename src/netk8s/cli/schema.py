@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 DOCUMENTS = {
     "trace": ("netk8s.render.document", "Document"),
     "decode": ("netk8s.render.decoded", "Decoded"),
+    "check": ("netk8s.render.check.document", "Checked"),
     "compare": ("netk8s.render.compared", "Compared"),
     "links": ("netk8s.render.links", "Links"),
 }

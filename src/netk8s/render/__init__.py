@@ -6,9 +6,10 @@ Its file being there makes it a format.
 
 from __future__ import annotations
 
-import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
+
+from netk8s.render import _formats
 
 if TYPE_CHECKING:
     from netk8s.model import Report
@@ -33,8 +34,7 @@ class Format(Protocol):
 
 def formats() -> tuple[str, ...]:
     """The names of all formats, by the files that are there: no format's module is imported."""
-    names = {info.name.removeprefix("as_") for info in pkgutil.iter_modules(__path__) if info.name.startswith("as_")}
-    return (*(name for name in _ORDER if name in names), *sorted(names.difference(_ORDER)))
+    return _formats.names(__path__, _ORDER)
 
 
 def render(report: Report, name: str, *, color: bool = False, width: int = 100, ascii: bool = False) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from netk8s import dialects
 from netk8s.model import Addr, Trace
 from netk8s.survey._answers import Answer, Because, Result, reduced
-from netk8s.survey._ports import Dialled, Key, Place, Port, ports
-from netk8s.survey._questions import Ground, Question, Stop, questions
+from netk8s.survey._ports import CLUSTER_IP, Dialled, Key, Place, Port, ports
+from netk8s.survey._questions import IN_RANGE, OUTSIDE, Ground, Question, Stop, questions
 from netk8s.trace import trace
 
 
@@ -37,6 +37,9 @@ def _note(ground: Ground, question: Question, dialled: Addr) -> str:
 
 
 __all__ = [
+    "CLUSTER_IP",
+    "IN_RANGE",
+    "OUTSIDE",
     "Answer",
     "Because",
     "Dialled",

@@ -102,14 +102,19 @@ class Ground:
         return cls(world, ports(world, dialects.programmed(world)), environments)
 
 
-def questions(grounds: Sequence[Ground], wanted: Iterable[Key] | None = None) -> Iterator[Question]:
+def questions(
+    grounds: Sequence[Ground], wanted: Iterable[Key] | None = None, only: Iterable[str] | None = None
+) -> Iterator[Question]:
     """The questions that tell the grounds apart if anything does: those of the first, with nodes that are alike in all.
 
-    A node that any of them lacks is left out. ``wanted``: these ports only.
+    A node that any of them lacks is left out. ``wanted``: these ports only; ``only``: packets that enter or are sent at
+    these nodes.
     """
     first = grounds[0]
     keys = None if wanted is None else set(wanted)
     nodes = [name for name in first.world.nodes if all(name in ground.world.nodes for ground in grounds)]
+    if only is not None:
+        nodes = [name for name in nodes if name in set(only)]
     for port in (*first.ports, *_nobodys(first.world)):
         if keys is not None and port.key not in keys:
             continue

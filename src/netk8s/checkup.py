@@ -1,0 +1,305 @@
+"""Everything of a snapshot at once: every flow of every Service asked, what became of it, and what is worth telling.
+
+The same finding of many flows is one problem. Nothing is scored: what does not arrive is listed with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from netk8s import findings
+from netk8s.model import Finding, Missing, World
+from netk8s.survey import CLUSTER_IP, IN_RANGE, OUTSIDE, Answer, Ground, Key, Port, Question, answer, questions
+
+Wanted = Callable[[Sequence[Port]], Iterable[Key] | None]
+"""Which of the ports to ask about, None for all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One flow with its answer. ``problems`` are indexes of :attr:`Checkup.problems`."""
+
+    question: Question
+    answer: Answer
+    problems: tuple[int, ...] = ()
+
+    @property
+    def fate(self) -> str:
+        """ "arrives" if everything does, "unknown" if the dumps do not tell, else "fails", if only in a share."""
+        verdicts = self.answer.verdicts
+        if verdicts == {"delivered"}:
+            return "arrives"
+        return "unknown" if not verdicts or "unknown" in verdicts else "fails"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A finding, in the words of the first flow that it was made in, and how far it reaches.
+
+    ``flows``: how many flows show it. ``example`` is None for what is found without a packet.
+    """
+
+    finding: Finding
+    services: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    flows: int = 0
+    example: Question | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A Service port in one line: how many of its flows arrive, and how its endpoints see clients outside.
+
+    ``outside`` is "kept", "changed", "both", or "" where nothing arrives from outside.
+    """
+
+    port: Port
+    asked: int
+    arrive: int
+    outside: str
+    exceptions: tuple[Exceptional, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exceptional:
+    """Flows of one port that fail alike. ``dialled`` has each kind of address with its clients."""
+
+    what: str
+    codes: tuple[str, ...]
+    dialled: tuple[tuple[str, tuple[str, ...]], ...]
+    nodes: tuple[str, ...]
+    flows: int
+    example: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """What was asked and found. ``stands_for``: nodes that were asked for others that are alike."""
+
+    nodes: tuple[str, ...]
+    ports: tuple[Port, ...]
+    asked: tuple[Asked, ...]
+    problems: tuple[Problem, ...]
+    stands_for: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    notes: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
+
+    def count(self, fate: str) -> int:
+        """How many flows have a fate (see :attr:`Asked.fate`)."""
+        return sum(each.fate == fate for each in self.asked)
+
+
+def check(
+    world: World,
+    wanted: Wanted | None = None,
+    nodes: Sequence[str] | None = None,
+    tick: Callable[[int, int], None] | None = None,
+) -> Checkup:
+    """Asks everything of a completed world (``dialects.complete``). ``nodes``: what enters or is sent at these only.
+
+    ``tick`` is told how many of how many are asked. Raises DecodeError for a rule that cannot be decoded.
+    """
+    ground = Ground.of(world)
+    keys = wanted(ground.ports) if wanted is not None else None
+    keys = None if keys is None else set(keys)
+    # What lies between the Services' addresses is no Service's, and nobody misses an answer there.
+    todo = [q for q in questions([ground], keys, nodes) if ground.port(q.port.key) is not None]
+    folded = _Folded(world.nodes)
+    asked = []
+    for number, question in enumerate(todo):
+        if tick is not None:
+            tick(number, len(todo))
+        found, trace = answer(ground, question)
+        indexes = dict.fromkeys(folded.add(finding, question) for finding in findings.check(world, trace))
+        asked.append(Asked(question, found, tuple(indexes)))
+    problems, order = folded.sorted()
+    return Checkup(
+        tuple(name for name in world.nodes if nodes is None or name in nodes),
+        tuple(port for port in ground.ports if keys is None or port.key in keys),
+        tuple(replace(each, problems=tuple(sorted(order[i] for i in each.problems))) for each in asked),
+        problems,
+        _stands_for(todo),
+        world.notes,
+        world.missing,
+    )
+
+
+def _stands_for(asked: Iterable[Question]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    stood: dict[str, set[str]] = {}
+    for stop in (stop for question in asked for stop in (question.at, question.sender) if stop is not None):
+        stood.setdefault(stop.node, set()).update(stop.stands_for)
+    return tuple((node, tuple(sorted(others))) for node, others in sorted(stood.items()) if others)
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def only(found: Checkup, codes: Sequence[str] = (), severity: str = "info", before: Checkup | None = None) -> Checkup:
+    """The checkup with fewer problems: of these codes, at least so severe, and not ones that ``before`` had already.
+
+    A problem that has spread since to other Services or nodes is told with these alone.
+    """
+    most = findings.SEVERITIES.index(severity)
+    had: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for problem in before.problems if before is not None else ():
+        had.setdefault(_kind(problem.finding), set()).update(_reach(problem))
+    kept: dict[int, Problem] = {}
+    for index, problem in enumerate(found.problems):
+        if codes and problem.finding.code not in codes:
+            continue
+        if findings.SEVERITIES.index(problem.finding.severity) > most:
+            continue
+        fresh = [each for each in _reach(problem) if each not in had.get(_kind(problem.finding), ())]
+        if fresh:
+            services = tuple(dict.fromkeys(service for service, _ in fresh if service))
+            nodes = tuple(dict.fromkeys(node for _, node in fresh if node))
+            kept[index] = replace(problem, services=services, nodes=nodes)
+    place = {index: number for number, index in enumerate(kept)}
+    asked = tuple(replace(each, problems=tuple(place[i] for i in each.problems if i in place)) for each in found.asked)
+    return replace(found, asked=asked, problems=tuple(kept.values()))
+
+
+def _kind(finding: Finding) -> tuple[str, str]:
+    return finding.code, finding.severity
+
+
+def _reach(problem: Problem) -> list[tuple[str, str]]:
+    return [(service, node) for service in problem.services or ("",) for node in problem.nodes or ("",)]
+
+
+_BESIDES = re.compile(r" \([^()]*\)")
+_PARTICULAR = re.compile(
+    r"\[?(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?:/\d{1,3})?\]?(?::\d+)?"
+    r"|(?<![\w.-])(?:pod |svc/)?[a-z0-9.-]+/[a-z0-9.-]+(?::[a-z0-9-]+)?|\b\d+(?:\.\d+)?%?(?!\w)(?: endpoints)?"
+)
+_SEVERAL = re.compile(r"\*(?:(?:,| and|, and) \*)+|\* (?:has|have)\b")
+_WORD = re.compile(r"[\w.-]+")
+
+
+def _said(summary: str, nodes: Mapping[str, object]) -> str:
+    """A summary without what findings of one cause differ in: addresses, Services, pods, nodes, numbers."""
+    text = _PARTICULAR.sub("*", _BESIDES.sub("", summary))
+    text = _WORD.sub(lambda found: "*" if found[0] in nodes else found[0], text)
+    return _SEVERAL.sub("*", text)
+
+
+class _Folded:
+    """Findings that say the same but for the addresses and names made one problem."""
+
+    def __init__(self, nodes: Mapping[str, object]) -> None:
+        self._all_nodes = nodes
+        self._index: dict[tuple[object, ...], int] = {}
+        self._first: list[tuple[Finding, Question]] = []
+        self._services: list[dict[str, None]] = []
+        self._nodes: list[dict[str, None]] = []
+        self._evidence: list[dict[str, None]] = []
+        self._flows: list[int] = []
+
+    def add(self, finding: Finding, question: Question) -> int:
+        """The index of the finding's problem."""
+        key = (finding.code, finding.severity, finding.proven, _said(finding.summary, self._all_nodes))
+        index = self._index.setdefault(key, len(self._first))
+        if index == len(self._first):
+            self._first.append((finding, question))
+            self._services.append({})
+            self._nodes.append({})
+            self._evidence.append({})
+            self._flows.append(0)
+        self._services[index][str(question.port)] = None
+        for name in _WORD.findall(finding.summary):
+            if name in self._all_nodes:
+                self._nodes[index].update(dict.fromkeys((name, *_alike(question, name))))
+        if len(self._evidence[index]) < findings.MOST_EVIDENCE:
+            self._evidence[index].update(dict.fromkeys(finding.evidence))
+        self._flows[index] += 1
+        return index
+
+    def sorted(self) -> tuple[tuple[Problem, ...], dict[int, int]]:
+        """The problems, the worst and widest first, and the place of each index among them."""
+        made = []
+        for index, (finding, question) in enumerate(self._first):
+            evidence = tuple(self._evidence[index])[: findings.MOST_EVIDENCE]
+            made.append(
+                Problem(
+                    replace(finding, evidence=evidence), tuple(self._services[index]), tuple(self._nodes[index]),
+                    self._flows[index], question,
+                )
+            )  # fmt: skip
+        order = sorted(range(len(made)), key=lambda i: _weight(made[i]))
+        return tuple(made[i] for i in order), {index: place for place, index in enumerate(order)}
+
+
+def _alike(question: Question, node: str) -> tuple[str, ...]:
+    """The nodes that a node of a question stands for."""
+    stops = [stop for stop in (question.at, question.sender) if stop is not None and stop.node == node]
+    return stops[0].stands_for if stops else ()
+
+
+def _weight(problem: Problem) -> tuple[object, ...]:
+    finding = problem.finding
+    return (findings.SEVERITIES.index(finding.severity), -problem.flows, finding.code, finding.summary)
+
+
+# ---------------------------------------------------------------- lines
+
+
+def lines(found: Checkup) -> Iterator[Line]:
+    """A line for each port, in the ports' order."""
+    flows: dict[Key, list[Asked]] = {}
+    for each in found.asked:
+        flows.setdefault(each.question.port.key, []).append(each)
+    for port in found.ports:
+        mine = flows.get(port.key, [])
+        arrive = sum(each.fate == "arrives" for each in mine)
+        yield Line(port, len(mine), arrive, _outside(mine), tuple(_exceptions(found, mine)))
+
+
+def _outside(flows: Iterable[Asked]) -> str:
+    """How clients outside are seen at the addresses that are meant for them."""
+    seen = {
+        result.seen == "kept"
+        for each in flows
+        if each.question.client in (OUTSIDE, IN_RANGE) and not each.question.dialled.kind.startswith(CLUSTER_IP)
+        for result in each.answer.results
+        if result.verdict == "delivered"
+    }
+    if len(seen) > 1:
+        return "both"
+    return "" if not seen else "kept" if True in seen else "changed"
+
+
+def _exceptions(found: Checkup, flows: Iterable[Asked]) -> Iterator[Exceptional]:
+    alike: dict[tuple[str, tuple[str, ...]], list[Asked]] = {}
+    for each in flows:
+        if each.fate == "arrives":
+            continue
+        told = (found.problems[i].finding for i in each.problems)
+        codes = tuple(sorted({f.code for f in told if f.severity != "info"}))
+        alike.setdefault((_what(each.answer), codes), []).append(each)
+    for (what, codes), group in sorted(alike.items(), key=lambda item: (item[0][0], -len(item[1]))):
+        dialled: dict[str, dict[str, None]] = {}
+        nodes: dict[str, None] = {}
+        for each in group:
+            dialled.setdefault(each.question.kind, {})[each.question.who] = None
+            stop = each.question.at or each.question.sender
+            if stop is not None:
+                nodes.update(dict.fromkeys((stop.node, *stop.stands_for)))
+        kinds = tuple((kind, tuple(clients)) for kind, clients in dialled.items())
+        yield Exceptional(what, codes, kinds, tuple(nodes), len(group), group[0].question)
+
+
+def _what(found: Answer) -> str:
+    """The verdicts but delivered, with their odds where something is delivered too."""
+    failed = sorted(found.verdicts - {"delivered"})
+    if "delivered" not in found.verdicts:
+        return " or ".join(failed) or "unknown"
+    words = []
+    for verdict in failed:
+        odds = [result.odds for result in found.results if result.verdict == verdict]
+        known = [each for each in odds if each is not None]
+        share = f" in {sum(known, Fraction(0))} of cases" if known and len(known) == len(odds) else ""
+        words.append(f"{verdict}{share}")
+    return " or ".join(words)

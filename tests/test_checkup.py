@@ -1,0 +1,94 @@
+"""Everything of a snapshot at once: what is asked, how findings are folded, what is left out on demand."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+
+from netk8s import checkup, decode, dialects, snapshot
+from netk8s.checkup import Checkup, check, lines, only
+from netk8s.model import World
+
+CASE = "broken-stale-node"
+
+
+@functools.cache
+def world(corpus: Path, case: str = CASE) -> World:
+    return dialects.complete(decode.decode(snapshot.read([str(corpus / case)])))
+
+
+@pytest.fixture(scope="module")
+def found(corpus: Path) -> Checkup:
+    return check(world(corpus))
+
+
+def test_every_service_port_has_a_line_and_every_flow_a_fate(found: Checkup, corpus: Path) -> None:
+    table = {str(line.port): line for line in lines(found)}
+    services = world(corpus).cluster.services
+    assert {line.port.service for line in table.values()} == {f"{s.namespace}/{s.service}" for s in services}
+    assert sum(line.asked for line in table.values()) == len(found.asked)
+    assert sum(found.count(fate) for fate in ("arrives", "fails", "unknown")) == len(found.asked)
+    assert table["default/dns-np"].asked == table["default/dns-np"].arrive
+    assert not table["default/dns-np"].exceptions
+    assert (table["default/web-local"].outside, table["default/nginx"].outside) == ("kept", "changed")
+
+
+def test_exceptions_are_all_that_does_not_arrive(found: Checkup) -> None:
+    for line in lines(found):
+        assert sum(each.flows for each in line.exceptions) == line.asked - line.arrive
+    nginx = next(line for line in lines(found) if str(line.port) == "default/nginx")
+    # One of three endpoints of the stale node is gone, for every client that comes by that node.
+    assert {each.what for each in nginx.exceptions} == {"unreachable in 1/3 of cases"}
+    assert {node for each in nginx.exceptions for node in each.nodes} == {"k8s-node2"}
+
+
+def test_findings_of_one_cause_are_one_problem(found: Checkup) -> None:
+    stale = [p for p in found.problems if p.finding.code == "NK206" and p.finding.severity == "error"]
+    assert len(stale) == 1
+    assert stale[0].services == ("default/nginx", "default/single")
+    assert stale[0].nodes == ("k8s-node2",)
+    assert stale[0].flows == sum(any(found.problems[i] == stale[0] for i in each.problems) for each in found.asked)
+    order = [(p.finding.severity, -p.flows) for p in found.problems]
+    assert order == sorted(order, key=lambda item: (["error", "warning", "info"].index(item[0]), item[1]))
+
+
+def test_one_service_and_one_node(corpus: Path) -> None:
+    def wanted(ports: object) -> list[tuple[str, str, int]]:
+        return [("default/nginx", "", 6)]
+
+    told: list[tuple[int, int]] = []
+    found = check(world(corpus), wanted, ["k8s-node1"], lambda done, total: told.append((done, total)))
+    assert {str(port) for port in found.ports} == {"default/nginx"}
+    assert found.nodes == ("k8s-node1",)
+    places = {stop.node for each in found.asked for stop in (each.question.at, each.question.sender) if stop}
+    assert places == {"k8s-node1"}
+    assert told == [(number, len(found.asked)) for number in range(len(found.asked))]
+    # What is wrong with another node's rules is not met from here.
+    assert not [p for p in found.problems if p.finding.code == "NK206"]
+
+
+def test_fewer_problems_by_code_severity_and_what_was_there_before(found: Checkup) -> None:
+    some = only(found, ["NK405"])
+    assert {p.finding.code for p in some.problems} == {"NK405"}
+    assert all(some.problems[i].finding.code == "NK405" for each in some.asked for i in each.problems)
+    assert {p.finding.severity for p in only(found, severity="warning").problems} == {"error", "warning"}
+    assert only(found, before=found).problems == ()
+    fewer = only(found, severity="warning", before=only(found, ["NK101", "NK202"]))
+    assert {p.finding.code for p in fewer.problems} == {"NK206", "NK405"}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("n1 translates 10.0.0.1:80 to 10.1.0.1:8080", "n2 translates 10.0.0.9:81 to [fd00::1]:80", True),
+        ("n1 translates 10.0.0.1:80 to 10.1.0.1:8080, 10.1.0.2:80 and 10.1.0.3:80", "n2 translates a/b to 7 endpoints", True),
+        ("n1 refuses 10.0.0.1:80", "n1 drops 10.0.0.1:80", False),
+        ("because policy of a/b is Local", "because policy of c/d:http is Local", True),
+        ("nobody listens on eth0", "nobody listens on eth1", False),
+    ],
+)  # fmt: skip
+def test_what_two_findings_of_one_cause_differ_in(a: str, b: str, same: bool) -> None:
+    nodes = {"n1": None, "n2": None}
+    assert (checkup._said(a, nodes) == checkup._said(b, nodes)) is same
