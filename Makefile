@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 
 DEMO := svc/nginx --port 30000 --dump examples/nginx-nodeport --via k8s-node1
 
-.PHONY: help demo test lint check lab fuzz fuzz-nft mutate bench docs clean
+.PHONY: help demo test lint check lab fuzz fuzz-nft fuzz-paths mutate bench docs clean
 
 help:
 	@echo 'make demo    trace svc/nginx --port 30000 on a recorded cluster and show the answer'
@@ -19,6 +19,7 @@ help:
 	@echo 'make lab     the tests that need root and network namespaces; none is skipped'
 	@echo 'make fuzz    N=2000 random rulesets and packets against the kernel (root); SEED=1, LAYOUTS=100 for routing'
 	@echo 'make fuzz-nft  N=2000 the same with native nftables rulesets, a quarter of them between iptables rules of both backends'
+	@echo 'make fuzz-paths  N=2000 real connections, there and back, in random clusters (root); SEED=1'
 	@echo 'make mutate  N=2000 damaged dumps through the whole pipeline'
 	@echo 'make bench   time and memory on large dumps'
 	@echo 'make docs    write docs/findings.md again from the findings themselves'
@@ -54,6 +55,9 @@ fuzz: $(VENV)/.installed-dev
 fuzz-nft: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python -m lab.nft_differential --pairs $(N) --seed $(SEED) $(FUZZ_ARGS)
 	PYTHONPATH=tests $(BIN)/python -m lab.nft_differential --mixed --pairs $$(($(N) / 4)) --seed $(SEED) $(FUZZ_ARGS)
+
+fuzz-paths: $(VENV)/.installed-dev
+	PYTHONPATH=tests $(BIN)/python -m lab.connections --connections $(N) --seed $(SEED) $(FUZZ_ARGS)
 
 # Damaged copies of recorded clusters through the whole pipeline: only errors with a message may come of them.
 mutate: $(VENV)/.installed-dev

@@ -370,6 +370,37 @@ def test_pods_of_two_nodes_directly() -> None:
     assert (outcome.verdict, outcome.source) == ("delivered", POD1)
 
 
+def test_a_pod_that_asks_itself_asks_nobody_else() -> None:
+    # drivers/net/loopback.c: the pod's own lo; no hook of the node sees it.
+    found = ask(world("filter FORWARD -j DROP"), POD1, POD1, 8080, "pod")
+    assert (only(found).verdict, only(found).source, found.ways[0].hops) == ("delivered", POD1, ())
+    found = ask(world(), POD1, A("127.0.0.1"), 8080, "pod")
+    assert (only(found).verdict, only(found).source) == ("delivered", A("127.0.0.1"))
+
+
+def lost_route(index: int, pods: str) -> World:
+    """The world where one node has no route to the pods of the other."""
+    whole = world()
+    there = whole.nodes[f"n{index}"]
+    kept = replace(there, routes=tuple(r for r in there.routes if r.dst != N(pods)))
+    return World({**whole.nodes, there.name: kept}, whole.cluster)
+
+
+def test_an_answer_that_goes_to_a_gateway_which_does_not_know_the_pod_is_lost() -> None:
+    outcome = only(ask(lost_route(2, "10.244.1.0/24"), POD1, POD2, 8080, "pod"))
+    assert outcome.verdict == "dropped"
+    assert "n2 has no route of its own to pod 10.244.1.6, and gateway 192.168.10.1" in outcome.reason
+
+
+@pytest.mark.parametrize(("address", "verdict"), [("192.168.10.5", "delivered"), ("10.244.1.1", "unreachable")])
+def test_a_gateway_knows_the_networks_of_nodes_and_not_their_bridges(address: str, verdict: str) -> None:
+    there = lost_route(2, "10.244.1.0/24")
+    around = there.nodes["n2"]
+    by_router = Route(N("192.168.10.5/32"), "unicast", (NextHop("eth0", A("192.168.10.1")),))
+    there = World({**there.nodes, "n2": replace(around, routes=(by_router, *around.routes))}, there.cluster)
+    assert only(ask(there, None, A(address), 22, "node", "n2")).verdict == verdict
+
+
 # ---------------------------------------------------------------- routing
 
 

@@ -167,12 +167,15 @@ class Cluster:
         lan = self._new("lan")
         # With br_netfilter the LAN's own bridge would send frames through iptables hooks, and snooping lose ND packets.
         lan.call("sysctl", {"net.bridge.bridge-nf-call-iptables": "0", "net.bridge.bridge-nf-call-ip6tables": "0"})
-        lan.call("ip", ["link add br0 type bridge forward_delay 0 mcast_snooping 0", "link set br0 up"])
+        for bridge in ("br0", "br1"):
+            lan.call("ip", [f"link add {bridge} type bridge forward_delay 0 mcast_snooping 0", f"link set {bridge} up"])
         router = self._new("router", forwarding=True)
         self._plug(lan, "port-r", router, "eth0", topology.router)
         for node in topology.nodes:
             agent = self._new(node.name, forwarding=True)
             self._plug(lan, f"port-{len(self._agents)}", agent, topology.device, node.addresses)
+            if node.back:
+                self._plug(lan, f"back-{len(self._agents)}", agent, "eth1", node.back, "br1")
         for client in topology.clients:
             self._client(lan, router, client)
         for node in topology.nodes:
@@ -192,9 +195,12 @@ class Cluster:
             self._agents[node.name].call("sysctl", node.sysctls)
             self._agents[node.name].call("ip", node.extra)
 
-    def _plug(self, lan: Agent, port: str, host: Agent, device: str, addresses: tuple[str, ...]) -> None:
+    def _plug(
+        self, lan: Agent, port: str, host: Agent, device: str, addresses: tuple[str, ...], bridge: str = "br0"
+    ) -> None:
         lan.call(
-            "ip", [f"link add {port} type veth peer name {device} netns {host.pid}", f"link set {port} master br0 up"]
+            "ip",
+            [f"link add {port} type veth peer name {device} netns {host.pid}", f"link set {port} master {bridge} up"],
         )
         host.call("ip", [f"link set {device} up", *(f"addr add {a} dev {device}" for a in addresses)])
 

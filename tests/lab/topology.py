@@ -30,6 +30,8 @@ class NodeSpec:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     """More ``ip`` commands, run last."""
+    back: tuple[str, ...] = ()
+    """Addresses on a second network, that only nodes are on (device eth1)."""
 
     def ip(self, family: int) -> str:
         """Its address of a family, "" if it has none."""

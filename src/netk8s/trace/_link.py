@@ -111,11 +111,15 @@ def _enters(scene: Scene, other: Netns, target: Addr, dev: str) -> str | None:
 def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, target: Addr, pod: Pod | None) -> Walk:
     """The next hop is none of the nodes and pods whose dumps are here."""
     packet = branch.flight.packet
+    gateway = target != packet.dst
+    owner = scene.around.owner_by_objects(target)
+    if gateway and owner is None and (behind := _whose(scene, packet.dst)):
+        yield from _by_gateway(scene, branch, netns, past, target, behind)
+        return
     to_client = packet.dst == past.flow.packet.src and packet.dst not in scene.pod_by_ip
     if branch.flight.conn.direction == "REPLY" or to_client:
         yield End(branch, past, DELIVERED, "", "outside", Reached(packet.dst, packet.dport), None)
         return
-    owner = scene.around.owner_by_objects(target)
     if owner is not None:
         past = past.lacks(Missing(f"every dump of {owner}", "what happens to the packet there", node=owner))
         there = branch.assume(f"no dump of {owner}: it is taken to pass the packet on unchanged and to deliver it")
@@ -128,7 +132,6 @@ def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, ta
         return
     link = netns.links.get(dev)
     on_bridge = link is not None and link.kind == "bridge"
-    gateway = target != packet.dst
     if not gateway and (on_bridge or scene.around.is_service_address(packet.dst)) and "pods" in scene.cluster.covered:
         what = "no pod has" if on_bridge else "no node and no pod has"
         reason = f"{what} the address {target}, so nobody answers for it on {dev} of {netns.name}"
@@ -151,9 +154,6 @@ def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, ta
         )
         yield End(branch, past, UNKNOWN, reason)
         return
-    if gateway and packet.dst in scene.pod_by_ip:
-        yield from _by_gateway(scene, branch, netns, past, target)
-        return
     # A node that is a container itself (kind) has a veth device to its network, with that network's subnet.
     veth = link is not None and link.kind == "veth" and not links.same_subnet(netns, dev, target)
     local_pod = not gateway and (on_bridge or link is None or veth)
@@ -175,29 +175,54 @@ def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, ta
     )
 
 
-def _by_gateway(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway: Addr) -> Walk:
-    """A packet for a pod goes to a router that is no node: some networks route pods, most leave it to the nodes."""
+def _whose(scene: Scene, dst: Addr) -> str:
+    """The node that an address, or the pod with it, is of; "" for an address of nobody known."""
+    pod = scene.pod_by_ip.get(dst)
+    if pod is not None and pod.node is not None:
+        return pod.node
+    return next((name for name, netns in scene.netns.items() if netns.is_local(dst)), "")
+
+
+def _by_gateway(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway: Addr, behind: str) -> Walk:
+    """A packet for a pod or node goes to a router that is no node.
+
+    A router knows its own networks and those of nodes; some networks route pods, most leave that to the nodes.
+    """
     dst = branch.flight.packet.dst
-    pod = scene.pod_by_ip[dst]
-    if pod.node == netns.name:
+    pod = scene.pod_by_ip.get(dst)
+    inside = pod is not None and not pod.host_network
+    if inside and behind == netns.name:
         yield from _back_to_pod(scene, branch, netns, past, gateway)
         return
+    other_node = scene.netns.get(behind)
     question = Question(
         f"{netns.name}:gateway:{gateway}:{dst}",
-        f"gateway {gateway} routes {dst} to {pod.node}",
-        f"{netns.name} has no route of its own to pod {dst}, and gateway {gateway} does not know where it is",
-        default=not scene.around.nodes_route_pods(dst.version),
+        f"gateway {gateway} routes {dst} to {behind}",
+        f"{netns.name} has no route of its own to {'pod ' if inside else ''}{dst}, and gateway {gateway} does not know "
+        "where it is",
+        default=not scene.around.nodes_route_pods(dst.version) if inside else _on_network(other_node, dst, gateway),
     )
-    other_node = scene.netns.get(pod.node or "")
     for answer, other in branch.ask(question):
         if not answer:
             yield End(other, past, UNREACHABLE, question.if_false)
         elif other_node is None:
-            yield pod_end(scene, other, past, dst, pod)
+            yield pod_end(scene, other, past, dst, pod, behind)
         else:
             found = other_node.fib(dst.version).lookup(other.flight.packet.src, None, iif="lo")
             iif = found.ways[0][1].dev if found.ways else None
             yield Arriving(on_wire(other, iif), other_node, past)
+
+
+def _on_network(node: Netns | None, dst: Addr, gateway: Addr) -> bool:
+    """Whether a router is likely to know an address of a node: one that the Node object has, or on its own network."""
+    if node is None or dst in node.own:
+        return True
+    for address in node.node.addresses:
+        if address.ip == dst and address.prefixlen < dst.max_prefixlen:
+            link = node.links.get(address.dev)
+            inner = link is not None and link.kind in ("bridge", "dummy")
+            return not inner and (links.same_subnet(node, address.dev, gateway) or not node.own)
+    return False
 
 
 def _back_to_pod(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway: Addr) -> Walk:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from netk8s.kernel import attachment, links
 from netk8s.kernel.attachment import Attachment
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
+from netk8s.model import Pod, Reached
 from netk8s.trace import _slaves
 from netk8s.trace._state import (
+    DELIVERED,
     UNKNOWN,
     Arriving,
     End,
@@ -23,6 +27,10 @@ from netk8s.trace._state import (
 def leave_pod(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
     """A packet on its way out of a pod that hangs on ``netns``."""
     packet = branch.flight.packet
+    pod = scene.pod_by_ip.get(packet.src)
+    if packet.dst.is_loopback or (pod is not None and packet.dst in pod.ips):
+        yield _inside(branch, netns, past, pod)
+        return
     for there, hung in _slaves.settled(branch, netns, scene.around.attachment(netns, packet.src)):
         if hung.dev is None and netns.routes_known(packet.family):
             yield End(there, past, UNKNOWN, hung.why)
@@ -35,6 +43,19 @@ def leave_pod(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
             yield from _over_bridge(there, netns, past, hung, hung.dev)
         else:
             yield from _slaves.leave(scene, there, netns, past, hung)
+
+
+def _inside(branch: Branch, netns: Netns, past: Past, pod: Pod | None) -> End:
+    """A pod that asks itself: the packet stays on its own lo, and so does the answer."""
+    packet = branch.flight.packet
+    if packet.dst.is_loopback and not packet.src.is_loopback:
+        # A socket without an address gets the local one that it asks (fib_result_prefsrc).
+        packet = packet.replace(src=packet.dst)
+        past = replace(past, flow=replace(past.flow, packet=packet))
+        branch = branch.fly(branch.flight.with_(packet=packet))
+    name = f"{pod.namespace}/{pod.name}" if pod is not None else None
+    reached = Reached(packet.dst, packet.dport, name, netns.name)
+    return End(branch, past, DELIVERED, "", "pod", reached, netns.name, check_reply=False)
 
 
 def _over_bridge(branch: Branch, netns: Netns, past: Past, hung: Attachment, bridge: str) -> Walk:
