@@ -12,6 +12,7 @@ import pytest
 from netk8s import decode, dialects, findings, snapshot
 from netk8s.findings import _reading
 from netk8s.model import Ask, World
+from netk8s.surroundings import Surroundings
 from netk8s.trace import trace
 
 CASES = [
@@ -29,6 +30,8 @@ CASES = [
     "iptables-nft-matrix",
     "iptables-nft-matrix-kp123",
     "iptables-nft-portmap-hostport",
+    "ipvs-rr-matrix",
+    "nftables-dual-stack-kp136",
 ]
 
 NO_REASON = {"NK101", "NK301", "NK504"}
@@ -64,9 +67,11 @@ def test_findings_agree_with_what_was_observed(recorded: tuple[Path, World]) -> 
     folder, world = recorded
     wrong = []
     seen = 0
+    around: Surroundings | None = None
     for flow in flows(folder):
-        ask = words(flow, 6 if ":" in flow["dst_ip"] else 4)
-        walked = dialects.label(world, trace(world, dialects.resolve(world, ask)))
+        asked = dialects.resolve(world, words(flow, 6 if ":" in flow["dst_ip"] else 4))
+        around = around.of(asked) if around is not None else Surroundings(world, asked)
+        walked = dialects.label(world, trace(world, asked, around))
         found = findings.check(world, walked)
         told = [f"{f.code} {f.severity}" for f in found]
         results = {outcome["result"] for outcome in flow["outcomes"]}

@@ -74,8 +74,8 @@ def arrived(way: Way) -> bool:
 # ---------------------------------------------------------------- where a packet stopped
 
 RULE, ROUTE, SILENCE, HAIRPIN, SOCKET = "rule", "route", "silence", "hairpin", "socket"
-UNTRANSLATED, OUTSIDE, POD, TRANSLATION, UNKNOWN, OTHER = (
-    "untranslated", "outside", "pod", "translation", "unknown", "other",
+UNTRANSLATED, OUTSIDE, POD, TRANSLATION, BALANCER, UNKNOWN, OTHER = (
+    "untranslated", "outside", "pod", "translation", "balancer", "unknown", "other",
 )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ class Stop:
     ``kind`` tells what stopped it: RULE a rule or policy, ROUTE the routing decision, SILENCE a next hop that does
     not answer, HAIRPIN a bridge port, SOCKET the lack of one, UNTRANSLATED a Service address that no rule takes,
     OUTSIDE the network outside the cluster, POD the pod's own kernel, TRANSLATION an answer that comes from the wrong
-    address, UNKNOWN what no dump tells.
+    address, BALANCER a virtual server of IPVS without a real server to give, UNKNOWN what no dump tells.
     """
 
     kind: str
@@ -121,6 +121,7 @@ _WORDS = (
     (UNTRANSLATED, re.compile(r"^no rule of \S+ translates ")),
     (OUTSIDE, re.compile(r"^the network outside the cluster has no route ")),
     (POD, re.compile(r"^the pod drops a packet from ")),
+    (BALANCER, re.compile(r"^virtual server .* has no real server|falls on a real server of weight 0")),
     (TRANSLATION, re.compile(r"bypasses the node that translated|^the answer goes to ")),
     (
         ROUTE,

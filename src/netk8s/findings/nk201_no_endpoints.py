@@ -4,8 +4,9 @@ What it sees
 ------------
 A packet refused by a rule that kube-proxy writes for a Service without usable endpoints: a
 REJECT in KUBE-SERVICES or KUBE-EXTERNAL-SERVICES of the filter table, commented "has no
-endpoints". Where the cluster's objects are in the dump it counts endpoints that exist and are
-not ready.
+endpoints"; in nftables mode the map no-endpoint-services or no-endpoint-nodeports; in IPVS mode
+a virtual server without real servers. Where the cluster's objects are in the dump it counts
+endpoints that exist and are not ready.
 
 It also sees the one case that is not refused: a node dialling such a Service by its
 LoadBalancer or external address. KUBE-EXTERNAL-SERVICES is asked in INPUT and FORWARD only, so
@@ -61,18 +62,14 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     anyone = bool(usable(endpoints(world, port, family))) if port is not None and known else None
     for stop in stops(trace):
         rule = stop.step.detail if stop.step is not None else None
-        if (
-            _verdicts.kind(stop) == _verdicts.NO_ENDPOINTS
-            and rule is not None
-            and not (_local_policy(trace, port) and anyone)
-        ):
+        if _verdicts.kind(stop) == _verdicts.NO_ENDPOINTS and not (_local_policy(trace, port) and anyone):
             service = service_name(trace, rule) or "the Service"
             stale = " by the rules of this node, though there are some" if anyone else _not_ready(world, port, family)
             yield Finding(
                 CODE,
                 SEVERITY,
                 f"{stop.node} refuses {dialled(trace)}, because {service} has no usable endpoints{stale}",
-                places(stop.step, _object(port)),
+                places(*_verdicts.told_by(stop), _object(port)),
                 _remedy(service),
                 proven([stop.way]),
             )
@@ -90,7 +87,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
 
 
 def _local_policy(trace: Trace, port: ServicePort | None) -> bool:
-    """Up to 1.23 internalTrafficPolicy Local without a local endpoint was written as "has no endpoints"."""
+    """Up to 1.23, and in IPVS mode, internalTrafficPolicy Local without a local endpoint looks like no endpoints."""
     return port is not None and port.internal_policy == "Local" and trace.flow.packet.dst in port.cluster_ips
 
 

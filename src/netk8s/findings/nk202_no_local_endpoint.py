@@ -4,8 +4,10 @@ What it sees
 ------------
 A packet dropped because its Service may use endpoints of the same node only and there are none:
 a DROP in the filter table commented "has no local endpoints" (kube-proxy 1.25 and later), or a
-jump to KUBE-MARK-DROP from KUBE-XLB or KUBE-SVL and the DROP of KUBE-FIREWALL (up to 1.24).
-With internalTrafficPolicy: Local, kube-proxy up to 1.23 refused instead of dropping.
+jump to KUBE-MARK-DROP from KUBE-XLB or KUBE-SVL and the DROP of KUBE-FIREWALL (up to 1.24), or
+a drop by the maps no-endpoint-… of nftables mode. With internalTrafficPolicy: Local, kube-proxy
+up to 1.23 and IPVS refuse instead of dropping. For externalTrafficPolicy: Local, IPVS mode goes
+to endpoints of other nodes instead.
 
 Why it matters
 --------------
@@ -76,7 +78,9 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             f"{stop.node} {verb} {dialled(trace)} from {trace.flow.packet.src}, because {policy} of {service} is "
             f"Local and {stop.node} has no endpoint of it{_elsewhere(have)}",
             places(
-                marker, stop.step, f"service {service} ({port.at})" if port is not None and port.at.origin else None
+                marker,
+                *_verdicts.told_by(stop),
+                f"service {service} ({port.at})" if port is not None and port.at.origin else None,
             ),
             _remedy(internal),
             proven([stop.way]),

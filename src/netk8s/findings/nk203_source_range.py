@@ -5,7 +5,8 @@ What it sees
 A packet to a LoadBalancer address dropped because no range of loadBalancerSourceRanges holds
 its source: it falls through KUBE-FW-… and meets the DROP in KUBE-PROXY-FIREWALL (kube-proxy
 1.25 and later) or is sent to KUBE-MARK-DROP (up to 1.24), whose drop does not reach packets
-that are forwarded: those leave the node untranslated.
+that are forwarded: those leave the node untranslated. In IPVS mode the ranges are in the ipset
+KUBE-LOAD-BALANCER-SOURCE-CIDR, in nftables mode in a chain firewall-….
 
 Why it matters
 --------------
@@ -29,11 +30,23 @@ allocateLoadBalancerNodePorts: false, where the load balancer does not need it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from netk8s.findings import _verdicts
-from netk8s.findings._reading import Stop, dialled, option, places, proven, service_name, service_port, stops, tables
-from netk8s.model import At, Finding, Trace, World
+from netk8s.findings._reading import (
+    Stop,
+    dialled,
+    option,
+    places,
+    proven,
+    service_name,
+    service_port,
+    stops,
+    tables,
+    target,
+)
+from netk8s.model import PROTOCOL_NAMES, At, Finding, NftRule, Trace, World
 
 CODE = "NK203"
 SEVERITY = "warning"
@@ -68,14 +81,31 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
 
 
 def _ranges(world: World, stop: Stop) -> Iterator[tuple[str, At]]:
-    """The sources that the Service's KUBE-FW chain lets in, with their rules."""
+    """The sources that the Service's LoadBalancer address lets in, with their places, in any mode."""
+    node = world.nodes.get(stop.node)
+    step = stop.step
+    if step is not None and step.nft is not None:
+        yield from ((net, step.nft.at) for net in _not_dropped(step.nft))
+        return
+    packet = stop.way.packet
+    for kept in node.sets if node is not None else ():
+        if kept.name in ("KUBE-LOAD-BALANCER-SOURCE-CIDR", "KUBE-6-LOAD-BALANCER-SOURCE-CID"):
+            start = f"{packet.dst},{PROTOCOL_NAMES.get(packet.protocol)}:{packet.dport},"
+            yield from ((e.removeprefix(start), kept.at) for e in kept.entries if e.startswith(start))
     for hop in stop.way.hops:
-        for step in hop.steps:
-            name = step.detail.target.name if step.detail is not None and step.detail.target is not None else ""
+        for each in hop.steps:
+            name = target(each.detail)
             if not name.startswith("KUBE-FW-"):
                 continue
-            for table in tables(world.nodes.get(hop.node), stop.way.packet.family, "nat"):
+            for table in tables(world.nodes.get(hop.node), packet.family, "nat"):
                 for rule in table.chains[name].rules if name in table.chains else ():
                     source = option(rule, "-s")
                     if source is not None and not source.negated:
                         yield source.values[0], rule.at
+
+
+def _not_dropped(rule: NftRule) -> Iterator[str]:
+    """The networks of "ip saddr != { … } drop"."""
+    found = re.search(r"saddr != \{([^}]*)\}|saddr != (\S+)", rule.raw)
+    if found is not None:
+        yield from (part.strip() for part in (found[1] or found[2]).split(",") if part.strip())

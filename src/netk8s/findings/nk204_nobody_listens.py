@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from netk8s.findings import _modes
 from netk8s.findings._reading import SOCKET, Stop, address, dialled, places, proven, stops
 from netk8s.model import At, Finding, ServicePort, Trace, World
 
@@ -58,7 +59,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             )
             remedy = (
                 f"Dial another address of {stop.node}, or let kube-proxy serve this one: --nodeport-addresses "
-                "(nodePortAddresses) has to cover it, which exposes every NodePort on it."
+                f"(nodePortAddresses) has to cover it, which exposes every NodePort on it.{_default(world, trace, stop)}"
             )
         else:
             summary = f"nobody listens on {where}, and no rule translates the packet"
@@ -74,6 +75,16 @@ def _node_port(world: World, trace: Trace) -> ServicePort | None:
         if (port.node_port, port.protocol) == (packet.dport, packet.protocol):
             return port
     return None
+
+
+def _default(world: World, trace: Trace, stop: Stop) -> str:
+    """What a mode serves where --nodeport-addresses is not given, if that is less than every address."""
+    found = _modes.modes(world.nodes.get(stop.node), trace.flow.packet.family)
+    if _modes.NFTABLES in found:
+        return " In nftables mode it is the node's primary addresses by default; in the other modes, all of them."
+    if _modes.IPVS in found:
+        return " In IPVS mode each address needs a virtual server, which kube-proxy makes when it sees the address."
+    return ""
 
 
 def _evidence(world: World, stop: Stop, translated: bool) -> Iterator[At | None]:

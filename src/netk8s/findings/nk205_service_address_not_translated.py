@@ -6,7 +6,8 @@ A packet to an address that only kube-proxy gives a meaning to (a ClusterIP, a L
 external address) that leaves the node as it is, or that the network outside has no route for.
 Where the cluster's objects are in the dump it says why: the Service has no such port, an ipMode
 Proxy address is left to the load balancer, the address is of a Service that is gone, or it
-means nothing outside the cluster.
+means nothing outside the cluster. In nftables and in IPVS mode kube-proxy refuses a port that a
+virtual address does not have (cluster-ips-check, KUBE-IPVS-FILTER), and then the node answers.
 
 Why it matters
 --------------
@@ -65,6 +66,17 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
                 places(*_objects(world, trace)),
                 "Dial a NodePort, a LoadBalancer address or an ingress from outside. If your network does route "
                 "the address to a node, say which with --via NODE.",
+                proven([stop.way]),
+            )
+        elif _verdicts.kind(stop) == _verdicts.NO_PORT:
+            why, remedy = _why(world, trace, stop.node)
+            yield Finding(
+                CODE,
+                SEVERITY,
+                f"{stop.node} refuses {dialled(trace)}, the address of a Service on a port that its rules do not "
+                f"have{why}",
+                places(stop.step, *_objects(world, trace)),
+                remedy,
                 proven([stop.way]),
             )
         elif stop.kind == UNTRANSLATED:

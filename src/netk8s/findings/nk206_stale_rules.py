@@ -2,10 +2,10 @@
 
 What it sees
 ------------
-A rule on the packet's way that translates to an address that no EndpointSlice of the Service
-has, or ready endpoints that the node's rules do not know. Only where the Services and
-EndpointSlices are in the dump, and only where no traffic policy or topology hint leaves
-endpoints out on purpose.
+A rule or an IPVS virtual server on the packet's way that translates to an address that no
+EndpointSlice of the Service has, or ready endpoints that the node's rules do not know. Only
+where the Services and EndpointSlices are in the dump, and only where no traffic policy or
+topology hint leaves endpoints out on purpose.
 
 Why it matters
 --------------
@@ -42,10 +42,9 @@ from netk8s.findings._reading import (
     places,
     proven,
     service_port,
-    steps,
-    target,
     usable,
 )
+from netk8s.findings._translation import Translated, translation
 from netk8s.model import Addr, Finding, Step, Trace, Way, World
 
 CODE = "NK206"
@@ -66,19 +65,19 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     all_ = endpoints(world, port, family)
     exist = {(e.ip, e.port) for e in all_}
     used: dict[str, set[tuple[Addr, int | None]]] = {}
-    whole: dict[str, list[Way]] = {}
+    local = "Local" in (port.external_policy, port.internal_policy)
+    whole: dict[str, list[tuple[Way, Translated]]] = {}
     stale: dict[tuple[str, bool], list[tuple[Way, Step]]] = {}
     for way in live(trace):
-        found = _translation(way)
+        found = translation(way)
         if found is None:
             continue
-        node, step, all_endpoints = found
         where = (way.packet.dst, way.packet.dport)
-        used.setdefault(node, set()).add(where)
-        if all_endpoints:
-            whole.setdefault(node, []).append(way)
+        used.setdefault(found.node, set()).add(where)
+        if found.everyone or (found.everyone is None and not local):
+            whole.setdefault(found.node, []).append((way, found))
         if where not in exist:
-            stale.setdefault((node, arrived(way)), []).append((way, step))
+            stale.setdefault((found.node, arrived(way)), []).append((way, found.step))
     name = f"{port.namespace}/{port.service}"
     for (node, fine), group in stale.items():
         yield Finding(
@@ -102,24 +101,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
                 SEVERITY,
                 f"the rules of {node} do not know {named((address(e.ip, e.port) for e in absent), 'endpoints')} of "
                 f"{name}",
-                places(_balancing(ways[0], node), *(e.at for e in absent)),
+                places(ways[0][1].choice, *(e.at for e in absent)),
                 _REMEDY.format(node=node),
-                proven(ways),
+                proven(way for way, _ in ways),
             )
-
-
-def _translation(way: Way) -> tuple[str, Step, bool] | None:
-    """(node, DNAT step, whether a chain with all endpoints chose it) of the first translation by kube-proxy."""
-    everyone = False
-    for hop, step in steps(way):
-        everyone = everyone or target(step.detail).startswith("KUBE-SVC-")
-        if step.detail is not None and step.detail.chain.startswith("KUBE-SEP-") and target(step.detail) == "DNAT":
-            return hop.node, step, everyone
-    return None
-
-
-def _balancing(way: Way, node: str) -> Step | None:
-    for hop, step in steps(way):
-        if hop.node == node and target(step.detail).startswith("KUBE-SEP-"):
-            return step
-    return None

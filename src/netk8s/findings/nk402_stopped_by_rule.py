@@ -48,7 +48,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         if step is None:
             continue
         ways = [s.way for s in group]
-        verb = "rejects" if target(step.detail) == "REJECT" else "drops"
+        verb = "rejects" if target(step.detail) == "REJECT" or step.action.startswith("reject") else "drops"
         src = trace.flow.packet.src
         what = f"the answer to {src}" if stop.back else f"the packet from {src} to {ends(ways)}"
         if step.rule is None:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from netk8s.findings import _modes
 from netk8s.findings._reading import SOCKET, places, proven, stops, sysctl, tables
 from netk8s.model import At, Finding, ServicePort, Trace, World
 
@@ -56,15 +57,24 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             SEVERITY,
             f"{stop.node} does not serve {_name(port, packet.dport)} on {packet.dst}: {why}",
             places(*evidence),
-            f"Dial an address of {stop.node} instead of {packet.dst}. For IPv4 in iptables mode "
-            "--iptables-localhost-nodeports=true serves it; that sets route_localnet=1, and neighbours may then "
-            "reach what listens on 127.0.0.1.",
+            f"Dial an address of {stop.node} instead of {packet.dst}. {_brings_back(world, trace, stop.node)}",
             proven([stop.way]),
         )
 
 
 def _name(port: ServicePort | None, number: int | None) -> str:
     return f"NodePort {number}" + (f" of {port.namespace}/{port.service}" if port is not None else "")
+
+
+def _brings_back(world: World, trace: Trace, node: str) -> str:
+    family = trace.flow.packet.family
+    found = _modes.modes(world.nodes.get(node), family)
+    if family == 6 or (found and _modes.IPTABLES not in found):
+        return "Nothing makes kube-proxy serve it, in any version: a program that needs it has to learn the address."
+    return (
+        "For IPv4 in iptables mode --iptables-localhost-nodeports=true serves it; that sets route_localnet=1, and "
+        "neighbours may then reach what listens on 127.0.0.1."
+    )
 
 
 def _unserved(world: World, trace: Trace, node: str) -> tuple[str, list[At | None]]:
@@ -79,4 +89,9 @@ def _unserved(world: World, trace: Trace, node: str) -> tuple[str, list[At | Non
             return "the rules that take NodePorts name other addresses (--nodeport-addresses)", [
                 r.at for r in rules[:4]
             ]
+    found = _modes.modes(world.nodes.get(node), family)
+    if _modes.NFTABLES in found:
+        return "nftables mode serves no NodePort on loopback addresses", [found[_modes.NFTABLES]]
+    if _modes.IPVS in found:
+        return "IPVS mode makes no virtual server for loopback addresses", [found[_modes.IPVS]]
     return "no rule takes it", []
