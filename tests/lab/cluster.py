@@ -281,7 +281,9 @@ class Cluster:
             for protocol, port in pod.ports:
                 agent.call("listen", protocol, "", port, pod.key)
             return
-        outer = "veth" + hashlib.sha256(pod.key.encode()).hexdigest()[:8]
+        outer = (
+            pod.calico_device if node.wiring == "routed" else "veth" + hashlib.sha256(pod.key.encode()).hexdigest()[:8]
+        )
         full = {4: 32, 6: 128}
         if node.wiring == "macvlan" or node.wiring.startswith("ipvlan-"):
             kind, _, mode = node.wiring.partition("-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
@@ -58,6 +59,12 @@ class PodSpec:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def calico_device(self) -> str:
+        """The host side's name with wiring "routed": calico has "cali" and a part of a hash of the pod's name."""
+        name = f"{self.namespace}.{self.name}".encode()
+        return "cali" + hashlib.sha1(name, usedforsecurity=False).hexdigest()[:11]
 
 
 @dataclass(frozen=True, slots=True)
