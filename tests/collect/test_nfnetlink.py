@@ -9,11 +9,12 @@ from ipaddress import ip_address
 import pytest
 
 from netk8s.collect import nfnetlink
-from netk8s.collect.nfnetlink import NftTrace, _attribute, _message, _nft_event, attributes
+from netk8s.collect._wire import attribute
+from netk8s.collect.nfnetlink import NftTrace, _message, _nft_event, attributes
 
 
 def test_attributes_come_back() -> None:
-    data = _attribute(1, b"abc") + _attribute(2 | 0x8000, b"") + _attribute(3, b"\0\0\0\7")
+    data = attribute(1, b"abc") + attribute(2 | 0x8000, b"") + attribute(3, b"\0\0\0\7")
     assert attributes(data) == {1: b"abc", 2: b"", 3: b"\0\0\0\7"}
 
 
@@ -29,7 +30,7 @@ def events(kind: int, **members: bytes) -> nfnetlink.TraceEvent:
 
 
 def test_an_nft_event() -> None:
-    verdict = _attribute(1, struct.pack("!i", -3)) + _attribute(2, b"KUBE-SERVICES\0")
+    verdict = attribute(1, struct.pack("!i", -3)) + attribute(2, b"KUBE-SERVICES\0")
     one = events(3, table=b"nat\0", chain=b"OUTPUT\0", handle=b"\0\0\0\0\0\0\0\x09", verdict=verdict, id=b"\0\0\0\1")
     assert (one.family, one.table, one.chain, one.kind, one.action) == (
         4,
@@ -39,7 +40,7 @@ def test_an_nft_event() -> None:
         "jump KUBE-SERVICES",
     )
     assert (one.handle, one.trace_id) == (9, 1)
-    assert events(3, verdict=_attribute(1, struct.pack("!i", 0))).action == "drop"
+    assert events(3, verdict=attribute(1, struct.pack("!i", 0))).action == "drop"
     assert events(1, policy=struct.pack("!I", 0)).action == "drop"
     assert events(1, policy=struct.pack("!I", 1)).action == "accept"
 
@@ -52,15 +53,15 @@ def test_the_trace_group_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     with here:
         trace = NftTrace()
         assert list(trace.read()) == []
-        other = _message(nfnetlink.NFTABLES << 8 | 6, 0, 2, 0, _attribute(1, b"x\0"))
-        here.send(other + _message(nfnetlink.NFTABLES << 8 | 17, 0, 10, 0, _attribute(1, b"nat\0")))
+        other = _message(nfnetlink.NFTABLES << 8 | 6, 0, 2, 0, attribute(1, b"x\0"))
+        here.send(other + _message(nfnetlink.NFTABLES << 8 | 17, 0, 10, 0, attribute(1, b"nat\0")))
         assert [(one.family, one.table) for one in trace.read()] == [(6, "nat")]
         trace.close()
 
 
 def test_a_conntrack_tuple() -> None:
     src, dst = ip_address("fd00::1"), ip_address("fd00::2")
-    ip = _attribute(3, src.packed) + _attribute(4, dst.packed)
-    ports = _attribute(1, b"\6") + _attribute(2, struct.pack("!H", 1)) + _attribute(3, struct.pack("!H", 2))
-    found = nfnetlink._tuple(_attribute(1 | 0x8000, ip) + _attribute(2 | 0x8000, ports))
+    ip = attribute(3, src.packed) + attribute(4, dst.packed)
+    ports = attribute(1, b"\6") + attribute(2, struct.pack("!H", 1)) + attribute(3, struct.pack("!H", 2))
+    found = nfnetlink._tuple(attribute(1 | 0x8000, ip) + attribute(2 | 0x8000, ports))
     assert (found.src, found.dst, found.sport, found.dport) == (src, dst, 1, 2)

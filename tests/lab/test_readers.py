@@ -5,6 +5,7 @@ In user-mode Linux, which has IPVS, ipvlan and every type of ipset; booted once 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -41,11 +42,13 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             uml.Case("ipvs", "lab.uml_readers:ipvs", {"seed": SEED}),
             uml.Case("ipsets", "lab.uml_readers:ipsets", {"seed": SEED}),
+            uml.Case("ipvs_changes", "lab.uml_readers:ipvs_changes"),
             uml.Case("devices", "lab.uml_readers:devices"),
         ],
         folder,
     )
     assert not [result.error for result in results.values() if result.error]
+    (folder / "changes.json").write_text(json.dumps(results["ipvs_changes"].value))
     return folder
 
 
@@ -96,6 +99,16 @@ def test_no_virtual_server_is_said_and_not_left_open(booted: Path, differences: 
     ours, theirs = pair(booted / "ipvs", "list-empty")
     assert differences(ours, theirs) == ([], [])
     assert [fact.kind for fact in facts(ours) if isinstance(fact, Coverage)] == ["ipvs"]
+
+
+def test_each_change_of_ipvs_is_noticed(booted: Path) -> None:
+    found = dict(json.loads((booted / "changes.json").read_text()))
+    nothing, settings, link = found.pop("true"), found.pop("sysctl -qw net.ipv4.vs.conn_reuse_mode=0"), found.popitem()
+    assert nothing == found.pop("ipvsadm -Z") == []
+    assert settings == ["sysctls"]
+    assert "links" in link[1]
+    assert {change: noticed for change, noticed in found.items() if noticed != ["ipvs"]} == {}
+    assert len(found) == 9
 
 
 def test_random_sets(booted: Path, differences: Differences) -> None:

@@ -72,6 +72,40 @@ def _virtual_servers(dice: random.Random, number: int) -> Iterator[str]:
             yield f"-a {name} -r {host}:{port} {method} -w {dice.choice((0, 1, 5, 65535))}"
 
 
+def ipvs_changes(folder: Path) -> list[tuple[str, list[str]]]:
+    """What is noticed of changes of IPVS, one after the other."""
+    from netk8s.collect import watch
+
+    found = []
+    # The module is there from the first call on.
+    for argv in ("-C", "-A -t 10.96.0.1:80 -s rr", "-a -t 10.96.0.1:80 -r 10.244.1.1:8080 -m"):
+        run("ipvsadm", *argv.split())
+    run("ip", "link", "set", "lo", "up")
+    with watch.Watch(leave_out=("connections",)) as watched:
+        for change in IPVS_CHANGES:
+            run("sh", "-c", change)
+            found.append((change, sorted(watched.changed())))
+    run("ipvsadm", "-C")
+    return found
+
+
+IPVS_CHANGES = (
+    "true",
+    "ipvsadm -A -u 10.96.0.2:53 -s rr",
+    "ipvsadm -E -t 10.96.0.1:80 -s sh",
+    "ipvsadm -E -t 10.96.0.1:80 -s sh -b sh-port",
+    "ipvsadm -E -t 10.96.0.1:80 -s sh -b sh-port -p 300",
+    "ipvsadm -a -t 10.96.0.1:80 -r 10.244.1.2:8080 -m -w 1",
+    "ipvsadm -e -t 10.96.0.1:80 -r 10.244.1.2:8080 -m -w 0",
+    "ipvsadm -e -t 10.96.0.1:80 -r 10.244.1.2:8080 -m -w 0 -x 9 -y 3",
+    "ipvsadm -d -t 10.96.0.1:80 -r 10.244.1.2:8080",
+    "ipvsadm -D -u 10.96.0.2:53",
+    "ipvsadm -Z",
+    "sysctl -qw net.ipv4.vs.conn_reuse_mode=0",
+    "ip link add d0 type dummy",
+)
+
+
 # ---------------------------------------------------------------- ipsets
 
 

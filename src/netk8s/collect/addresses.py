@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from netk8s.collect import _rtnetlink as rt
+from netk8s.collect import _wire
 from netk8s.collect._text import Gap, Text, command, first_of
 
 NEEDED_FOR = "the addresses that MASQUERADE takes"
+GROUPS = (_wire.LINKS, _wire.IPV4_ADDRESSES, _wire.IPV6_ADDRESSES)
 
 PERMANENT = 0x80
 FLAGS = {0x01: "secondary", 0x02: "nodad", 0x04: "optimistic", 0x08: "dadfailed", 0x10: "home", 0x20: "deprecated",

@@ -6,10 +6,13 @@ ip_set_list_set.c (the ``_list`` functions); ipset(8) and its lib/print.c for th
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
 
+from netk8s.collect import _wire
 from netk8s.collect._netlink import netlink
 from netk8s.collect._text import Gap, Text, command, first_of
 from netk8s.collect.nfnetlink import attributes
@@ -37,6 +40,9 @@ _OF_ENTRIES = frozenset({
     SKBPRIO, SKBQUEUE, PAD,
 })  # fmt: skip
 INET6 = 10
+LIST, PROTOCOL, WITH_COUNTERS = 6 << 8 | 7, 1, 8
+OF_THE_MOMENT = frozenset({HASHSIZE, 24, 25, 26})
+OF_ENTRIES_MOMENT = frozenset({TIMEOUT, BYTES, PACKETS})
 Attributes = Mapping[int, bytes]
 
 
@@ -67,6 +73,29 @@ def saved() -> bytes:
             entries.extend(f"add {name} {_entry(kinds[name], attributes(one))}\n" for one in _each(found.get(ADT, b"")))
     # A list is created before or after its members, as the kernel has them; its entries name sets that must be there.
     return "".join([*sets, *entries]).encode("utf-8", "surrogateescape")
+
+
+def signature() -> bytes:
+    """The sets and their entries, without counters and the time that entries have left. Raises CollectError."""
+    digest = blake2b()
+    changing: dict[bytes, bool] = {}
+    body = struct.pack("=BBH", socket.AF_INET, 0, 0) + _wire.attribute(PROTOCOL, b"\x06")
+    for _, payload in _wire.asked(_wire.NETFILTER, LIST, body):
+        found = attributes(payload[4:])
+        name, entries = found[SETNAME], found.get(ADT, b"")
+        digest.update(name)
+        if name not in changing:
+            made = attributes(found.get(DATA, b""))
+            changing[name] = TIMEOUT in made or bool(_number(made.get(FLAGS)) & WITH_COUNTERS)
+            digest.update(found.get(TYPENAME, b"") + found.get(FAMILY, b""))
+            digest.update(b"".join(value for key, value in made.items() if key not in OF_THE_MOMENT))
+        if not changing[name]:
+            digest.update(entries)
+            continue
+        for entry in _each(entries):
+            kept = (_wire.attribute(k, v) for k, v in attributes(entry).items() if k not in OF_ENTRIES_MOMENT)
+            digest.update(b"".join(kept))
+    return digest.digest()
 
 
 def _each(nested: bytes) -> Iterator[bytes]:

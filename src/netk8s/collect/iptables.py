@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from netk8s.collect import _legacy, nftables
 from netk8s.collect._text import Gap, Text, command, first_of, output
 from netk8s.errors import CollectError
 
@@ -45,6 +46,15 @@ def saved(family: int) -> Iterator[Text | Gap]:
         yield first_of(legacy_name, command(legacy or f"{name}-legacy-save"))
     elif not nft and not legacy:
         yield first_of(f"{name}-save.txt", command(f"{name}-save"))
+
+
+def signature() -> bytes:
+    """The generation of nftables, which has one of the backends, and the legacy tables without their counters.
+
+    Raises CollectError.
+    """
+    legacy = (_legacy.signature(family, table) for family in PROGRAMS for table in legacy_tables(family))
+    return b"".join((nftables.signature(), *legacy))
 
 
 def legacy_tables(family: int) -> tuple[str, ...]:

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
+import sys
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any
 
+from netk8s.collect import _wire
 from netk8s.collect._netlink import netlink
 from netk8s.collect._text import Gap, Text, command, first_of
+from netk8s.collect.nfnetlink import attributes
+from netk8s.errors import CollectError
 from netk8s.model import PROTOCOL_NAMES, SCTP, TCP, UDP
 
 NEEDED_FOR = "what IPVS balances"
@@ -21,6 +26,9 @@ NAME, LIST = "ipvsadm-save.txt", "ipvsadm-list.txt"
 LOADED = "/proc/net/ip_vs"
 
 GET_SERVICE, GET_DEST = 4, 8
+CONTROLLER, GET_FAMILY = 16, 3
+# Attributes of a service that name it, and those of services and real servers that packets change.
+SERVICE_KEY, COUNTED_SERVICE, COUNTED_DEST = (1, 2, 3, 4, 5), (10, 12), (7, 8, 9, 10, 12)
 PERSISTENT, ONE_PACKET = 0x1, 0x4
 SCHEDULER_FLAGS = {0x8: "fallback", 0x10: "port", 0x20: ""}
 OPTIONS = {TCP: "-t", UDP: "-u", SCTP: "--sctp-service"}
@@ -41,6 +49,36 @@ def texts() -> Iterator[Text | Gap]:
         return
     yield first_of(NAME, netlink("IPVS", saved), command("ipvsadm", "-Sn"))
     yield first_of(LIST, netlink("IPVS", listed), command("ipvsadm", "-Ln"))
+
+
+def signature() -> bytes:
+    """Virtual and real servers with all that they are set to, without what is counted. Raises CollectError."""
+    if not os.path.exists(LOADED):
+        return b""
+    return _wire.again(lambda: b"".join(_settings()))
+
+
+def _settings() -> Iterator[bytes]:
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _wire.GENERIC) as sock:
+            sock.settimeout(_wire.PATIENCE)
+            named = struct.pack("=BBH", GET_FAMILY, 1, 0) + _wire.attribute(2, b"IPVS\0")
+            family = 0
+            for _, answer in _wire.talk(sock, CONTROLLER, named, _wire.REQUEST):
+                family = int.from_bytes(attributes(answer[4:])[1], sys.byteorder)
+            if not family:
+                return
+            services = struct.pack("=BBH", GET_SERVICE, 1, 0)
+            for _, answer in list(_wire.talk(sock, family, services)):
+                service = attributes(attributes(answer[4:])[1])
+                yield b"".join(_wire.attribute(k, v) for k, v in service.items() if k not in COUNTED_SERVICE)
+                key = b"".join(_wire.attribute(k, service[k]) for k in SERVICE_KEY if k in service)
+                asked = struct.pack("=BBH", GET_DEST, 1, 0) + _wire.attribute(1 | 0x8000, key)
+                for _, listed in _wire.talk(sock, family, asked):
+                    real = attributes(attributes(listed[4:])[2])
+                    yield b"".join(_wire.attribute(k, v) for k, v in real.items() if k not in COUNTED_DEST)
+    except OSError as error:
+        raise CollectError(error.strerror or str(error)) from None
 
 
 def saved() -> bytes:

@@ -13,10 +13,12 @@ from ipaddress import ip_address
 from typing import Any
 
 from netk8s.collect import _rtnetlink as rt
+from netk8s.collect import _wire
 from netk8s.collect._text import Gap, Text, command, first_of
 from netk8s.collect.nfnetlink import attributes
 
 NEEDED_FOR = "devices and bridges"
+GROUPS = (_wire.LINKS,)
 
 FLAGS = {
     0x8: "LOOPBACK", 0x2: "BROADCAST", 0x10: "POINTOPOINT", 0x1000: "MULTICAST", 0x80: "NOARP", 0x200: "ALLMULTI",

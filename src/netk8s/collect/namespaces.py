@@ -10,16 +10,20 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+from netk8s.collect import _wire
+from netk8s.collect.nfnetlink import attributes
 from netk8s.errors import CollectError, UsageError
 from netk8s.model import Addr
 
 CLONE_NEWNET = 0x40000000
 RTM_GETNSID, RTM_NEWNSID = 90, 88
+RTM_GETLINK, LINK_NETNSID = 18, 37
 NETNSA_NSID, NETNSA_FD = 1, 3
 
 
@@ -82,18 +86,34 @@ def of_pod(ip: Addr, nsids: Iterable[int]) -> str:
     knows by one of these numbers is taken, for an address may be there a second time in somebody else's namespace.
     Raises UsageError when there is not exactly one.
     """
-    wanted = set(nsids)
-    found = []
-    for path in _known():
-        if _nsid(path) not in wanted:
-            continue
-        with suppress(CollectError), entered(path):
-            if ip in _addresses():
-                found.append(path)
+    return the_one(ip, _having([ip], nsids).get(ip, []))
+
+
+def the_one(ip: Addr, found: Sequence[str]) -> str:
+    """The only namespace that was found to have an address. Raises UsageError when there is not exactly one."""
     if len(found) != 1:
         why = "no network namespace behind this node's veth devices has" if not found else "several namespaces have"
         raise UsageError(f"{why} the address {ip}; name the pod's with --from-namespace /proc/PID/ns/net", found)
     return found[0]
+
+
+def behind_veths(ips: Iterable[Addr]) -> dict[Addr, list[str]]:
+    """The namespaces behind the veth devices of the one we are in that have these addresses. Raises CollectError."""
+    links = _wire.asked(_wire.ROUTE, RTM_GETLINK, bytes(16))
+    peers = [found[LINK_NETNSID] for _, payload in links if LINK_NETNSID in (found := attributes(payload[16:]))]
+    return _having(ips, [int.from_bytes(number, sys.byteorder, signed=True) for number in peers])
+
+
+def _having(ips: Iterable[Addr], nsids: Iterable[int]) -> dict[Addr, list[str]]:
+    wanted, numbers = set(ips), set(nsids)
+    found: dict[Addr, list[str]] = {}
+    for path in _known():
+        if _nsid(path) not in numbers:
+            continue
+        with suppress(CollectError), entered(path):
+            for ip in wanted & _addresses():
+                found.setdefault(ip, []).append(path)
+    return found
 
 
 def _known() -> Iterator[str]:

@@ -5,15 +5,22 @@ Sources: linux/neighbour.h; iproute2's ip/ipneigh.c (print_neigh) and bridge/fdb
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Any
 
 from netk8s.collect import _rtnetlink as rt
+from netk8s.collect import _wire
 from netk8s.collect._text import Gap, Text, command, first_of
+from netk8s.collect.nfnetlink import attributes
 
 NEEDED_FOR = "whether the next hop answers, and where a tunnel's frames go"
+GROUPS = (_wire.LINKS,)
 
-NOARP = 0x40
+UNKNOWN, NOARP, PERMANENT = 0x21, 0x40, 0x80
+GET_NEIGHBOURS = 30
+OF_THE_MOMENT = (3, 4)
+"""NDA_CACHEINFO and NDA_PROBES."""
 STATES = {0x01: "INCOMPLETE", 0x02: "REACHABLE", 0x04: "STALE", 0x08: "DELAY", 0x10: "PROBE", 0x20: "FAILED",
           0x40: "NOARP", 0x80: "PERMANENT"}  # fmt: skip
 FDB_FLAGS = {0x02: "self", 0x80: "router", 0x10: "extern_learn", 0x20: "offload", 0x04: "master", 0x40: "sticky"}
@@ -22,6 +29,23 @@ FDB_FLAGS = {0x02: "self", 0x80: "router", 0x10: "extern_learn", 0x20: "offload"
 def texts() -> Iterator[Text | Gap]:
     yield first_of("ip-neigh.json", command("ip", "-j", "neigh"), rt.source(neighbours))
     yield first_of("bridge-fdb.json", command("bridge", "-j", "fdb"), rt.source(forwarding))
+
+
+def signature() -> bytes:
+    """All of it but how long ago an entry was confirmed: that a neighbour answers or not is a change. Raises CollectError."""
+    return _wire.again(lambda: b"".join(sorted(_entries())))
+
+
+def _entries() -> Iterator[bytes]:
+    for family in (0, rt.BRIDGE):
+        for _, payload in _wire.asked(_wire.ROUTE, GET_NEIGHBOURS, struct.pack("=B11x", family)):
+            state = struct.unpack_from("=H", payload, 8)[0]
+            if family == 0 and (state & NOARP or not state):
+                continue
+            answers = state & (UNKNOWN | NOARP | PERMANENT)
+            found = attributes(payload[12:])
+            kept = b"".join(_wire.attribute(key, value) for key, value in found.items() if key not in OF_THE_MOMENT)
+            yield payload[:8] + struct.pack("=H", answers) + payload[10:12] + kept
 
 
 def neighbours(connection: Any) -> Iterator[rt.Item]:
@@ -57,7 +81,7 @@ def forwarding(connection: Any) -> Iterator[rt.Item]:
 
 
 def _state(bits: int) -> str:
-    if bits & 0x80:
+    if bits & PERMANENT:
         return "permanent"
     if bits & NOARP:
         return "static"

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from netk8s.collect import _wire
 from netk8s.errors import CollectError
 from netk8s.model import Addr, ConntrackEntry, ConntrackTuple, Packet
 
@@ -119,10 +120,10 @@ class LegacyTrace:
     def __init__(self) -> None:
         self._socket = open_socket()
         try:
-            self._configure(_attribute(1, struct.pack("=B", 1)))  # bind
-            self._configure(_attribute(2, struct.pack("!IBB", 128, 2, 0)))  # copy the first 128 bytes
+            self._configure(_wire.attribute(1, struct.pack("=B", 1)))  # bind
+            self._configure(_wire.attribute(2, struct.pack("!IBB", 128, 2, 0)))  # copy the first 128 bytes
             # One message at a time: otherwise the kernel holds events back until its timer runs out.
-            self._configure(_attribute(5, struct.pack("!I", 1)))
+            self._configure(_wire.attribute(5, struct.pack("!I", 1)))
         except OSError as error:
             self._socket.close()
             why = "another process has it (ulogd?)" if error.errno == errno.EBUSY else error.strerror
@@ -171,7 +172,7 @@ def rule_places(family: int) -> dict[tuple[str, int], Place]:
     with open_socket() as sock:
         sock.send(_message(NFTABLES << 8 | NFT_MSG_GETRULE, REQUEST | DUMP, NFPROTO.get(family, 1), 0))
         while True:
-            for kind, payload in _messages(sock.recv(1 << 18)):
+            for kind, _, payload in _wire.messages(sock.recv(1 << 18)):
                 if kind in (DONE, ERROR):
                     return places
                 found = attributes(payload[4:])
@@ -183,13 +184,19 @@ def rule_places(family: int) -> dict[tuple[str, int], Place]:
 def conntrack_entry(packet: Packet) -> ConntrackEntry | None:
     """The entry whose original direction is this packet's, None if there is none."""
     ip = (1, 2) if packet.family == 4 else (3, 4)
-    addresses = _attribute(ip[0], packet.src.packed) + _attribute(ip[1], packet.dst.packed)
+    addresses = _wire.attribute(ip[0], packet.src.packed) + _wire.attribute(ip[1], packet.dst.packed)
     ports = struct.pack("!H", packet.sport or 0), struct.pack("!H", packet.dport or 0)
-    protocol = _attribute(1, struct.pack("=B", packet.protocol)) + _attribute(2, ports[0]) + _attribute(3, ports[1])
-    original = _attribute(1 | _NESTED, addresses) + _attribute(2 | _NESTED, protocol)
+    protocol = (
+        _wire.attribute(1, struct.pack("=B", packet.protocol))
+        + _wire.attribute(2, ports[0])
+        + _wire.attribute(3, ports[1])
+    )
+    original = _wire.attribute(1 | _NESTED, addresses) + _wire.attribute(2 | _NESTED, protocol)
     with open_socket() as sock:
-        sock.send(_message(CTNETLINK << 8 | 1, REQUEST, NFPROTO[packet.family], 0, _attribute(1 | _NESTED, original)))
-        for kind, payload in _messages(sock.recv(1 << 16)):
+        sock.send(
+            _message(CTNETLINK << 8 | 1, REQUEST, NFPROTO[packet.family], 0, _wire.attribute(1 | _NESTED, original))
+        )
+        for kind, _, payload in _wire.messages(sock.recv(1 << 16)):
             if kind == (CTNETLINK << 8):
                 found = attributes(payload[4:])
                 if 1 in found and 2 in found:
@@ -229,23 +236,9 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _attribute(kind: int, payload: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(payload), kind) + payload + b"\0" * (-len(payload) % 4)
-
-
 def _message(kind: int, flags: int, family: int, resource: int, body: bytes = b"") -> bytes:
     payload = struct.pack("!BBH", family, 0, resource) + body
     return struct.pack("=IHHII", 16 + len(payload), kind, flags, 1, 0) + payload
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + 16 <= len(data):
-        length, kind = struct.unpack_from("=IH", data, at)
-        if length < 16:
-            return
-        yield kind, data[at + 16 : at + length]
-        at += (length + 3) & ~3
 
 
 def _received(sock: socket.socket) -> Iterator[tuple[int, int, dict[int, bytes]]]:
@@ -261,13 +254,13 @@ def _received(sock: socket.socket) -> Iterator[tuple[int, int, dict[int, bytes]]
                     "the kernel's trace came faster than it could be read, and part of it is lost"
                 ) from None
             raise
-        for kind, payload in _messages(data):
+        for kind, _, payload in _wire.messages(data):
             yield payload[0] if payload else 0, kind, attributes(payload[4:])
 
 
 def _confirm(sock: socket.socket) -> None:
     """Waits for the kernel's ACK and raises what it says."""
-    for kind, payload in _messages(sock.recv(1 << 16)):
+    for kind, _, payload in _wire.messages(sock.recv(1 << 16)):
         if kind == ERROR:
             code = -struct.unpack_from("=i", payload)[0]
             if code:

@@ -6,7 +6,7 @@ changed by reading. What cannot be taken is said with the reason and is never an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Protocol, cast
 
@@ -18,7 +18,11 @@ from netk8s.model import Dump, Missing, Snapshot
 
 
 class Reader(Protocol):
-    """What a module of this package offers that reads the node's state."""
+    """What a module of this package offers that reads the node's state.
+
+    It may have more: ``signature() -> bytes``, what is cheap to ask and changes with the texts, and ``GROUPS``, the groups
+    of rtnetlink that tell of changes (see :mod:`netk8s.collect.watch`).
+    """
 
     NEEDED_FOR: str
 
@@ -39,20 +43,40 @@ def take(node: str, path: str | None = None, leave_out: Collection[str] = ()) ->
     ``leave_out`` names readers that are not asked. What cannot be taken is in ``missing`` with the reason, a namespace
     that is gone or closed to us too.
     """
-    dumps: list[Dump] = []
-    missing: list[Missing] = []
+    return joined(read(node, path, [name for name in readers() if name not in leave_out]).values())
+
+
+def read(node: str, path: str | None, names: Iterable[str], pod: str | None = None) -> dict[str, Snapshot]:
+    """What each of these readers gives, by its name; "" has why the namespace could not be entered.
+
+    ``pod``: the namespace is that of this pod (namespace/name) on the node.
+    """
+    found: dict[str, Snapshot] = {}
+    folder = f"nodes/{node}" if pod is None else f"nodes/{node}/pods/{pod.replace('/', '_')}"
     try:
         with namespaces.entered(path):
-            for name, reader in readers().items():
-                if name in leave_out:
-                    continue
-                for text in reader.texts():
-                    origin = f"nodes/{node}/{text.name}"
-                    if isinstance(text, Gap):
-                        missing.append(Missing(f"{origin} ({text.why})", reader.NEEDED_FOR, text.absent))
-                    else:
-                        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-                        dumps.append(Dump(origin, text.data, node, source=text.source, taken=now))
+            for name in names:
+                found[name] = _of(readers()[name], node, folder, pod)
     except CollectError as error:
-        missing.append(Missing(f"nodes/{node} ({error})", "every answer about this node"))
+        whose = "this node" if pod is None else "this pod's own rules and routes"
+        found[""] = Snapshot((), (Missing(f"{folder} ({error})", f"every answer about {whose}"),))
+    return found
+
+
+def joined(parts: Iterable[Snapshot]) -> Snapshot:
+    """All the texts and gaps of several snapshots in one."""
+    parts = list(parts)
+    return Snapshot(tuple(d for part in parts for d in part.dumps), tuple(m for part in parts for m in part.missing))
+
+
+def _of(reader: Reader, node: str, folder: str, pod: str | None) -> Snapshot:
+    dumps: list[Dump] = []
+    missing: list[Missing] = []
+    for text in reader.texts():
+        origin = f"{folder}/{text.name}"
+        if isinstance(text, Gap):
+            missing.append(Missing(f"{origin} ({text.why})", reader.NEEDED_FOR, text.absent))
+        else:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            dumps.append(Dump(origin, text.data, node, pod, source=text.source, taken=now))
     return Snapshot(tuple(dumps), tuple(missing))

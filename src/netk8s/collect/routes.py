@@ -11,11 +11,17 @@ from ipaddress import ip_address
 from typing import Any
 
 from netk8s.collect import _rtnetlink as rt
+from netk8s.collect import _wire
 from netk8s.collect._text import Gap, Source, Text, command, first_of
 from netk8s.collect.nfnetlink import attributes
 from netk8s.model import PROTOCOL_NAMES
 
 NEEDED_FOR = "where the packet goes on"
+# A route of IPv4 goes with its device or its address and nothing says so but the news of these (fib_frontend.c).
+GROUPS = (
+    _wire.LINKS, _wire.IPV4_ADDRESSES, _wire.IPV6_ADDRESSES, _wire.IPV4_ROUTES, _wire.IPV6_ROUTES, _wire.IPV4_RULES,
+    _wire.IPV6_RULES, _wire.NEXTHOPS,
+)  # fmt: skip
 
 CLONED = 0x200
 HOP_FLAGS = {0x01: "dead", 0x04: "onlink", 0x02: "pervasive", 0x08: "offload", 0x10: "linkdown", 0x20: "unresolved"}

@@ -1,0 +1,90 @@
+"""A node's snapshot that is kept and read anew only where the node has changed: what an agent answers from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+from types import TracebackType
+
+from netk8s.collect import namespaces, node
+from netk8s.collect.watch import Watch
+from netk8s.errors import CollectError, UsageError
+from netk8s.model import Addr, Missing, Snapshot
+
+ROUNDS = 3
+"""How often what changes while it is read is read anew."""
+
+
+class Kept:
+    """The snapshot of one node, as up to date as the last call of :meth:`snapshot`.
+
+    ::
+
+        with Kept("worker-1", leave_out=("connections",)) as kept:
+            kept.snapshot()       # the first one reads everything
+            kept.snapshot()       # what has not changed since is the same bytes as before, with its time
+            kept.stale()          # the readers whose state is another one by now; () if it costs nothing to ask again
+
+    ``path``: the file of the node's network namespace, None for the one we are in. ``leave_out``: readers not to ask,
+    by module name (``connections`` are asked every time where they are not left out: nothing says that they are the
+    same). A text that could not be taken is in ``missing`` with the reason. May be used by several threads; they wait
+    for each other. Raises CollectError where the namespace cannot be entered.
+    """
+
+    def __init__(self, name: str, path: str | None = None, leave_out: Collection[str] = ()) -> None:
+        self._name, self._path = name, path
+        self._lock = threading.Lock()
+        self._watch = Watch(path, leave_out)
+        self._parts: dict[str, Snapshot] = {}
+        self._stale = {reader for reader in node.readers() if reader not in leave_out}
+
+    def stale(self) -> tuple[str, ...]:
+        """The readers whose texts are to be read anew, in name order; those that are asked every time are not told."""
+        with self._lock:
+            self._stale |= self._watch.changed()
+            return tuple(sorted(self._stale - self._watch.untold))
+
+    def snapshot(self) -> Snapshot:
+        """The texts of now. Costs what the check costs where nothing has changed."""
+        with self._lock:
+            self._stale |= self._watch.changed()
+            for _ in range(ROUNDS):
+                taken = node.read(self._name, self._path, sorted(self._stale))
+                if "" in taken:
+                    raise CollectError(taken[""].missing[0].what)
+                self._parts |= taken
+                # Signatures come before texts: what changes in between is seen here, and never taken for the old state.
+                self._stale = set(self._watch.changed() - self._watch.untold)
+                if not self._stale:
+                    break
+            return node.joined(self._parts[name] for name in sorted(self._parts))
+
+    def close(self) -> None:
+        self._watch.close()
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def pods(name: str, wanted: Mapping[str, Addr], path: str | None = None, leave_out: Collection[str] = ()) -> Snapshot:
+    """The texts of the network namespaces of a node's pods: ``wanted`` has their addresses by namespace/name.
+
+    A namespace is looked for among those that the veth devices of the node's own (``path``) lead to, and entered, which
+    needs CAP_SYS_ADMIN and the node's process ids (hostPID): call it only where that is allowed. A pod whose namespace
+    is not found or cannot be entered is in ``missing`` with the reason. Raises CollectError where the node's own
+    namespace cannot be entered.
+    """
+    parts: list[Snapshot] = []
+    names = [reader for reader in node.readers() if reader not in leave_out]
+    with namespaces.entered(path):
+        places = namespaces.behind_veths(wanted.values())
+    for pod, ip in wanted.items():
+        try:
+            parts += node.read(name, namespaces.the_one(ip, places.get(ip, [])), names, pod).values()
+        except UsageError as error:
+            what = f"nodes/{name}/pods/{pod.replace('/', '_')} ({error.why.partition(';')[0]})"
+            parts.append(Snapshot((), (Missing(what, "what this pod's own rules and routes do"),)))
+    return node.joined(parts)
