@@ -725,6 +725,13 @@ def save(snapshot: Snapshot, path: str) -> None:
         raise UsageError(f"cannot write {printable(path)}: {why}") from None
 
 
+def packed(snapshot: Snapshot) -> bytes:
+    """A snapshot as the bytes of a bundle, which :func:`read` knows."""
+    file = io.BytesIO()
+    _pack(_laid_out(snapshot), file)
+    return file.getvalue()
+
+
 def _laid_out(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], bytes]]:
     taken: set[tuple[str, ...]] = set()
     texts: list[dict[str, str]] = []

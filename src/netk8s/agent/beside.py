@@ -1,0 +1,94 @@
+"""A question answered beside the data: netk8s itself, in a process of its own that has an end in time and memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from netk8s import snapshot
+from netk8s.model import Dump, Snapshot
+
+SECONDS = 30.0
+MOST_MEMORY = 1 << 30
+STATUSES = {0: 200, 1: 200, 6: 200, 2: 400, 3: 422, 4: 404}
+"""HTTP's status of each exit status of the command line."""
+
+WORDS = ("port", "protocol", "from", "sport", "family", "via", "namespace")
+"""The words of a question that are options of the command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    status: int
+    document: bytes = b""
+    why: str = ""
+
+
+def command(verb: str, node: str, question: Mapping[str, object]) -> list[str]:
+    """The words of the command line. Raises ValueError for a question that is not of words."""
+    target = question.get("target")
+    unknown = set(question) - {"target", *WORDS}
+    if unknown:
+        raise ValueError(f"unknown in a question: {', '.join(sorted(map(str, unknown)))}")
+    words = [verb, "-o", "json"]
+    for name in WORDS:
+        value = question.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValueError(f"{name}: expected a word or a number")
+        words.append(f"--{name}={value}")
+    if verb == "trace":
+        if not isinstance(target, str):
+            raise ValueError("target: expected a word, as svc/NAMESPACE/NAME")
+        if "via" not in question and "from" not in question:
+            words.append(f"--via={node}")
+        words += ["--", target]
+    return words
+
+
+async def answer(words: Sequence[str], packed: bytes, objects: bytes, seconds: float = SECONDS) -> Answered:
+    """What netk8s answers on a packed snapshot and the API's objects."""
+    cluster = snapshot.packed(Snapshot((Dump("cluster/objects.json", objects),))) if objects.strip() else b""
+    files = [_in_memory(name, data) for name, data in (("node", packed), ("cluster", cluster)) if data]
+    try:
+        dumps = [f"--dump=/proc/self/fd/{file}" for file in files]
+        verb, *rest = words
+        code = "import sys; from netk8s.cli import main; main()"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, verb, *dumps, *rest,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            pass_fds=files,
+        )  # fmt: skip
+    finally:
+        for file in files:
+            os.close(file)
+    with suppress(ProcessLookupError):
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    try:
+        out, said = await asyncio.wait_for(process.communicate(), seconds)
+    except TimeoutError:
+        return Answered(504, why=f"no answer within {seconds:g} s; take the snapshot and ask it elsewhere")
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    status = STATUSES.get(process.returncode or 0, 500)
+    if status == 200:
+        return Answered(200, out)
+    return Answered(status, why=said.decode("utf-8", "replace").strip()[:2000])
+
+
+def _in_memory(name: str, data: bytes) -> int:
+    # The name is what the links in /proc lead to, and two dumps at one place are taken for one.
+    file = os.memfd_create(f"netk8s-{name}")
+    with os.fdopen(os.dup(file), "wb") as writing:
+        writing.write(data)
+    os.lseek(file, 0, os.SEEK_SET)
+    return file

@@ -1,0 +1,228 @@
+"""HTTPS: what may be asked, by whom, how much at once and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from netk8s.agent import access, beside
+from netk8s.agent.certificate import Certificate
+from netk8s.agent.holding import Holding
+from netk8s.agent.metrics import TYPE, Metrics
+from netk8s.errors import CollectError
+
+HEADER = "Netk8s-Token"
+LOG = logging.getLogger("netk8s.agent")
+_QUIET = logging.getLogger("netk8s.agent.http")
+"""aiohttp quotes what it cannot parse, which may be a token; so it says nothing."""
+_QUIET.disabled = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one agent bears. ``lifetime``: seconds of one connection, whatever it does."""
+
+    connections: int = 256
+    at_once: int = 64
+    answers: int = 2
+    body: int = 8 << 20
+    seconds: float = 60.0
+    lifetime: float = 90.0
+    handshake: float = 5.0
+
+
+class Agent:
+    """One node's agent: its parts, and the handlers of its paths."""
+
+    def __init__(self, node: str, holding: Holding, reviews: access.Reviews, limits: Limits | None = None) -> None:
+        self.node, self.holding, self.reviews = node, holding, reviews
+        self.limits = limits or Limits()
+        self.metrics = Metrics()
+        self._running = 0
+        self._answering = asyncio.Semaphore(self.limits.answers)
+
+    def application(self) -> web.Application:
+        made = web.Application(client_max_size=self.limits.body, middlewares=[self._guard])
+        made.router.add_get("/v1/snapshot", self.snapshot, allow_head=False)
+        made.router.add_post("/v1/trace", self.trace)
+        made.router.add_post("/v1/check", self.check)
+        made.router.add_get("/healthz", self.health, allow_head=False)
+        made.router.add_get("/readyz", self.ready, allow_head=False)
+        made.router.add_get("/metrics", self.measured, allow_head=False)
+        return made
+
+    # ------------------------------------------------------------ around every request
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        begun = time.monotonic()
+        answer: web.StreamResponse
+        path = request.match_info.route.resource.canonical if request.match_info.route.resource else "other"
+        user = ""
+        self._running += 1
+        self.metrics.running.set(self._running)
+        try:
+            if self._running > self.limits.at_once and path.startswith("/v1/"):
+                answer = _error(503, "too many requests at once; ask again", retry=1)
+            else:
+                async with asyncio.timeout(self.limits.seconds):
+                    decision = await self._decision(request, path)
+                    if decision is not None and decision.status != 200:
+                        answer = _error(decision.status, decision.why)
+                    else:
+                        user = decision.user if decision is not None else ""
+                        answer = await handler(request)
+        except web.HTTPException as error:
+            answer = _error(error.status, error.reason)
+        except TimeoutError:
+            answer = _error(504, f"not done within {self.limits.seconds:g} s")
+        except CollectError as error:
+            answer = _error(500, str(error))
+        finally:
+            self._running -= 1
+            self.metrics.running.set(self._running)
+        # One request a connection: its lifetime is bounded, and a proxy must not be cut off in its second.
+        answer.force_close()
+        seconds = time.monotonic() - begun
+        self.metrics.requests.labels(path, str(answer.status)).inc()
+        self.metrics.seconds.labels(path).observe(seconds)
+        if path not in ("/healthz", "/readyz"):
+            LOG.info("%s %s %d %.3fs %s", request.method, path, answer.status, seconds, user)
+        return answer
+
+    async def _decision(self, request: web.Request, path: str) -> access.Decision | None:
+        """None where nobody has to say who he is."""
+        if path.startswith("/v1/"):
+            found = await self.reviews.decide(request.headers.get(HEADER, ""), access.snapshots_of(self.node))
+        elif path == "/metrics":
+            bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            found = await self.reviews.decide(bearer, access.METRICS)
+        else:
+            return None
+        self.metrics.reviews.labels(str(found.status)).inc()
+        self.metrics.api.set(1 if self.reviews.reached else 0)
+        return found
+
+    # ------------------------------------------------------------ the paths
+
+    async def _held(self) -> bytes:
+        before = self.holding.taken
+        try:
+            held = await self.holding.get()
+        except Exception:
+            self.metrics.failed.inc()
+            raise
+        if self.holding.taken != before:
+            self.metrics.took(held.texts, held.size, held.missing, held.seconds)
+        return held.packed
+
+    async def snapshot(self, request: web.Request) -> web.StreamResponse:
+        """The node's snapshot as a bundle."""
+        return web.Response(body=await self._held(), content_type="application/gzip")
+
+    async def trace(self, request: web.Request) -> web.StreamResponse:
+        """A trace on this node's state: ``{"question": {"target": …, "port": …}, "objects": {…kubectl's List…}}``."""
+        return await self._beside(request, "trace")
+
+    async def check(self, request: web.Request) -> web.StreamResponse:
+        """A check of this node's state."""
+        return await self._beside(request, "check")
+
+    async def _beside(self, request: web.Request, verb: str) -> web.StreamResponse:
+        try:
+            asked = json.loads(await request.read() or b"{}")
+            objects = asked.get("objects")
+            words = beside.command(verb, self.node, asked.get("question") or {})
+        except (ValueError, AttributeError, RecursionError) as error:
+            return _error(400, f"expected a question as JSON: {error}")
+        async with self._answering:
+            data = json.dumps(objects).encode() if objects is not None else b""
+            found = await beside.answer(words, await self._held(), data)
+        if found.status != 200:
+            return _error(found.status, found.why)
+        self.metrics.answered(found.document)
+        return web.Response(body=found.document, content_type="application/json")
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(text="ok\n")
+
+    async def ready(self, request: web.Request) -> web.StreamResponse:
+        """Ready when a snapshot could be taken once: without that the agent is of no use."""
+        if self.holding.held is None:
+            await self._held()
+        return web.Response(text="ok\n")
+
+    async def measured(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(body=self.metrics.text(), headers={"Content-Type": TYPE})
+
+
+def _error(status: int, why: str, retry: int = 0) -> web.Response:
+    """An error as the API server says them, so that what asks through it reads one form."""
+    body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": why}
+    headers = {"Retry-After": str(retry)} if retry else None
+    return web.json_response(body, status=status, headers=headers)
+
+
+async def serve(
+    agent: Agent, host: str, port: int, certificate: Certificate, stop: asyncio.Event, ready: Callable[[int], None]
+) -> None:
+    """Listens until ``stop`` is set, then lets what runs come to its end. ``ready`` is told the port."""
+    loop = asyncio.get_running_loop()
+    runner = web.AppRunner(
+        agent.application(), access_log=None, logger=_QUIET, keepalive_timeout=5.0, handle_signals=False,
+        shutdown_timeout=10.0,
+    )  # fmt: skip
+    await runner.setup()
+    assert runner.server is not None  # noqa: S101 - setup() makes it
+    handler = runner.server
+
+    def connected() -> asyncio.Protocol:
+        return handler() if len(handler.connections) < agent.limits.connections else _TooMany()
+
+    listening = await loop.create_server(
+        connected, host, port, ssl=certificate.context, ssl_handshake_timeout=agent.limits.handshake,
+        ssl_shutdown_timeout=agent.limits.handshake, backlog=128,
+    )  # fmt: skip
+    ending = asyncio.ensure_future(_end_old(handler, agent.limits.lifetime))
+    agent.metrics.certificate_ends(certificate.ends)
+    ready(listening.sockets[0].getsockname()[1])
+    try:
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 600)
+            if certificate.renew_when_due(datetime.now(UTC)):
+                agent.metrics.certificate_ends(certificate.ends)
+                LOG.info("a new certificate, good until %s", certificate.ends.isoformat(timespec="seconds"))
+    finally:
+        ending.cancel()
+        listening.close()
+        await runner.cleanup()
+
+
+class _TooMany(asyncio.Protocol):
+    """A connection more than there may be."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+async def _end_old(handler: web.Server, lifetime: float) -> None:
+    """Ends connections that have been there for too long, however slowly they still say something."""
+    since: dict[object, float] = {}
+    while True:
+        await asyncio.sleep(min(1.0, lifetime / 2))
+        now = time.monotonic()
+        since = {one: since.get(one, now) for one in handler.connections}
+        for one in handler.connections:
+            if now - since[one] > lifetime and one.transport is not None:
+                one.transport.abort()

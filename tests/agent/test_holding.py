@@ -1,0 +1,101 @@
+"""One snapshot for all who ask at once, kept while nothing changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from netk8s import snapshot
+from netk8s.agent import holding
+from netk8s.errors import CollectError
+from netk8s.model import Dump, Missing, Snapshot
+
+
+class Kernel:
+    def __init__(self) -> None:
+        self.taken, self.now, self.mark = 0, 0.0, 1
+
+    def take(self) -> Snapshot:
+        self.taken += 1
+        gaps = (Missing("a", "b"), Missing("c", "d", absent=True))
+        return Snapshot((Dump("nodes/n/x.txt", b"state %d" % self.taken, "n"),), gaps)
+
+    def hold(self, **more: Any) -> holding.Holding:
+        return holding.Holding(self.take, clock=lambda: self.now, **more)
+
+
+def run(steps: Callable[[], Any]) -> None:
+    asyncio.run(steps())
+
+
+def test_all_who_ask_at_once_get_one() -> None:
+    kernel = Kernel()
+
+    async def steps() -> None:
+        made = kernel.hold()
+        found = await asyncio.gather(*(made.get() for _ in range(200)))
+        assert {id(one) for one in found} == {id(found[0])}
+        assert (kernel.taken, found[0].texts, found[0].size, found[0].missing) == (1, 1, 7, 1)
+        assert b"nodes/n/x.txt" not in found[0].packed[:2]
+
+    run(steps)
+
+
+def test_it_is_taken_anew_after_a_second() -> None:
+    kernel = Kernel()
+
+    async def steps() -> None:
+        made = kernel.hold()
+        first = await made.get()
+        kernel.now += holding.FRESH / 2
+        assert await made.get() is first
+        kernel.now += holding.FRESH
+        assert await made.get() is not first
+        assert kernel.taken == 2
+
+    run(steps)
+
+
+def test_while_the_mark_is_the_same_it_holds_and_no_longer_than_said() -> None:
+    kernel = Kernel()
+
+    async def steps() -> None:
+        made = kernel.hold(mark=lambda: kernel.mark, longest=60.0)
+        first = await made.get()
+        kernel.now = 30.0
+        assert await made.get() is first
+        kernel.mark = 2
+        assert (second := await made.get()) is not first
+        kernel.now = 100.0
+        assert await made.get() is not second
+        assert kernel.taken == made.taken == 3
+
+    run(steps)
+
+
+def test_what_fails_is_told_to_all_and_tried_again() -> None:
+    failing = [True]
+
+    def take() -> Snapshot:
+        if failing[0]:
+            raise CollectError("no")
+        return Snapshot((Dump("nodes/n/x.txt", b"x", "n"),))
+
+    async def steps() -> None:
+        made = holding.Holding(take)
+        with pytest.raises(CollectError):
+            await made.get()
+        failing[0] = False
+        assert (await made.get()).texts == 1
+
+    run(steps)
+
+
+def test_what_is_packed_is_read_as_any_bundle(tmp_path: Any) -> None:
+    taken = Kernel().take()
+    (tmp_path / "b.tgz").write_bytes(snapshot.packed(taken))
+    again = snapshot.read([str(tmp_path / "b.tgz")])
+    assert [(d.origin, bytes(d.data), d.node) for d in again.dumps] == [("nodes/n/x.txt", b"state 1", "n")]
