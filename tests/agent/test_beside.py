@@ -60,6 +60,15 @@ def test_what_takes_too_long_is_ended(node: tuple[bytes, bytes]) -> None:
     assert found.status == 504
 
 
+def test_a_check_beside_the_data(node: tuple[bytes, bytes]) -> None:
+    words = beside.command("check", "k8s-node1", {"service": "default/nginx", "severity": "warning"})
+    found = asyncio.run(beside.answer(words, *node))
+    assert found.status == 200, found.why
+    assert {finding["code"] for finding in json.loads(found.document)["findings"]} >= {"NK101"}
+    with pytest.raises(ValueError, match="unknown in a question: target"):
+        beside.command("check", "k8s-node1", {"target": "a"})
+
+
 @pytest.mark.parametrize(
     "question",
     [

@@ -16,15 +16,15 @@ from netk8s.model import Dump, Missing, Snapshot
 
 class Kernel:
     def __init__(self) -> None:
-        self.taken, self.now, self.mark = 0, 0.0, 1
+        self.taken, self.now = 0, 0.0
 
     def take(self) -> Snapshot:
         self.taken += 1
         gaps = (Missing("a", "b"), Missing("c", "d", absent=True))
         return Snapshot((Dump("nodes/n/x.txt", b"state %d" % self.taken, "n"),), gaps)
 
-    def hold(self, **more: Any) -> holding.Holding:
-        return holding.Holding(self.take, clock=lambda: self.now, **more)
+    def hold(self) -> holding.Holding:
+        return holding.Holding(self.take, clock=lambda: self.now)
 
 
 def run(steps: Callable[[], Any]) -> None:
@@ -38,7 +38,7 @@ def test_all_who_ask_at_once_get_one() -> None:
         made = kernel.hold()
         found = await asyncio.gather(*(made.get() for _ in range(200)))
         assert {id(one) for one in found} == {id(found[0])}
-        assert (kernel.taken, found[0].texts, found[0].size, found[0].missing) == (1, 1, 7, 1)
+        assert (kernel.taken, len(found[0].snapshot.dumps), found[0].size, found[0].missing) == (1, 1, 7, 1)
         assert b"nodes/n/x.txt" not in found[0].packed[:2]
 
     run(steps)
@@ -59,19 +59,17 @@ def test_it_is_taken_anew_after_a_second() -> None:
     run(steps)
 
 
-def test_while_the_mark_is_the_same_it_holds_and_no_longer_than_said() -> None:
+def test_what_has_not_changed_is_packed_once() -> None:
     kernel = Kernel()
+    same = kernel.take()
 
     async def steps() -> None:
-        made = kernel.hold(mark=lambda: kernel.mark, longest=60.0)
+        made = holding.Holding(lambda: same, clock=lambda: kernel.now)
         first = await made.get()
         kernel.now = 30.0
-        assert await made.get() is first
-        kernel.mark = 2
-        assert (second := await made.get()) is not first
-        kernel.now = 100.0
-        assert await made.get() is not second
-        assert kernel.taken == made.taken == 3
+        second = await made.get()
+        assert second.packed is first.packed
+        assert (second.taken, made.packed) == (30.0, 1)
 
     run(steps)
 
@@ -89,7 +87,7 @@ def test_what_fails_is_told_to_all_and_tried_again() -> None:
         with pytest.raises(CollectError):
             await made.get()
         failing[0] = False
-        assert (await made.get()).texts == 1
+        assert (await made.get()).size == 1
 
     run(steps)
 

@@ -120,7 +120,7 @@ def test_nobody_else(path: str, agent: Running) -> None:
     for token, status in (("forged", 401), ("joe", 403)):
         assert agent.ask(path, token, headers={"Authorization": f"Bearer {token}"})[0] == status
     assert agent.ask("/v1/snapshot", headers={"Authorization": "Bearer jane"})[0] == 401
-    assert agent.agent.holding.taken == 0, "nothing is read for who may not have it"
+    assert agent.agent.holding.held is None, "nothing is read for who may not have it"
 
 
 def test_errors_are_of_the_api_servers_form(agent: Running) -> None:
@@ -134,7 +134,7 @@ def test_errors_are_of_the_api_servers_form(agent: Running) -> None:
 def test_health_needs_no_token(agent: Running) -> None:
     assert agent.ask("/healthz") == (200, b"ok\n")
     assert agent.ask("/readyz") == (200, b"ok\n")
-    assert agent.agent.holding.taken == 1
+    assert agent.agent.holding.packed == 1
 
 
 def test_not_ready_while_nothing_can_be_taken() -> None:
@@ -233,7 +233,7 @@ def test_200_requests_at_once() -> None:
         statuses = list(pool.map(lambda _: agent.ask("/v1/snapshot", "jane")[0], range(200)))
         assert set(statuses) <= {200, 503}
         assert statuses.count(200) >= 64
-        assert agent.agent.holding.taken <= 4
+        assert agent.agent.holding.packed <= 4
         assert agent.ask("/v1/snapshot", "jane")[0] == 200
 
 

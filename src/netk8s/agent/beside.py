@@ -18,8 +18,11 @@ MOST_MEMORY = 1 << 30
 STATUSES = {0: 200, 1: 200, 6: 200, 2: 400, 3: 422, 4: 404}
 """HTTP's status of each exit status of the command line."""
 
-WORDS = ("port", "protocol", "from", "sport", "family", "via", "namespace")
-"""The words of a question that are options of the command line."""
+WORDS = {
+    "trace": ("port", "protocol", "from", "sport", "family", "via", "namespace"),
+    "check": ("service", "code", "severity"),
+}
+"""The words of a question that are options of the command line, by command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,11 @@ class Answered:
 def command(verb: str, node: str, question: Mapping[str, object]) -> list[str]:
     """The words of the command line. Raises ValueError for a question that is not of words."""
     target = question.get("target")
-    unknown = set(question) - {"target", *WORDS}
+    unknown = set(question) - {*WORDS[verb], *(("target",) if verb == "trace" else ())}
     if unknown:
         raise ValueError(f"unknown in a question: {', '.join(sorted(map(str, unknown)))}")
     words = [verb, "-o", "json"]
-    for name in WORDS:
+    for name in WORDS[verb]:
         value = question.get(name)
         if value is None:
             continue

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netk8s import snapshot
 from netk8s.model import Snapshot
@@ -17,38 +17,29 @@ FRESH = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A snapshot, packed. ``mark`` is what told the kernel's state from another when it was taken."""
+    """A snapshot and its bundle; ``taken`` by the clock, ``seconds``: what taking and packing took."""
 
+    snapshot: Snapshot
     packed: bytes
-    texts: int
     size: int
     missing: int
     taken: float
     seconds: float
-    mark: object
 
 
 class Holding:
-    """At most one snapshot in memory, and at most one that is being taken."""
+    """At most one snapshot in memory, and at most one that is being taken.
 
-    def __init__(
-        self,
-        take: Callable[[], Snapshot],
-        *,
-        mark: Callable[[], object] | None = None,
-        longest: float = 60.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """``mark`` is a cheap look at the kernel: while it gives an equal value the snapshot is good for ``longest`` seconds.
+    ``take`` gives the state of now, and the same bytes where it has not changed (:class:`netk8s.collect.kept.Kept`).
+    """
 
-        Without one, a snapshot is good for FRESH seconds.
-        """
-        self._take, self._mark, self._longest, self._clock = take, mark, longest, clock
+    def __init__(self, take: Callable[[], Snapshot], clock: Callable[[], float] = time.monotonic) -> None:
+        self._take, self._clock = take, clock
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="collect")
         self._running: asyncio.Task[Held] | None = None
         self.held: Held | None = None
-        self.taken = 0
-        """How many snapshots were taken."""
+        self.packed = 0
+        """How often a snapshot was another than the one before."""
 
     async def get(self) -> Held:
         """A snapshot that is fresh. Raises what taking one raises."""
@@ -68,15 +59,21 @@ class Holding:
 
     def _in_worker(self) -> Held:
         begun = self._clock()
-        held = self.held
-        mark = self._mark() if self._mark is not None else None
-        if held is not None and mark is not None and mark == held.mark and begun - held.taken < self._longest:
-            return held
         found = self._take()
+        held = self.held
+        if held is not None and _same(held.snapshot, found):
+            self.held = replace(held, taken=begun, seconds=self._clock() - begun)
+            return self.held
         size = sum(len(dump.data) for dump in found.dumps)
         lacking = sum(not gap.absent for gap in found.missing)
         packed = snapshot.packed(found)
-        # The mark is from before: a change while the snapshot was taken makes the next one anew.
-        self.held = Held(packed, len(found.dumps), size, lacking, begun, self._clock() - begun, mark)
-        self.taken += 1
+        self.held = Held(found, packed, size, lacking, begun, self._clock() - begun)
+        self.packed += 1
         return self.held
+
+
+def _same(one: Snapshot, other: Snapshot) -> bool:
+    """Whether nothing was read anew."""
+    if len(one.dumps) != len(other.dumps) or one.missing != other.missing:
+        return False
+    return all(a.data is b.data and a.taken == b.taken for a, b in zip(one.dumps, other.dumps, strict=True))

@@ -116,14 +116,14 @@ class Agent:
     # ------------------------------------------------------------ the paths
 
     async def _held(self) -> bytes:
-        before = self.holding.taken
+        before = self.holding.held
         try:
             held = await self.holding.get()
         except Exception:
             self.metrics.failed.inc()
             raise
-        if self.holding.taken != before:
-            self.metrics.took(held.texts, held.size, held.missing, held.seconds)
+        if held is not before:
+            self.metrics.took(len(held.snapshot.dumps), held.size, held.missing, held.seconds)
         return held.packed
 
     async def snapshot(self, request: web.Request) -> web.StreamResponse:

@@ -40,7 +40,7 @@ def command(
     import signal
 
     from netk8s.collect import connection, namespaces
-    from netk8s.collect import node as collector
+    from netk8s.collect.kept import Kept
     from netk8s.errors import CollectError, UsageError
 
     try:
@@ -59,8 +59,8 @@ def command(
         raise UsageError(f"--ca-file {ca_file}: {error.strerror or error}") from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=streams.stderr)
 
-    async def run() -> None:
-        agent = server.Agent(name, Holding(lambda: collector.take(name, where)), access.Reviews(api))
+    async def run(kept: Kept) -> None:
+        agent = server.Agent(name, Holding(kept.snapshot), access.Reviews(api))
         certificate = Certificate((name, *([host] if host not in ("::", "0.0.0.0") else [])))  # noqa: S104
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,7 +72,8 @@ def command(
         await server.serve(agent, host, port, certificate, stop, ready)
 
     try:
-        asyncio.run(run())
+        with Kept(name, where) as kept:
+            asyncio.run(run(kept))
     except OSError as error:
         raise CollectError(f"cannot listen on {listen}: {error.strerror or error}") from None
     return 0
