@@ -936,13 +936,14 @@ class Recognised:
     """A component (a CNI plugin, an agent, a mesh) whose work shows in a node's dumps.
 
     ``enforces`` says how it enforces NetworkPolicies: "rules" (the dumps have it), "hidden" (it may, where no dump
-    shows it), "" (it does not).
+    shows it), "" (it does not). ``modelled`` False: nothing is known of it but its name.
     """
 
     name: str
     node: str
     by: tuple[Sign, ...]
     enforces: str = ""
+    modelled: bool = True
 
 
 def service_ranges(services: Iterable[ServicePort]) -> tuple[Net, ...]:

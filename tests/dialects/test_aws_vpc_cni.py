@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from netk8s.dialects import aws_vpc_cni
 from netk8s.model import Recognised, Trace, World
@@ -43,3 +44,15 @@ def test_its_snat_is_named(
 def test_without_snat_it_is_known_by_devices_and_policy_rules(world: Made, components: Components) -> None:
     assert aws_vpc_cni.NAME in components(world(links=["eni0123456789a"], ip_rules=[TO_POD]))
     assert components(world(links=["eni0123456789a"])) == {}, "a device of that name alone may be anything"
+
+
+def test_what_its_policy_agent_may_do_is_said(world: Callable[..., World], asked: Callable[..., Trace]) -> None:
+    rules = "*nat\n:POSTROUTING ACCEPT [0:0]\n:AWS-SNAT-CHAIN-0 - [0:0]\n-A POSTROUTING -j AWS-SNAT-CHAIN-0\nCOMMIT\n"
+
+    def said(node: World) -> list[str]:
+        return [text for text in asked(node, "10.1.1.9:80").assumptions if "may enforce network policies" in text]
+
+    node = world(rules)
+    assert said(node)[0].startswith("AWS VPC CNI is at work on n1 (nat POSTROUTING jumps to AWS-SNAT-CHAIN-0")
+    # A list of policies that is empty settles it.
+    assert said(replace(node, cluster=replace(node.cluster, covered=frozenset({"policies"})))) == []

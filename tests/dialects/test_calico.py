@@ -153,3 +153,27 @@ def test_ebpf_mode_gets_no_answer(world: Made, components: Components, asked: Ca
     (outcome,) = asked(node, "10.1.1.9:80").outcomes
     assert outcome.verdict == "unknown"
     assert "calico's eBPF programs are this node's datapath (link bpfin.cali" in outcome.reason
+
+
+def routing(trace: Trace) -> list[str]:
+    return [s.means for s in trace.ways[0].hops[0].steps if s.hook == "routing" and s.means]
+
+
+def test_its_devices_and_routes_are_named(world: Made, asked: Callable[..., Trace]) -> None:
+    routes = [
+        {"dst": "10.9.1.0/26", "type": "blackhole", "protocol": "80"},
+        {"dst": "10.9.1.5", "dev": "cali0123456789a", "scope": "link"},
+        {"dst": "10.9.2.0/26", "gateway": "10.9.2.0", "dev": "vxlan.calico", "flags": ["onlink"]},
+    ]
+    plain = "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n"
+    node = world(plain, ["cali0123456789a", "vxlan.calico"], routes=routes)
+    assert routing(asked(node, "10.9.1.5:80")) == ["calico: the device of one pod"]
+    assert routing(asked(node, "10.9.2.7:80")) == ["calico: vxlan to the pods of other nodes"]
+    trace = asked(node, "10.9.1.6:80")
+    assert [o.verdict for o in trace.outcomes] == ["dropped"]
+    assert routing(trace) == [
+        "calico: 10.9.1.0/26 is a block of this node's pod addresses, and no pod of it has this one"
+    ]
+    # Another's blackhole, and a device of a name that is calico's on a node where calico is not.
+    other = world(plain, ["tunl0"], routes=[{**routes[0], "protocol": "static"}, {**routes[2], "dev": "tunl0"}])
+    assert routing(asked(other, "10.9.1.6:80")) == routing(asked(other, "10.9.2.7:80")) == []

@@ -169,6 +169,9 @@ def test_what_a_dialect_offers_is_what_the_package_asks_for() -> None:
         "complete_node",
         "programmed",
         "pod_devices",
+        "inside",
+        "routed",
+        "DEVICES",
     }
     for dialect in dialects.dialects():
         assert dialect.NAME
@@ -182,6 +185,7 @@ def test_no_two_dialects_own_the_same_name() -> None:
         "cali0123456789a", "CILIUM_INPUT", "cilium_host", "lxc0123456789ab", "KUBE-ROUTER-FORWARD", "kube-bridge",
         "KUBE-NWPLCY-DEFAULT", "AZURE-NPM", "azure-npm-1", "WEAVE-NPC", "weave", "KIND-MASQ-AGENT", "IP-MASQ-AGENT",
         "AWS-SNAT-CHAIN-0", "eni0123456789a", "DOCKER", "docker0", "ISTIO_OUTPUT", "nodelocaldns", "ovs-system",
+        "KUBE-HOSTPORTS", "KILO-NAT", "ufw-before-forward", "FORWARD_direct",
     )  # fmt: skip
     for name in names:
         owners = [d.NAME for d in dialects.dialects() if hasattr(d, "owns") and d.owns(name)]

@@ -63,3 +63,10 @@ def test_its_steps_are_named_in_both_layouts(
     assert ("FLANNEL-FWD", "flannel: traffic of the pod network is forwarded") in new
     assert ("FLANNEL-POSTRTG", masquerade) in new
     assert ("POSTROUTING", masquerade) in meanings(asked(world(OLD), "203.0.113.5:80", "10.1.1.9"))
+
+
+def test_its_tunnel_is_named(world: Callable[..., World], asked: Callable[..., Trace]) -> None:
+    route = {"dst": "10.1.2.0/24", "gateway": "10.1.2.0", "dev": "flannel.1", "flags": ["onlink"]}
+    trace = asked(world(links=["flannel.1"], routes=[route]), "10.1.2.7:80")
+    said = [s.means for s in trace.ways[0].hops[0].steps if s.hook == "routing"]
+    assert "flannel: vxlan to the pods of other nodes" in said

@@ -43,3 +43,18 @@ def test_the_redirect_to_the_sidecar_is_named(
 def test_ambient_mode_is_known_by_its_set(world: Made, components: Components) -> None:
     made = "create istio-inpod-probes-v4 hash:ip family inet hashsize 1024 maxelem 65536\n"
     assert components(world(sets=made))[istio.NAME].by[0].what == "ipset istio-inpod-probes-v4"
+
+
+def test_what_proxies_do_inside_pods_is_said(world: Callable[..., World], asked: Callable[..., Trace]) -> None:
+    def said(labels: dict[str, str]) -> list[str]:
+        pod = {
+            "kind": "Pod",
+            "metadata": {"name": "web-1", "namespace": "shop", "labels": labels},
+            "spec": {"nodeName": "n1"},
+            "status": {"phase": "Running", "podIP": "10.1.1.9"},
+        }
+        return [text for text in asked(world(objects=[pod]), "10.1.1.9:80").assumptions if "istio" in text]
+
+    assert said({"app": "web"}) == []
+    assert "pod shop/web-1 has istio's sidecar" in said({"security.istio.io/tlsMode": "istio"})[0]
+    assert "ztunnel" in said({"istio.io/dataplane-mode": "ambient"})[0]

@@ -9,13 +9,18 @@ What a dialect may offer, each by itself:
 - ``recognise(node, cluster)``: the component as :class:`~netk8s.model.Recognised`, with what it was recognised by
 - ``opaque(node, cluster)``: why the node's rules do not tell what becomes of packets there, "" where they do
 - ``policed(node, cluster, steps)``: what network policies said at which of a hop's steps, as (index, Policed)
+- ``DEVICES``: what a component's devices are for, as (regular expression for the name, words); ``routed(route)``: what
+  a route of its own that leads nowhere is for
+- ``inside(pod)``: what a pod's own rules or processes do to packets that no node sees, "" for another's pod
 - ``pod_devices(node, cluster)``: the pod (namespace/name) of each of the node's devices that is named after one
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from types import ModuleType
 
 from netk8s import plugins
@@ -83,34 +88,92 @@ def devices_of_pods(node: Node, cluster: Cluster) -> dict[str, str]:
 def recognised(world: World, names: Iterable[str] | None = None) -> tuple[Recognised, ...]:
     """The components at work on the nodes of these names (all nodes), node after node."""
     nodes = [world.nodes[name] for name in (world.nodes if names is None else names) if name in world.nodes]
-    found = (d.recognise(node, world.cluster) for node in nodes for d in dialects() if hasattr(d, "recognise"))
+    return tuple(one for node in nodes for one in _at_work(node, world.cluster))
+
+
+@lru_cache(maxsize=256)
+def _at_work(node: Node, cluster: Cluster) -> tuple[Recognised, ...]:
+    found = (d.recognise(node, cluster) for d in dialects() if hasattr(d, "recognise"))
     return tuple(one for one in found if one is not None)
 
 
 def label(world: World, trace: Trace) -> Trace:
     """The trace with each step's meaning in the words of who wrote the rule, and what policies said of the packet."""
-    known: dict[int, Step] = {}
+    known: dict[tuple[int, str | None], Step] = {}
     names = dict.fromkeys(hop.node for way in trace.ways for hop in (*way.hops, *way.reply_hops))
     parts = recognised(world, names)
     enforcers = {one.name for one in parts if one.enforces == "rules"}
     enforcing = [d for d in dialects() if hasattr(d, "policed") and d.NAME in enforcers]
 
-    def named(step: Step) -> Step:
-        found = known.get(id(step))
+    here = {name: [d for d in dialects() if (d.NAME, name) in {(p.name, p.node) for p in parts}] for name in names}
+
+    def named(step: Step, hop: Hop) -> Step:
+        key = (id(step), hop.oif if step.hook == "routing" else None)
+        found = known.get(key)
         if found is None:
-            found = known[id(step)] = step if step.means else replace(step, means=_means(step))
+            means = step.means or _means(step)
+            if not means and step.hook == "routing":
+                means = _routed(world.nodes.get(hop.node), here[hop.node], step, hop)
+            found = known[key] = replace(step, means=means)
         return found
 
     def hops(items: tuple[Hop, ...]) -> tuple[Hop, ...]:
         return tuple(replace(hop, steps=_policed(world, enforcing, hop, named)) for hop in items)
 
     ways = tuple(replace(way, hops=hops(way.hops), reply_hops=hops(way.reply_hops)) for way in trace.ways)
-    return replace(trace, ways=ways, recognised=parts)
+    unseen = (*_unseen(world, parts), *_inside(world, trace))
+    assumptions = tuple(dict.fromkeys((*trace.assumptions, *unseen)))
+    return replace(trace, ways=ways, recognised=parts, assumptions=assumptions)
 
 
-def _policed(world: World, enforcing: list[ModuleType], hop: Hop, named: Callable[[Step], Step]) -> tuple[Step, ...]:
+def _routed(node: Node | None, at_work: list[ModuleType], step: Step, hop: Hop) -> str:
+    """What a routing decision means in the words of the components at work on the node: a route's, or its device's."""
+    refused = node is not None and step.at is not None and "blackhole" in step.action
+    for dialect in at_work:
+        for route in node.routes if node is not None and refused and hasattr(dialect, "routed") else ():
+            if route.at == step.at and (words := dialect.routed(route)):
+                return str(words)
+        for pattern, words in getattr(dialect, "DEVICES", ()):
+            if hop.oif is not None and re.fullmatch(pattern, hop.oif):
+                return str(words)
+    return ""
+
+
+def _unseen(world: World, parts: Iterable[Recognised]) -> Iterator[str]:
+    """What components do where no dump shows it, or nobody here knows."""
+    cluster = world.cluster
+    no_policies = "policies" in cluster.covered and not cluster.policies and not cluster.other_policies
+    for one in parts:
+        if world.nodes[one.node].opaque:
+            continue
+        by = f"{one.name} is at work on {one.node} ({one.by[0].what}, {one.by[0].at})"
+        if not one.modelled:
+            yield f"{by}, which is known by name only: nothing but its rules in the dumps is taken to touch the packet"
+        elif one.enforces == "hidden" and not no_policies:
+            yield f"{by} and may enforce network policies where no dump shows it: they are taken to admit the packet"
+
+
+def _inside(world: World, trace: Trace) -> Iterator[str]:
+    """What pods at the ends of a packet's ways do with it before or behind all that nodes see."""
+    known = _told_of_pods(world.cluster)
+    if known:
+        yield from known.get(trace.flow.pod or "", ())
+        for way in trace.ways:
+            yield from known.get((way.reached.pod if way.reached is not None else None) or "", ())
+
+
+@lru_cache(maxsize=4)
+def _told_of_pods(cluster: Cluster) -> dict[str, tuple[str, ...]]:
+    offering = [d for d in dialects() if hasattr(d, "inside")]
+    said = {f"{p.namespace}/{p.name}": tuple(filter(None, (d.inside(p) for d in offering))) for p in cluster.pods}
+    return {name: words for name, words in said.items() if words}
+
+
+def _policed(
+    world: World, enforcing: list[ModuleType], hop: Hop, named: Callable[[Step, Hop], Step]
+) -> tuple[Step, ...]:
     """A hop's steps with their meanings; where policies decided, that is the meaning."""
-    steps = [named(step) for step in hop.steps]
+    steps = [named(step, hop) for step in hop.steps]
     node = world.nodes.get(hop.node)
     for dialect in enforcing if node is not None else ():
         for i, said in dialect.policed(node, world.cluster, hop.steps):

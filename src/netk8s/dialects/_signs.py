@@ -75,10 +75,12 @@ def found(node: Node, signs: Signs) -> tuple[Sign, ...]:
     return tuple(sign for kind in kinds for sign in islice(kind, MOST_SIGNS))
 
 
-def recognised(name: str, node: Node, signs: Signs | Sequence[Sign], enforces: str = "") -> Recognised | None:
+def recognised(
+    name: str, node: Node, signs: Signs | Sequence[Sign], enforces: str = "", *, modelled: bool = True
+) -> Recognised | None:
     """The component if there is any sign of it."""
     by = found(node, signs) if isinstance(signs, Signs) else tuple(signs)
-    return Recognised(name, node.name, by, enforces) if by else None
+    return Recognised(name, node.name, by, enforces, modelled) if by else None
 
 
 def _links(node: Node, signs: Signs) -> Iterator[Sign]:

@@ -25,6 +25,11 @@ WORDS: _signs.Words = (
 )
 _PRIORITIES = frozenset({512, 1024, 1536})
 
+DEVICES: _signs.Words = (
+    (r"eni[0-9a-f]{11}", "AWS VPC CNI: the device of one pod"),
+    (r"vlan\.eth\.\d+", "AWS VPC CNI: an interface of a pod with a security group of its own"),
+)
+
 
 def recognise(node: Node, cluster: Cluster) -> Recognised | None:
     """Known by its chains; by the pods' devices together with its policy rules where SNAT is left to a gateway."""

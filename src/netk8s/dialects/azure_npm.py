@@ -35,6 +35,8 @@ WORDS: _signs.Words = (
     (r"^AZURE-NPM-(IN|E)GRESS drop", "azure-npm: a policy selects the pod and none admits it"),
 )
 
+DEVICES: _signs.Words = ((r"azv[0-9a-f]{11}", "azure: the device of one pod"),)
+
 
 def recognise(node: Node, cluster: Cluster) -> Recognised | None:
     """Known by its chains and ipsets, or by the devices of Azure's CNI plugin, which alone enforce nothing."""

@@ -16,7 +16,7 @@ from itertools import islice
 
 from netk8s.dialects import _signs
 from netk8s.errors import DecodeError
-from netk8s.model import Cluster, Node, Policed, Recognised, Step
+from netk8s.model import Cluster, Node, Policed, Recognised, Route, Step
 
 NAME = "calico"
 SIGNS = _signs.Signs(
@@ -63,6 +63,15 @@ WORDS: _signs.Words = (
     (r"^\S*cali-\S+ (mark|mangle)", "calico: notes in the mark what was decided"),
 )
 
+DEVICES: _signs.Words = (
+    (r"cali[0-9a-f]{11}", "calico: the device of one pod"),
+    (r"vxlan(-v6)?\.calico", "calico: vxlan to the pods of other nodes"),
+    (r"tunl0", "calico: ipip to the pods of other nodes"),
+    (r"wireguard\.cali|wg-v6\.cali", "calico: wireguard to the pods of other nodes"),
+)
+_BIRD = frozenset({"bird", "80"})
+"""Who wrote a route of calico's: BIRD, or felix, whose number (80) iproute2 has no name for."""
+
 
 def recognise(node: Node, cluster: Cluster) -> Recognised | None:
     """Known by its devices, chains, ipsets and its nftables table."""
@@ -85,6 +94,13 @@ def opaque(node: Node, cluster: Cluster) -> str:
         f"calico's eBPF programs are this node's datapath ({signs[0].what}, {signs[0].at}), which no dump of rules "
         f"shows{rest}; see `calico-node -bpf nat dump` there"
     )
+
+
+def routed(route: Route) -> str:
+    """What a route of calico's is for: what its own block does not give to a pod goes nowhere."""
+    if route.kind == "blackhole" and route.protocol in _BIRD:
+        return f"calico: {route.dst} is a block of this node's pod addresses, and no pod of it has this one"
+    return ""
 
 
 def means(step: Step) -> str:

@@ -28,6 +28,8 @@ WORDS: _signs.Words = (
     (r"^DOCKER drop", "docker: the container's port is not published"),
 )
 
+DEVICES: _signs.Words = ((r"docker0|docker_gwbridge", "docker: the bridge of its own containers"),)
+
 
 def recognise(node: Node, cluster: Cluster) -> Recognised | None:
     """Known by its bridge and its chains."""

@@ -28,6 +28,12 @@ WORDS: _signs.Words = (
 )
 NFT_WORDS: _signs.Words = (*WORDS, (r"^forward accept", "flannel: traffic of the pod network is forwarded"))
 
+DEVICES: _signs.Words = (
+    (r"flannel(-v6)?\.\d+", "flannel: vxlan to the pods of other nodes"),
+    (r"flannel-wg(-v6)?", "flannel: wireguard to the pods of other nodes"),
+    (r"flannel\d+", "flannel: its udp tunnel to the pods of other nodes"),
+)
+
 
 def recognise(node: Node, cluster: Cluster) -> Recognised | None:
     """Known by its tunnel devices, its chains or its tables. It enforces no NetworkPolicies."""

@@ -8,7 +8,7 @@ pods' addresses and no ClusterIP.
 from __future__ import annotations
 
 from netk8s.dialects import _signs
-from netk8s.model import Cluster, Node, Recognised, Step
+from netk8s.model import Cluster, Node, Pod, Recognised, Step
 
 NAME = "istio"
 SIGNS = _signs.Signs(
@@ -41,3 +41,23 @@ owns = SIGNS.owns
 def means(step: Step) -> str:
     """What a step is for in istio's words, "" when the rule is not istio's."""
     return _signs.worded(step, WORDS)
+
+
+def inside(pod: Pod) -> str:
+    """What a sidecar, or the node's proxy in ambient mode, does with a pod's packets.
+
+    Labels and annotations: istio.io/api label package (security.istio.io/tlsMode is written by the injector,
+    istio.io/dataplane-mode by the admin).
+    """
+    labels = dict(pod.labels)
+    name = f"pod {pod.namespace}/{pod.name}"
+    if labels.get("security.istio.io/tlsMode") == "istio":
+        return (
+            f"{name} has istio's sidecar: what it sends and receives passes the proxy, which picks an endpoint itself and "
+            "hands the application what comes in from 127.0.0.6; the trace is that of the packets between proxies"
+        )
+    if labels.get("istio.io/dataplane-mode") == "ambient":
+        return (
+            f"{name} is in istio's ambient mesh: its packets pass the node's ztunnel, which the trace does not follow"
+        )
+    return ""

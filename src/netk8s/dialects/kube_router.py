@@ -47,6 +47,12 @@ WORDS: _signs.Words = (
     (r"^POSTROUTING (masquerade|snat) .*#.*kube-router", "kube-router: pod masquerade"),
 )
 
+DEVICES: _signs.Words = (
+    (r"kube-bridge", "kube-router: the bridge of the node's pods"),
+    (r"tun-[0-9a-f]+", "kube-router: a tunnel to the pods of another node"),
+    (r"kube-dummy-if", "kube-router: the addresses of Services"),
+)
+
 
 def recognise(node: Node, cluster: Cluster) -> Recognised | None:
     """Known by its devices, chains and ipsets. It enforces policies where hooks lead to its policy chains."""

@@ -29,6 +29,8 @@ WORDS: _signs.Words = (
     (r"^WEAVE-NPC-EGRESS-(DEFAULT|CUSTOM|ACCEPT) ", "weave: what may leave the pod"),
 )
 
+DEVICES: _signs.Words = ((r"weave", "weave: the network of all pods, on every node"),)
+
 
 def recognise(node: Node, cluster: Cluster) -> Recognised | None:
     """Known by its bridge, its chains and its ipsets."""
