@@ -80,11 +80,12 @@ def test_elements_keep_comment_and_times() -> None:
     ]
 
 
-def test_a_set_with_a_timeout_and_nothing_in_it_is_one_that_rules_fill() -> None:
+def test_a_set_with_a_timeout_is_one_that_changes() -> None:
     """nft 1.0.6 does not print the flag "dynamic" in JSON."""
     members = {"family": "ip", "table": "t", "name": "s", "type": "ipv4_addr", "flags": ["timeout"], "timeout": 5}
     assert table({"set": members}).sets["s"].dynamic
-    assert not table({"set": {**members, "elem": ["10.0.0.1"]}}).sets["s"].dynamic
+    assert table({"set": {**members, "elem": ["10.0.0.1"]}}).sets["s"].dynamic
+    assert not table({"set": {k: v for k, v in members.items() if k != "timeout"}}).sets["s"].dynamic
 
 
 def test_a_chain_of_operators_as_newer_versions_print_it() -> None:

@@ -363,6 +363,15 @@ def test_a_set_that_rules_fill_is_a_memory() -> None:
     assert question.default is False
 
 
+def test_a_set_holds_what_the_packet_itself_added_and_not_what_it_deleted() -> None:
+    more = "\tset s {\n\t\ttype ipv4_addr\n\t\tflags dynamic,timeout\n\t\ttimeout 10m\n\t}\n"
+    assert [v.kind for v in run(netns(chain("update @s { ip saddr }", "ip saddr @s drop", more=more)))] == [
+        targets.DROP
+    ]
+    gone = ("add @s { ip saddr }", "delete @s { ip saddr }", "ip saddr @s drop")
+    assert [v.kind for v in run(netns(chain(*gone, more=more)))] == [targets.ACCEPT]
+
+
 def test_what_the_set_held_when_the_dump_was_taken_is_the_likelier_answer() -> None:
     more = (
         "\tset s {\n\t\ttype ipv4_addr\n\t\tflags dynamic,timeout\n\t\ttimeout 10m\n"

@@ -209,6 +209,10 @@ class NftGenerator:
             families = {"6" in "".join(found) for found in _FAMILIES.findall(text)}
             if re.search("(nfproto|meta protocol) .*tcp reset", text):
                 continue  # nft 1.0.6 lists it without the first match
+            if re.search("ct l3proto .*(tcp|udp|icmp|th |l4proto|ip6? |ct (state|status))", text):
+                continue  # nft 1.0.6 takes it for what a later match implies, and lists it without
+            if re.search(r"(\b(?:tcp|udp|th|ct|meta|ip6?) [^<>=]*?)[<>]=? \S+ .*\1[<>]=? ", text):
+                continue  # nft 1.0.6 lists the two as one range
             opens = bool(_OPEN.search(text))
             if len(protocols) < 2 and len(families) < 2 and not (opens and self._open >= MOST_OPEN):
                 self._open += opens

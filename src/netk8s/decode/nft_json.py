@@ -135,8 +135,8 @@ def _set(found: JsonObject, is_map: bool) -> NftSet:
     if isinstance(listed, list):
         items = listed
         elements = Late(lambda: [_element(item, is_map, 0) for item in items])
-    dynamic = "dynamic" in flags
-    return NftSet(name, types, elements, found.at, is_map, dynamic or (timeout is not None and not listed), timeout)
+    # nft 1.0.6 leaves the flag "dynamic" out; what times out was added while the set was in use.
+    return NftSet(name, types, elements, found.at, is_map, "dynamic" in flags or timeout is not None, timeout)
 
 
 # ---------------------------------------------------------------- statements

@@ -93,7 +93,8 @@ class Flight:
     has one and no dump tells which. ``physin`` and ``physout`` are bridge ports, known to br_netfilter only.
     ``from_pod``: the pod whose bridge port the frame came in by. ``local``: sent by a process of
     this node. ``ipvs_property``: IPVS has translated the packet and its hooks leave it alone from here on.
-    ``src_known`` is False after MASQUERADE to an address no dump tells.
+    ``src_known`` is False after MASQUERADE to an address no dump tells. ``told``: answers that the packet's own way has
+    given to questions of what the node remembers, by the question's key; the last one counts.
     """
 
     packet: Packet
@@ -114,6 +115,7 @@ class Flight:
     rerouted: NextHop | None = None
     src_known: bool = True
     rewrites: tuple[Rewrite, ...] = ()
+    told: tuple[tuple[str, bool], ...] = ()
 
     def with_(self, **changes: object) -> Flight:
         return replace(self, **changes)  # type: ignore[arg-type]

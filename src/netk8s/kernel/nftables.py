@@ -103,6 +103,8 @@ def _fork(truth: Truth, hit: Hit) -> Iterator[tuple[bool, Hit]]:
             yield True, hit.dice(truth) if truth != 1 else hit
         if truth < 1:
             yield False, hit.dice(1 - truth) if truth != 0 else hit
+    elif (told := dict(hit.branch.flight.told).get(truth.question.key)) is not None:
+        yield told == truth.wanted, hit
     else:
         for answer, branch in hit.branch.ask(truth.question):
             matched = answer == truth.wanted
@@ -283,10 +285,19 @@ def _limit(s: NftStatement, rule: NftRule, ctx: Context, hit: Hit) -> Iterator[D
 
 
 def _dynset(s: NftStatement, rule: NftRule, ctx: Context, hit: Hit) -> Iterator[Done]:
-    """add, update, delete: what is remembered for later packets; limits within decide about this one."""
-    if isinstance(value(_arg(s, 0), ctx, hit.branch.flight), Broken):
+    """add, update, delete: what is remembered for later packets, and for later rules of this one; limits within decide
+    about this one. The element is there before they do (nft_dynset_eval)."""
+    flight = hit.branch.flight
+    key = value(_arg(s, 0), ctx, flight)
+    if isinstance(key, Broken):
         yield Done(hit, MISSED)
         return
+    operation, name = s.words
+    named, known = ctx.table.sets.get(name), known_value(key)
+    if named is not None and named.dynamic and not named.map and known is not None:
+        question = remembers(ctx, rule, named, False, known).question
+        told = flight.with_(told=(*flight.told, (question.key, operation != "delete")))
+        hit = replace(hit, branch=hit.branch.fly(told))
     live = [hit]
     for nested in s.args[1:]:
         if isinstance(nested, NftStatement):
