@@ -85,7 +85,7 @@ class _Walk:
             odds = None if share is None or outcome.odds is None else share * outcome.odds
             onward: tuple[Part, ...] = ()
             if outcome.verdict == "delivered" and outcome.reached is not None:
-                onward = dialects.next_parts(self.world, self.ask, part, outcome.reached)
+                onward = dialects.next_parts(self.world, self.ask, part, outcome)
             if onward:
                 self.go(onward, odds, (index, number))
                 continue

@@ -695,6 +695,15 @@ class ExternalName:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsConfig:
+    """What a pod's dnsConfig adds to its resolv.conf. ``options`` are (name, value), the value "" for a bare name."""
+
+    nameservers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """A Pod: ``ips`` are its addresses, those of the node if ``host_network``. ``phase`` as the API has it."""
 
@@ -708,6 +717,8 @@ class Pod:
     """(name, container port, protocol, host port, host ip)"""
     labels: tuple[tuple[str, str], ...] = ()
     at: At = At("")
+    dns_policy: str = "ClusterFirst"
+    dns: DnsConfig = DnsConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -797,6 +808,143 @@ class Namespace:
     at: At = At("")
 
 
+# ---------------------------------------------------------------- routing of HTTP by the cluster's objects
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """Another object by name. ``port`` is a number or a name as text, "" for none; ``group`` "" is the core group."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+    group: str = ""
+    port: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IngressPath:
+    """One path of an Ingress rule. ``kind`` is Exact, Prefix or ImplementationSpecific."""
+
+    path: str
+    kind: str
+    backend: ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class IngressRule:
+    """The paths of one host; ``host`` "" is every host, "*.example.org" one label in front."""
+
+    host: str
+    paths: tuple[IngressPath, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ingress:
+    """An Ingress of networking.k8s.io/v1. ``addresses`` are those that its controller published in the status.
+
+    ``class_name`` is spec.ingressClassName, else the old annotation, else "".
+    """
+
+    namespace: str
+    name: str
+    class_name: str = ""
+    rules: tuple[IngressRule, ...] = ()
+    default: ObjectRef | None = None
+    tls_hosts: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerClass:
+    """An IngressClass or a GatewayClass (``kind``): which controller serves the objects of this class."""
+
+    kind: str
+    name: str
+    controller: str
+    default: bool = False
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One listener of a Gateway. ``routes_from`` is Same, All or Selector."""
+
+    name: str
+    port: int
+    protocol: str
+    hostname: str = ""
+    routes_from: str = "Same"
+    kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A Gateway of gateway.networking.k8s.io."""
+
+    namespace: str
+    name: str
+    class_name: str
+    listeners: tuple[Listener, ...] = ()
+    addresses: tuple[str, ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpMatch:
+    """One match of an HTTPRoute rule; its parts are and-ed. ``headers`` and ``params`` are (kind, name, value)."""
+
+    path: str = "/"
+    path_kind: str = "PathPrefix"
+    method: str = ""
+    headers: tuple[tuple[str, str, str], ...] = ()
+    params: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRule:
+    """One rule: its matches are or-ed. ``backends`` have weights; ``filters`` are the types of its filters."""
+
+    matches: tuple[HttpMatch, ...]
+    backends: tuple[tuple[ObjectRef, int], ...] = ()
+    filters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRoute:
+    """An HTTPRoute. ``parents`` are (reference, section name); ``created`` as the API writes it, "" when unknown."""
+
+    namespace: str
+    name: str
+    hostnames: tuple[str, ...] = ()
+    parents: tuple[tuple[ObjectRef, str], ...] = ()
+    rules: tuple[HttpRule, ...] = ()
+    created: str = ""
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceGrant:
+    """What objects of other namespaces may refer to in this one: (group, kind, namespace) to (group, kind, name)."""
+
+    namespace: str
+    sources: tuple[tuple[str, str, str], ...] = ()
+    targets: tuple[tuple[str, str, str], ...] = ()
+    at: At = At("")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMap:
+    """A ConfigMap's data."""
+
+    namespace: str
+    name: str
+    data: tuple[tuple[str, str], ...] = ()
+    at: At = At("")
+
+
 # ---------------------------------------------------------------- what was seen of a probe
 
 
@@ -855,7 +1003,8 @@ class Observation:
 Fact = (
     Table | NftTable | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | PortVlan | Sysctl | Socket
     | VirtualServer | ConntrackTable | Coverage | ServicePort | ExternalName | Endpoint | Pod | ClusterNode
-    | NetworkPolicy | OtherPolicy | Namespace | Observation
+    | NetworkPolicy | OtherPolicy | Namespace | Ingress | ControllerClass | Gateway | HttpRoute | ReferenceGrant
+    | ConfigMap | Observation
 )  # fmt: skip
 
 
@@ -892,7 +1041,8 @@ class Node:
 class Cluster:
     """The API's objects.
 
-    ``covered`` has services, endpoints, pods, nodes, policies, namespaces for the lists that were given.
+    ``covered`` has services, endpoints, pods, nodes, policies, namespaces, ingresses, classes, gateways, http_routes,
+    grants and config_maps for the lists that were given.
     """
 
     services: tuple[ServicePort, ...] = ()
@@ -903,6 +1053,12 @@ class Cluster:
     other_policies: tuple[OtherPolicy, ...] = ()
     namespaces: tuple[Namespace, ...] = ()
     external_names: tuple[ExternalName, ...] = ()
+    ingresses: tuple[Ingress, ...] = ()
+    classes: tuple[ControllerClass, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    http_routes: tuple[HttpRoute, ...] = ()
+    grants: tuple[ReferenceGrant, ...] = ()
+    config_maps: tuple[ConfigMap, ...] = ()
     covered: frozenset[str] = frozenset()
 
 
@@ -1084,29 +1240,13 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class MtuFit:
-    """How large a packet a tunnel device can carry whole: ``mtu`` is ``underlay_mtu`` less ``overhead``.
-
-    ``underlay`` is the device its wrapped packets leave by, of several the one with the smallest MTU. ``family``: 4 or 6,
-    that of the outer header.
-    """
-
-    mtu: int
-    overhead: int
-    family: int
-    underlay: str
-    underlay_mtu: int
-
-
-@dataclass(frozen=True, slots=True)
 class Hop:
-    """The way of the packet through one node. ``wraps``: the device it leaves by puts another packet around it."""
+    """The way of the packet through one node."""
 
     node: str
     iif: str | None
     oif: str | None
     steps: tuple[Step, ...]
-    wraps: MtuFit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -1227,8 +1367,8 @@ class Part:
     """One packet of a question that takes several, or the end of it without another packet (``flow`` None).
 
     ``odds`` are those of this part among its alternatives, None when nothing tells them. ``besides``: asked too, and no
-    part of the answer's outcomes. ``notes``: what is known of it and no packet shows. An end has a ``verdict`` and a
-    ``reason``.
+    part of the answer's outcomes. ``notes``: what is known of it and no packet shows. ``leads``: whoever it reaches sends
+    another packet for it. An end has a ``verdict`` and a ``reason``.
     """
 
     name: str
@@ -1238,6 +1378,7 @@ class Part:
     notes: tuple[str, ...] = ()
     verdict: str = ""
     reason: str = ""
+    leads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -1270,6 +1411,21 @@ class Report:
 
 
 # ---------------------------------------------------------------- devices of a node
+
+
+@dataclass(frozen=True, slots=True)
+class MtuFit:
+    """How large a packet a tunnel device can carry whole: ``mtu`` is ``underlay_mtu`` less ``overhead``.
+
+    ``underlay`` is the device its wrapped packets leave by, of several the one with the smallest MTU. ``family``: 4 or 6,
+    that of the outer header.
+    """
+
+    mtu: int
+    overhead: int
+    family: int
+    underlay: str
+    underlay_mtu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -1322,6 +1478,16 @@ class NodeDevices:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request as far as routes look at it. ``path`` may have a query; None: not said."""
+
+    host: str | None = None
+    path: str | None = None
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """The words of ``netk8s trace``, not yet resolved against any snapshot."""
 
@@ -1335,6 +1501,9 @@ class Ask:
     sport: int | None = None
     family: str | None = None
     """4, 6, both, or None for the first family of what is asked for."""
+    request: Request = Request()
+    name: str | None = None
+    """The name that is looked up in DNS."""
 
 
 @dataclass(frozen=True, slots=True)

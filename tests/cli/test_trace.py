@@ -175,3 +175,28 @@ def test_findings_decide_the_status_together(netk8s: Callable, monkeypatch: pyte
     errors = tuple(replace(base.findings[0], severity=severity) for severity in ("info", "error", "warning"))
     monkeypatch.setattr(trace, "answer", lambda *_, **__: replace(base, findings=errors))
     assert netk8s("trace", "x", "--dump", "y").status == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("svc/x", "--host", "h"), "go with ingress/NAME"),
+        (("svc/x", "--name", "h"), "goes with the target dns"),
+        (("ingress/x", "--path", "a"), "a path begins with /"),
+        (("ingress/x", "--header", "a"), "--header is NAME:VALUE"),
+    ],
+)
+def test_options_of_a_request_go_with_a_request(netk8s: Callable, words: tuple[str, ...], said: str) -> None:
+    ran = netk8s("trace", *words, "--dump", "x")
+    assert ran.status == 2
+    assert said in ran.err
+
+
+def test_a_pod_s_query_and_a_missing_ingress(netk8s: Callable, corpus: Path) -> None:
+    dump = ("--dump", str(corpus / HEADLINE))
+    ran = netk8s("trace", "ingress/shop", "--host", "h", "--path", "/", "--header", "a: b", *dump)
+    assert ran.status == 4
+    assert "kubectl get ingresses,ingressclasses" in ran.err
+    ran = netk8s("trace", "dns", "--from", "client", *dump)
+    assert ran.status == 2
+    assert "--from pod/NAMESPACE/NAME" in ran.err

@@ -201,7 +201,7 @@ def test_what_is_covered() -> None:
     assert covered(listed(kind="NodeList")) == ["nodes"]
     assert covered(listed()) == []
     assert covered(service()) == []
-    assert covered(listed({"apiVersion": "v1", "kind": "ConfigMap"})) == []
+    assert covered(listed({"apiVersion": "v1", "kind": "Secret"})) == []
     # The API leaves out the kind of a list's items.
     item = {name: part for name, part in service().items() if name not in ("kind", "apiVersion")}
     assert [type(fact) for fact in facts(listed(item, kind="ServiceList"))] == [Coverage, ServicePort]

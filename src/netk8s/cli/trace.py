@@ -12,10 +12,11 @@ import click
 from netk8s import render
 from netk8s.cli import _live
 from netk8s.cli._input import dump_options, world_of
+from netk8s.errors import UsageError
 
 if TYPE_CHECKING:
     from netk8s.cli import Streams
-    from netk8s.model import Ask, Report
+    from netk8s.model import Ask, Report, Request
 
 TEXT_WIDTH = 100
 """Text is never wider than this, however wide the terminal is: longer lines are hard to read."""
@@ -49,6 +50,13 @@ _FOR_PEOPLE = ("text", "wide")
     type=click.Choice(["4", "6", "both"]),
     help="IPv4, IPv6, or each by itself. Default: the sender's, else the first that the target has.",
 )
+@click.option("--host", metavar="HOST", help="The Host of a request to an Ingress or Gateway. Default: its only one.")
+@click.option("--path", metavar="PATH", help="The path of that request, with its query if it has one.")
+@click.option("--method", default="GET", metavar="METHOD", help="The method of that request. Default: GET.")
+@click.option(
+    "--header", "headers", metavar="NAME:VALUE", multiple=True, help="A header of that request; may be repeated."
+)
+@click.option("--name", metavar="NAME", help="With the target dns: the name that the pod looks up.")
 @click.option("--via", metavar="NODE", help="The node an outside packet enters at, where its address does not say so.")
 @click.option(
     "--dump",
@@ -85,6 +93,11 @@ def command(
     source: str | None,
     sport: int | None,
     family: str | None,
+    host: str | None,
+    path: str | None,
+    method: str,
+    headers: tuple[str, ...],
+    name: str | None,
     via: str | None,
     dumps: tuple[str, ...],
     node: str | None,
@@ -102,6 +115,9 @@ def command(
       svc/NAME, svc/NAMESPACE/NAME   a Service; --port says which port
       pod/NAMESPACE/NAME, node/NAME  with --port
       IP:PORT, [IPv6]:PORT           an address
+      ingress/NAME                   a request to an Ingress, and what its controller sends on
+      gateway/NAME, httproute/NAME   the same by the Gateway API
+      dns                            a pod's (--from) DNS query; --name says what it looks up
 
     Without --dump the cluster of the kubeconfig is asked: its objects, and the agents of the nodes on the way.
 
@@ -115,7 +131,12 @@ def command(
     """
     from netk8s.model import Ask
 
-    ask = Ask(target, port, protocol and protocol.lower(), source, via, node, namespace, sport, family)
+    ask = Ask(
+        target, port, protocol and protocol.lower(), source, via, node, namespace, sport, family,
+        _request(target, host, path, method, headers), name,
+    )  # fmt: skip
+    if name is not None and target != "dns":
+        raise UsageError("--name goes with the target dns")
     if dumps:
         report = answer(ask, dumps, streams, unwrap=unwrap)
     else:
@@ -133,6 +154,24 @@ def command(
     else:
         streams.document(text)
     return exit_status(report)
+
+
+def _request(target: str, host: str | None, path: str | None, method: str, headers: Sequence[str]) -> Request:
+    """The request of the options. Raises UsageError for a target that takes none, and for a header without a colon."""
+    from netk8s.model import Request
+
+    if target.partition("/")[0] not in ("ingress", "ing", "gateway", "gtw", "httproute"):
+        if host is not None or path is not None or headers or method != "GET":
+            raise UsageError(
+                "--host, --path, --method and --header go with ingress/NAME, gateway/NAME or httproute/NAME"
+            )
+        return Request()
+    if path is not None and not path.startswith("/"):
+        raise UsageError(f"--path {path}: a path begins with /")
+    split = [header.partition(":") for header in headers]
+    if not all(colon and named.strip() for named, colon, _ in split):
+        raise UsageError("--header is NAME:VALUE")
+    return Request(host, path, method.upper(), tuple((named.strip(), value.strip()) for named, _, value in split))
 
 
 def answer(ask: Ask, dumps: Sequence[str], streams: Streams, *, unwrap: bool) -> Report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from netk8s.decode import _policies
+from netk8s.decode import _http_objects, _policies
 from netk8s.decode._json import JsonObject, address, clean, head, kind, outer_keys, values
 from netk8s.decode._text import first_lines
 from netk8s.decode._yaml import YamlObject, documents
@@ -15,6 +15,7 @@ from netk8s.model import (
     At,
     ClusterNode,
     Coverage,
+    DnsConfig,
     Dump,
     Endpoint,
     ExternalName,
@@ -33,6 +34,7 @@ _COVERS = {
     "Node": "nodes",
     "NetworkPolicy": "policies",
     "Namespace": "namespaces",
+    **_http_objects.COVERS,
 }
 _YAML = re.compile(r"(?:apiVersion|kind|items|metadata):(?:\s|$)")
 _JSON_START = re.compile(rb"\s*\{")
@@ -99,6 +101,10 @@ def _object(item: JsonObject, name: str) -> Iterator[Fact]:
         yield _policies.policy(item, _metadata(item), name)
     elif name == "Namespace":
         yield _policies.namespace(item, _metadata(item))
+    else:
+        found = _http_objects.decoded(item, name)
+        if found is not None:
+            yield found
 
 
 def _metadata(item: JsonObject) -> JsonObject:
@@ -283,7 +289,14 @@ def _pod(item: JsonObject) -> Pod:
         ports=tuple(ports),
         labels=tuple(sorted(_labels(metadata).items())),
         at=item.at,
+        dns_policy=spec.text("dnsPolicy") or "ClusterFirst",
+        dns=_dns(_part(spec, "dnsConfig")),
     )
+
+
+def _dns(item: JsonObject) -> DnsConfig:
+    options = tuple((each.need("name"), each.word("value") or "") for each in item.children("options"))
+    return DnsConfig(item.texts("nameservers"), item.texts("searches"), options)
 
 
 def _node(item: JsonObject) -> ClusterNode:

@@ -50,7 +50,10 @@ PODS = Kind(
     "Pod", "/api/v1", "pods", "v1", "which pod an address is, and where it runs",
     {
         "metadata": _NAMED,
-        "spec": {"nodeName": True, "hostNetwork": True, "containers": _CONTAINERS, "initContainers": _CONTAINERS},
+        "spec": {
+            "nodeName": True, "hostNetwork": True, "containers": _CONTAINERS, "initContainers": _CONTAINERS,
+            "dnsPolicy": True, "dnsConfig": True,
+        },
         "status": {"phase": True, "podIP": True, "podIPs": True, "hostIP": True},
     },
 )  # fmt: skip
@@ -71,12 +74,41 @@ NAMESPACES = Kind(
     "Namespace", "/api/v1", "namespaces", "v1", "which namespaces a NetworkPolicy selects",
     {"metadata": _NAMED}, namespaced=False,
 )  # fmt: skip
+_ROUTING = ("kubernetes.io/ingress.class", "ingressclass.kubernetes.io/is-default-class",
+            "nginx.ingress.kubernetes.io/use-regex", "nginx.ingress.kubernetes.io/canary",
+            "nginx.ingress.kubernetes.io/service-upstream", "haproxy-ingress.github.io/service-upstream",
+            "nginx.org/use-cluster-ip")  # fmt: skip
+_ANNOTATED = {**_NAMED, "annotations": dict.fromkeys(_ROUTING, True)}
+_CREATED = {**_NAMED, "creationTimestamp": True}
+_NETWORKING = "/apis/networking.k8s.io/v1"
+_GATEWAY = "/apis/gateway.networking.k8s.io/v1"
 INGRESSES = Kind(
-    "Ingress", "/apis/networking.k8s.io/v1", "ingresses", "networking.k8s.io/v1", "which Service a name leads to",
-    {"metadata": _NAMED, "spec": True, "status": True},
+    "Ingress", _NETWORKING, "ingresses", "networking.k8s.io/v1", "which Service a name leads to",
+    {"metadata": _ANNOTATED, "spec": True, "status": True},
+)  # fmt: skip
+CLASSES = Kind(
+    "IngressClass", _NETWORKING, "ingressclasses", "networking.k8s.io/v1", "which controller serves an Ingress",
+    {"metadata": _ANNOTATED, "spec": True}, namespaced=False,
+)  # fmt: skip
+GATEWAYS = Kind(
+    "Gateway", _GATEWAY, "gateways", "gateway.networking.k8s.io/v1", "where requests of HTTPRoutes come in",
+    {"metadata": _NAMED, "spec": True, "status": {"addresses": True}},
+)  # fmt: skip
+GATEWAY_CLASSES = Kind(
+    "GatewayClass", _GATEWAY, "gatewayclasses", "gateway.networking.k8s.io/v1", "which controller serves a Gateway",
+    {"metadata": _NAMED, "spec": True}, namespaced=False,
+)  # fmt: skip
+HTTP_ROUTES = Kind(
+    "HTTPRoute", _GATEWAY, "httproutes", "gateway.networking.k8s.io/v1", "which Service a request leads to",
+    {"metadata": _CREATED, "spec": True},
+)  # fmt: skip
+GRANTS = Kind(
+    "ReferenceGrant", "/apis/gateway.networking.k8s.io/v1beta1", "referencegrants", "gateway.networking.k8s.io/v1beta1",
+    "which Services of other namespaces a route may use", {"metadata": _NAMED, "spec": True},
 )  # fmt: skip
 
-ALL = (SERVICES, SLICES, PODS, NODES, POLICIES, NAMESPACES, INGRESSES)
+OF_GATEWAYS = (GATEWAYS, GATEWAY_CLASSES, HTTP_ROUTES, GRANTS)
+ALL = (SERVICES, SLICES, PODS, NODES, POLICIES, NAMESPACES, INGRESSES, CLASSES, *OF_GATEWAYS)
 
 
 class _TooMany(Exception):
@@ -92,8 +124,11 @@ def for_question(api: Api, ask: Ask) -> Snapshot:
     """The objects that a question needs. Raises CollectError when not even its Service or pod may be read."""
     spaces = namespaces_of(ask, api.namespace)
     kinds = [(SERVICES, None), (NODES, None), (SLICES, MOST), (PODS, MOST)]
-    if ask.target.startswith("ing"):
-        kinds.append((INGRESSES, None))
+    routed = ask.target.partition("/")[0]
+    if routed in ("ingress", "ing"):
+        kinds += [(INGRESSES, None), (CLASSES, None)]
+    elif routed in ("gateway", "gtw", "httproute"):
+        kinds += [(kind, None) for kind in OF_GATEWAYS]
     return _together(_of_question(api, kind, most, spaces) for kind, most in kinds)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from netk8s.kernel import attachment, conntrack, links, martians
+from netk8s.kernel import attachment, conntrack, links
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
-from netk8s.kernel.routing import select_address
 from netk8s.model import Addr, Missing, Pod, Question, Reached
 from netk8s.trace import _slaves
 from netk8s.trace._delivery import pod_end, pod_on, unresolved
@@ -52,15 +51,10 @@ def cross(scene: Scene, event: OnLink) -> Walk:
                 yield End(there, past, verdict, why, told_by=told_by if verdict == UNREACHABLE else None)
         return
     for other in scene.netns.values():
-        if other.name != netns.name and (entered := _enters(netns, other, target, dev)):
+        if other.name != netns.name and (entered := _enters(scene, other, target, dev)):
             iif = entered if entered != "?" else None
-            # Who was asked by a neighbour knows its MAC address: an answer goes back the way the question came.
-            refused = None if scene.back else _refused(event, other, iif)
-            for answers, there in branch.ask(refused) if refused is not None else ((True, branch),):
-                if answers:
-                    yield Arriving(on_wire(there, iif), other, past)
-                else:
-                    yield End(there, past, UNREACHABLE, refused.if_false if refused else "", told_by=told_by)
+            onward = on_wire(branch, iif)
+            yield Arriving(onward, other, past)
             return
     yield from _beyond(scene, branch, netns, past, dev, target, pod)
 
@@ -92,54 +86,26 @@ def _own_pod(scene: Scene, event: OnLink) -> Walk:
             yield pod_end(scene, there, past, target, scene.pod_by_ip[target])
 
 
-def _enters(netns: Netns, other: Netns, target: Addr, dev: str) -> str | None:
+def _enters(scene: Scene, other: Netns, target: Addr, dev: str) -> str | None:
     """The device of another node that takes packets for ``target``, "?" when it is not known which, None if none.
 
-    A bridge's own address is not on the wire. Any other is answered for on every device (arp_ignore 0), so the one that
-    is on the network of ``dev`` takes the packet.
+    A bridge's own address is not on the wire, but a node answers for every address it has (arp_ignore 0).
     """
     for address in other.node.addresses:
         if address.ip == target:
             link = other.links.get(address.dev)
-            if link is not None and link.kind == "bridge":
+            here = scene.netns[other.name].links.get(address.dev)
+            if link is not None and link.kind == "bridge" and here is not None:
                 continue
             if link is not None and link.kind == "dummy":
                 # A virtual address: asked for on the wire unless arp_ignore keeps it to its own device (strictARP).
                 if other.dev_setting("arp_ignore", "all"):
                     continue
                 return "?"
-            beside = links.on_network_of(netns, dev, other)
-            if not beside or address.dev in beside:
-                return address.dev
-            if target.version == 4 and not other.dev_setting("arp_ignore", beside[0]):
-                return beside[0]
-            continue
+            return address.dev
     if not other.addresses_known and target in other.own:
         return "?"
     return None
-
-
-def _refused(event: OnLink, other: Netns, iif: str | None) -> Question | None:
-    """Whether a node that does not answer ARP for its address is known all the same, from when it asked itself."""
-    dev, packet, netns = event.dev or "", event.branch.flight.packet, event.netns
-    known = None if event.foreign else netns.neighbour(event.target, dev)
-    if iif is None or packet.family == 6 or (known is not None and known.mac is not None):
-        return None
-    asker: Addr | None = packet.src
-    if not event.foreign and not netns.is_local(packet.src):
-        # arp_solicit with arp_announce 0
-        found, _ = select_address(netns.addresses, netns.devices, dev, event.target, scope="link")
-        asker = found.ip if found is not None else None
-    why = martians.arp_refused(other, iif, asker, event.target) if asker is not None else ""
-    if not why:
-        return None
-    silent = f"{other.name} does not answer ARP for {event.target}: {why}"
-    return Question(
-        f"{other.name}:arp:{asker}:{event.target}",
-        f"{asker} knows the MAC address of {event.target} from when {other.name} asked for its own; {silent}",
-        silent,
-        default=event.foreign or "neigh" not in netns.node.covered,
-    )
 
 
 def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, target: Addr, pod: Pod | None) -> Walk:
