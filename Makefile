@@ -10,13 +10,14 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 
 DEMO := svc/nginx --port 30000 --dump examples/nginx-nodeport --via k8s-node1
 
-.PHONY: help demo test lint check lab fuzz fuzz-nft fuzz-paths mutate bench docs clean
+.PHONY: help demo test lint check lab e2e fuzz fuzz-nft fuzz-paths mutate bench docs clean
 
 help:
 	@echo 'make demo    trace svc/nginx --port 30000 on a recorded cluster and show the answer'
 	@echo 'make test    run the tests'
 	@echo 'make check   ruff, mypy and the tests'
 	@echo 'make lab     the tests that need root and network namespaces; none is skipped'
+	@echo 'make e2e     a real etcd, kube-apiserver and kube-proxy over network namespaces (root; builds them once with go)'
 	@echo 'make fuzz    N=2000 random rulesets and packets against the kernel (root); SEED=1, LAYOUTS=100 for routing'
 	@echo 'make fuzz-nft  N=2000 the same with native nftables rulesets, a quarter of them between iptables rules of both backends'
 	@echo 'make fuzz-paths  N=2000 real connections, there and back, in random clusters (root); SEED=1'
@@ -43,6 +44,11 @@ check: lint test
 
 lab: $(VENV)/.installed-dev
 	NETK8S_REQUIRE_LAB=1 $(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
+
+# The first run builds the two programs (about 15 minutes on two cores); NETK8S_E2E_CACHE says where they are kept.
+e2e: $(VENV)/.installed-dev
+	$(BIN)/python tests/e2e/build.py
+	NETK8S_E2E=1 $(BIN)/python -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 
 # Both ask this machine's kernel, in network namespaces of their own; the machine's own network is not touched.
 N ?= 2000

@@ -68,7 +68,10 @@ def test_a_node_becomes_a_folder(tmp_path: Path, taking: list[object]) -> None:
 
 
 def test_what_cannot_be_asked(tmp_path: Path) -> None:
-    assert ran("-o", str(tmp_path / "x"))[0] == 2
+    assert ran("-o", str(tmp_path / "x"), "--node", "n1")[0] == 2
+    assert ran("-o", str(tmp_path / "x.tgz"), "--resume")[0] == 2
+    assert ran("-o", str(tmp_path / "x"), "--node-only", "--resume")[0] == 2
+    assert ran("-o", str(tmp_path / "x"), "--kubeconfig", str(tmp_path / "none"))[0] == 5
     status, said = ran("--node-only", "-o", str(tmp_path / "x"), "--namespace-path", str(tmp_path / "none"))
     assert status == 2
     assert "there is no network namespace" in said

@@ -34,7 +34,9 @@ def build() -> Path:
     for name in lacking():
         # One package after the other: the linker of two such programs at once needs several GiB.
         part = where / f".{name}.part"
-        subprocess.run(["go", "build", "-p", "1", "-o", str(part), f"k8s.io/kubernetes/cmd/{name}"], cwd=MODULE, check=True)
+        subprocess.run(
+            ["go", "build", "-p", "1", "-o", str(part), f"k8s.io/kubernetes/cmd/{name}"], cwd=MODULE, check=True
+        )
         part.rename(where / name)
     return where
 

@@ -25,7 +25,9 @@ def why_not() -> str:
     return f"not built: {', '.join(build.lacking())}" if build.lacking() else ""
 
 
-@pytest.fixture(scope="session", params=[("iptables", "nft"), ("iptables", "legacy"), ("nftables", "nft")], ids="-".join)
+@pytest.fixture(
+    scope="session", params=[("iptables", "nft"), ("iptables", "legacy"), ("nftables", "nft")], ids="-".join
+)
 def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     """A control plane with kube-proxy in one of the modes that this kernel runs."""
     why = why_not()

@@ -24,7 +24,8 @@ from lab.topology import ClientSpec, Topology, of_family, two_nodes
 API = "192.168.52.10"
 AGENT_PORT = 9797
 ROOT = Path(__file__).resolve().parents[2]
-TOKENS = {"admin": "system:masters", "dev": "", "nobody": ""}
+TOKENS = {"admin": "system:masters", "dev": "", "nobody": "", "powerless": ""}
+"""Users and their groups. Whoever else asks is not known to the API server."""
 
 
 class Plane:
@@ -65,7 +66,9 @@ class Plane:
     def inside(self, host: str, argv: Sequence[str | Path], **more: Any) -> list[str]:
         return ["nsenter", f"--net=/proc/{self.cluster.host(host).pid}/ns/net", "--", *map(str, argv)]
 
-    def start(self, host: str, name: str, argv: Sequence[str | Path], env: Mapping[str, str] = {}) -> subprocess.Popen[bytes]:
+    def start(
+        self, host: str, name: str, argv: Sequence[str | Path], env: Mapping[str, str] = {}
+    ) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{name}.log").open("ab")
         process = subprocess.Popen(
             self.inside(host, argv), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**environment(), **env}
@@ -84,13 +87,26 @@ class Plane:
 
     def run(self, host: str, argv: Sequence[str | Path], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.inside(host, argv), input=stdin, capture_output=True, text=True, check=False, timeout=120, env=environment()
+            self.inside(host, argv),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=environment(),
         )
 
     def netk8s(self, *words: str, user: str = "dev") -> subprocess.CompletedProcess[str]:
         """netk8s on the LAN's client, as a user at home would run it."""
-        code = "from netk8s.cli import main; main()"
-        return self.run("client", [sys.executable, "-c", code, *words, "--kubeconfig", self.kubeconfig(user)])
+        return self.run("client", [*self.command(), *words, "--kubeconfig", self.kubeconfig(user)])
+
+    @staticmethod
+    def command() -> list[str]:
+        return [sys.executable, "-c", "from netk8s.cli import main; main()"]
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        return environment()
 
     # ------------------------------------------------------------ the control plane
 
@@ -105,7 +121,7 @@ class Plane:
             "etcd", "--data-dir", self.folder / "etcd", "--listen-client-urls", "http://127.0.0.1:2379",
             "--advertise-client-urls", "http://127.0.0.1:2379", "--listen-peer-urls", "http://127.0.0.1:2380",
         ])  # fmt: skip
-        self.start("api", "kube-apiserver", [
+        self.api_server = self.start("api", "kube-apiserver", [
             programs / "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", f"--cert-dir={keys}",
             f"--bind-address={API}", f"--advertise-address={API}", f"--token-auth-file={keys / 'tokens.csv'}",
             "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC", "--secure-port=6443",
@@ -119,11 +135,15 @@ class Plane:
         self.wait(self._ready, 90, "kube-apiserver")
         self.kubectl("apply", "-f", "-", stdin=self.kubectl("kustomize", str(ROOT / "daemonset/base")))
         for name in ("dev", "nobody"):
-            self.kubectl("create", "clusterrolebinding", f"view-{name}", "--clusterrole=netk8s-viewer", f"--user={name}")
+            self.kubectl(
+                "create", "clusterrolebinding", f"view-{name}", "--clusterrole=netk8s-viewer", f"--user={name}"
+            )
         self.kubectl("-n", "netk8s", "create", "rolebinding", "dev", "--role=netk8s-user", "--user=dev")
         self.create(*self._objects())
         for pod in self.topology.pods:
-            self._status(pod.namespace, "pod", pod.name, self.topology.pod_ips(pod, 4), self.topology.node(pod.node).ip(4))
+            self._status(
+                pod.namespace, "pod", pod.name, self.topology.pod_ips(pod, 4), self.topology.node(pod.node).ip(4)
+            )
         for node in self.topology.nodes:
             self._proxy(node.name, programs)
             self.start_agent(node.name)
@@ -171,7 +191,11 @@ class Plane:
             })  # fmt: skip
             made.append(pod_object("netk8s", f"netk8s-agent-{node.name}", node.name, True, {"app.kubernetes.io/name": "netk8s-agent"}, [AGENT_PORT]))  # fmt: skip
         for pod in self.topology.pods:
-            made.append(pod_object(pod.namespace, pod.name, pod.node, pod.host_network, dict(pod.labels), [p for _, p in pod.ports]))
+            made.append(
+                pod_object(
+                    pod.namespace, pod.name, pod.node, pod.host_network, dict(pod.labels), [p for _, p in pod.ports]
+                )
+            )
         for service in self.topology.services:
             port = {
                 "port": service.port, "targetPort": service.target_port, "protocol": service.protocol.upper(),
@@ -205,7 +229,9 @@ class Plane:
         self.kubectl("replace", "-f", "-", stdin=json.dumps(self.slice(service, pods)))
         ips = {self.topology.pod_ips(self.topology.pod(key), 4)[0] for key in pods}
         every = {self.topology.pod_ips(self.topology.pod(key), 4)[0] for key in self._pods(service)}
-        self.wait(lambda: all(self._has(node.name, ips, every - ips) for node in self.topology.nodes), 60, "the new endpoints")
+        self.wait(
+            lambda: all(self._has(node.name, ips, every - ips) for node in self.topology.nodes), 60, "the new endpoints"
+        )
 
     def _pods(self, service: str) -> Sequence[str]:
         return next(s for s in self.topology.services if s.name == service).pods
@@ -219,13 +245,19 @@ class Plane:
         if self.mode == "nftables":
             text = self.run(node, ["nft", "list", "ruleset"]).stdout
             part = text.partition("chain service-")[2] and [
-                c for c in text.split("\n\tchain ") if c.startswith("service-") and "default/nginx/tcp" in c.split("\n")[0]
+                c
+                for c in text.split("\n\tchain ")
+                if c.startswith("service-") and "default/nginx/tcp" in c.split("\n")[0]
             ]
             found = " ".join(part or ())
             return "\n".join(f"nginx tcp {ip}" for ip in ("10.244.1.5", "10.244.1.6", "10.244.2.5") if ip in found)
         saved = self.run(node, [f"iptables-{self.backend}-save", "-t", "nat"]).stdout
         lines = [line for line in saved.splitlines() if "KUBE-SEP" in line and '"default/nginx"' in line]
-        return "\n".join(f"nginx tcp {line.partition('--to-destination ')[2].partition(':')[0]}" for line in lines if "--to-destination" in line)
+        return "\n".join(
+            f"nginx tcp {line.partition('--to-destination ')[2].partition(':')[0]}"
+            for line in lines
+            if "--to-destination" in line
+        )
 
     def programmed(self) -> bool:
         every = {self.topology.pod_ips(self.topology.pod(key), 4)[0] for key in self._pods("nginx")}
@@ -240,7 +272,9 @@ class Plane:
             time.sleep(0.2)
 
     def _tails(self) -> str:
-        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in self.folder.glob("*.log"))
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in self.folder.glob("*.log")
+        )
 
     # ------------------------------------------------------------ nodes
 
@@ -269,7 +303,7 @@ class Plane:
         token.write_text(self.kubectl("-n", "netk8s", "create", "token", "netk8s-agent"))
         ip = self.topology.node(node).ip(4)
         self.agents[node] = self.start(node, f"agent-{node}", [
-            sys.executable, "-c", "from netk8s.cli import main; main()", "agent", "--node", node, "--listen", f"{ip}:{AGENT_PORT}",
+            *self.command(), "agent", "--node", node, "--listen", f"{ip}:{AGENT_PORT}",
             "--api-server", f"https://{API}:6443", "--token-file", token, "--ca-file", self.ca,
         ])  # fmt: skip
         self.wait(lambda: "API server" in self.log(f"agent-{node}"), 30, f"the agent of {node}")
@@ -278,15 +312,36 @@ class Plane:
         """The agent's port itself, from the LAN: (status, body)."""
         url = f"https://{self.topology.node(node).ip(4)}:{AGENT_PORT}{path}"
         header = ["-H", f"Netk8s-Token: {token}"] if token else []
-        done = self.run("client", ["curl", "-sk", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}", *header, *more, url])
+        done = self.run(
+            "client", ["curl", "-sk", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}", *header, *more, url]
+        )
         return int(done.stdout or 0), done.stderr
 
     def token(self, *words: str) -> str:
         """A token of a service account: ``token("netk8s-client", "--audience=netk8s.dev")``."""
         return self.kubectl("-n", "netk8s", "create", "token", *words).strip()
 
+    def expired(self, account: str) -> str:
+        """A token of a service account, signed by the cluster's own key, that ended an hour ago."""
+        good = self.token(account, "--audience=netk8s.dev")
+        head, claims, _ = good.split(".")
+        said = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        said |= {"exp": int(time.time()) - 3600, "iat": int(time.time()) - 7200, "nbf": int(time.time()) - 7200}
+        signed = f"{head}.{base64.urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip('=')}"
+        sign = ["openssl", "dgst", "-sha256", "-sign", str(self.folder / "keys/sa.key")]
+        done = subprocess.run(sign, input=signed.encode(), capture_output=True, check=True)
+        return f"{signed}.{base64.urlsafe_b64encode(done.stdout).decode().rstrip('=')}"
 
-def pod_object(namespace: str, name: str, node: str, host: bool, labels: Mapping[str, str], ports: Sequence[int]) -> Mapping[str, Any]:
+    def large(self) -> Path:
+        """A file that is more than an agent takes."""
+        path = self.folder / "large"
+        path.write_bytes(b" " * (9 << 20))
+        return path
+
+
+def pod_object(
+    namespace: str, name: str, node: str, host: bool, labels: Mapping[str, str], ports: Sequence[int]
+) -> Mapping[str, Any]:
     container: dict[str, Any] = {"name": "c", "image": "none"}
     if ports and not host:
         container["ports"] = [{"containerPort": port} for port in ports]

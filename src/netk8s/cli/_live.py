@@ -84,6 +84,26 @@ def answer(ask: Ask, cluster: Wanted, streams: Streams) -> Report:
     return report
 
 
+def everything(cluster: Wanted, streams: Streams, before: tuple[Snapshot, ...] = ()) -> tuple[Snapshot, list[str]]:
+    """The cluster's objects and all its nodes but those of ``before``, which are kept; and the nodes that failed."""
+    from netk8s.live import api, asking, objects
+    from netk8s.model import Missing, Snapshot
+
+    access, namespace = cluster
+    server = api.connect(access)
+    found = objects.everything(server)
+    known = asking.begin(found)
+    there = {dump.node for part in before for dump in part.dumps}
+    asked = Lazily(server, namespace)
+    with progress(streams, "nodes that answered") as tick:
+        asking.take(known, (name for name in known.node_names if name not in there), asked.snapshot, tick)
+    parts = (found, *before, *known.taken)
+    gaps = [Missing(f"nodes/{name} ({why})", "every answer about this node") for name, why in known.failed.items()]
+    dumps = sorted((d for part in parts for d in part.dumps), key=lambda d: (d.node or "", d.origin))
+    missing = (*(gap for part in parts for gap in part.missing), *gaps)
+    return Snapshot(tuple(dumps), missing), list(known.failed)
+
+
 class Lazily:
     """The agents of a cluster, looked for when the first node is to be asked."""
 

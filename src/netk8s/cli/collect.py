@@ -1,4 +1,4 @@
-"""``netk8s collect``: the state of a node as a snapshot, to be traced anywhere and at any time."""
+"""``netk8s collect``: a cluster, or one node, as a snapshot to be traced anywhere and at any time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netk8s.cli import _live
+
 if TYPE_CHECKING:
     from netk8s.cli import Streams
     from netk8s.model import Snapshot
 
 
-@click.command("collect", short_help="Write what this node's kernel holds into a folder or a bundle.")
+@click.command("collect", short_help="Write what a cluster's or a node's kernels hold into a folder or a bundle.")
 @click.option("--node-only", is_flag=True, help="This node alone, without the cluster's objects.")
 @click.option(
     "-o",
@@ -24,21 +26,37 @@ if TYPE_CHECKING:
 )
 @click.option("--node", metavar="NAME", help="The node's name in the cluster; default: this machine's host name.")
 @click.option("--namespace-path", metavar="NETNS", help="The network namespace of the node; default: where this runs.")
+@click.option("--resume", is_flag=True, help="Take only the nodes that the bundle at PATH does not have yet.")
+@_live.live_options
 @click.pass_obj
-def command(streams: Streams, node_only: bool, path: str, node: str | None, namespace_path: str | None) -> int:
+def command(
+    streams: Streams,
+    node_only: bool,
+    path: str,
+    node: str | None,
+    namespace_path: str | None,
+    resume: bool,
+    cluster: _live.Wanted,
+) -> int:
     """Write a snapshot that `netk8s trace --dump PATH` reads: texts, as the field's own tools print them.
 
-    Run it as root on a node. It changes nothing there. What it cannot take it says, and so does snapshot.json.
+    The cluster of the kubeconfig: its objects, and the state of every node by its agent. With --node-only, as root on a
+    node, that node. Nothing is changed there. What cannot be taken is said, and is in snapshot.json; a node that could
+    not be asked can be taken later, with --resume.
     """
     from netk8s import snapshot
     from netk8s.collect import connection, namespaces
     from netk8s.collect import node as collector
     from netk8s.errors import CollectError, UsageError
 
-    if not node_only:
-        raise UsageError("only this node can be collected so far: give --node-only")
     if os.path.lexists(path) and not path.endswith((".tgz", ".tar.gz")):
         raise UsageError(f"{path} is there already; name a folder that is not, or a .tgz file")
+    if not node_only:
+        if node or namespace_path:
+            raise UsageError("--node and --namespace-path are for --node-only")
+        return _whole(streams, path, cluster, resume)
+    if resume:
+        raise UsageError("--resume is for a cluster's bundle, not for --node-only")
     where = namespaces.path_of(namespace_path) if namespace_path else None
     taken = collector.take(node or connection.local_name(), where)
     if not taken.dumps:
@@ -47,6 +65,27 @@ def command(streams: Streams, node_only: bool, path: str, node: str | None, name
     for line in _told(taken, path):
         streams.message(f"netk8s: {line}")
     return 0
+
+
+def _whole(streams: Streams, path: str, cluster: _live.Wanted, resume: bool) -> int:
+    """The cluster, node by node. Status 5 when not one node could be taken."""
+    from netk8s import snapshot
+    from netk8s.errors import UsageError
+    from netk8s.model import Snapshot
+
+    before: tuple[Snapshot, ...] = ()
+    if resume:
+        if not os.path.exists(path):
+            raise UsageError(f"there is no {path} to go on with")
+        found = snapshot.read([path])
+        before = (Snapshot(tuple(d for d in found.dumps if d.node), tuple(g for g in found.missing if g.node)),)
+    taken, failed = _live.everything(cluster, streams, before)
+    snapshot.save(taken, path)
+    for line in _told(taken, path):
+        streams.message(f"netk8s: {line}")
+    if failed:
+        streams.message(f"netk8s: {len(failed)} nodes could not be taken; again for them: --resume -o {path}")
+    return 5 if not any(dump.node for dump in taken.dumps) else 0
 
 
 def _told(taken: Snapshot, path: str) -> list[str]:

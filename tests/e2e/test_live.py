@@ -1,0 +1,174 @@
+"""The headline question to a running cluster, in every mode of kube-proxy that this kernel has."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+QUESTION = ("trace", "svc/nginx", "--port", "30000", "--from", "192.168.52.50", "--via", "k8s-node1")
+EVERY = ("default/nginx-a", "default/nginx-b", "default/nginx-c")
+
+
+def outcomes(text: str) -> dict[str, tuple[str, str]]:
+    """Of each endpoint its odds and the source that it sees."""
+    found = json.loads(text)["outcomes"]
+    return {
+        o["endpoint"]["ip"]: (o["odds_exact"], o["source_seen"]["ip"]) for o in found if o["verdict"] == "delivered"
+    }
+
+
+def settled(document: dict[str, Any]) -> dict[str, Any]:
+    """A document without the places of its steps: conntrack entries come and go between two snapshots."""
+    return {key: document[key] for key in ("question", "outcomes", "reply", "missing")} | {
+        "codes": sorted(finding["code"] for finding in document["findings"])
+    }
+
+
+def connections(plane: Any, times: int = 60) -> Counter[tuple[str, str]]:
+    """(endpoint's address, source it saw) of real connections."""
+    seen: Counter[tuple[str, str]] = Counter()
+    ips = {key: plane.topology.pod_ips(plane.topology.pod(key), 4)[0] for key in EVERY}
+    for _ in range(times):
+        made = plane.cluster.connect("client", "192.168.52.201", 30000)
+        assert made.result == "connected", made
+        seen[ips[made.pod], made.seen_src_ip] += 1
+    return seen
+
+
+@pytest.mark.e2e
+def test_live_offline_and_real_connections_agree(plane: Any, tmp_path: Path) -> None:
+    live = plane.netk8s(*QUESTION, "-o", "json")
+    assert live.returncode == 0, live.stderr
+    bundle = str(tmp_path / "bundle.tgz")
+    collected = plane.netk8s("collect", "-o", bundle)
+    assert collected.returncode == 0, collected.stderr
+    offline = plane.run("client", [*plane.command(), *QUESTION, "-o", "json", "--dump", bundle])
+    assert offline.returncode == 0, offline.stderr
+    assert settled(json.loads(live.stdout)) == settled(json.loads(offline.stdout))
+    predicted = outcomes(live.stdout)
+    assert {odds for odds, _ in predicted.values()} == {"1/3"}
+    seen = connections(plane)
+    assert {(ip, source) for ip, (_, source) in predicted.items()} == set(seen)
+
+
+@pytest.mark.e2e
+def test_a_scaled_deployment_is_seen_by_the_next_trace(plane: Any) -> None:
+    try:
+        plane.scale("nginx", EVERY[:1])
+        live = plane.netk8s(*QUESTION, "-o", "json")
+        predicted = outcomes(live.stdout)
+        assert {ip: odds for ip, (odds, _) in predicted.items()} == {"10.244.1.5": "1"}
+        assert set(connections(plane, 10)) == {("10.244.1.5", predicted["10.244.1.5"][1])}
+    finally:
+        plane.scale("nginx", EVERY)
+    assert len(outcomes(plane.netk8s(*QUESTION, "-o", "json").stdout)) == 3
+
+
+@pytest.mark.e2e
+def test_who_may_and_who_may_not(plane: Any) -> None:
+    path = "/v1/snapshot"
+    good = plane.token("netk8s-client", "--audience=netk8s.dev")
+    header, payload, _ = good.split(".")
+    assert plane.ask_agent("k8s-node1", path, good)[0] == 200
+    assert plane.ask_agent("k8s-node1", path, "")[0] == 401
+    assert plane.ask_agent("k8s-node1", path, f"{header}.{payload}.{'A' * 342}")[0] == 401, "forged"
+    assert plane.ask_agent("k8s-node1", path, plane.token("netk8s-client"))[0] == 401, "of another audience"
+    assert plane.ask_agent("k8s-node1", path, "token-of-admin")[0] == 401, "an administrator's own"
+    assert plane.ask_agent("k8s-node1", path, plane.token("netk8s-agent", "--audience=netk8s.dev"))[0] == 403, (
+        "no right"
+    )
+    assert plane.ask_agent("k8s-node1", path, plane.expired("netk8s-client"))[0] == 401, "expired"
+    assert plane.ask_agent("k8s-node1", "/metrics", "", "-H", "Authorization: Bearer token-of-admin")[0] == 200
+    assert plane.ask_agent("k8s-node1", "/metrics", "", "-H", "Authorization: Bearer token-of-dev")[0] == 403
+    assert plane.ask_agent("k8s-node1", "/v1/trace", good, "-X", "POST", "--data-binary", f"@{plane.large()}")[0] == 413
+    for name in ("agent-k8s-node1", "agent-k8s-node2"):
+        for secret in (good, good.split(".")[2], "token-of-"):
+            assert secret not in plane.log(name)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("user", "says"),
+    [("nobody", "bind the Role netk8s-user"), ("stranger", "do not have|not accept"), ("powerless", "not allowed")],
+)
+def test_what_a_user_without_the_right_is_told(user: str, says: str, plane: Any) -> None:
+    import re
+
+    ran = plane.netk8s(*QUESTION, user=user)
+    assert ran.returncode == 5, ran.stdout
+    assert re.search(f"{says}|not allowed", ran.stderr), ran.stderr
+
+
+@pytest.mark.e2e
+def test_impersonation_is_kubectls(plane: Any) -> None:
+    assert plane.netk8s(*QUESTION, "--as", "dev", user="admin").returncode == 0
+    assert plane.netk8s(*QUESTION, "--as", "powerless", user="admin").returncode == 5
+
+
+@pytest.mark.e2e
+def test_200_at_once(plane: Any) -> None:
+    good = plane.token("netk8s-client", "--audience=netk8s.dev")
+    pid = plane.agents["k8s-node1"].pid
+    with ThreadPoolExecutor(50) as pool:
+        found = Counter(pool.map(lambda _: plane.ask_agent("k8s-node1", "/v1/snapshot", good)[0], range(200)))
+    assert set(found) <= {200, 503}
+    assert found[200] >= 50
+    peak = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    assert int(peak.split()[1]) < 200_000, "KiB"
+
+
+@pytest.mark.e2e
+def test_an_agent_that_is_killed_or_stopped_makes_the_answer_partial(plane: Any) -> None:
+    agent = plane.agents["k8s-node2"]
+    try:
+        agent.send_signal(signal.SIGSTOP)
+        asking = subprocess.Popen(
+            plane.inside("client", [*plane.command(), *QUESTION, "-o", "json", "--kubeconfig", plane.kubeconfig("dev")]),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=plane.environment(),
+        )  # fmt: skip
+        time.sleep(3)  # the request is on its way to the agent that does not go on
+        os.kill(agent.pid, signal.SIGKILL)
+        out, said = asking.communicate(timeout=90)
+        assert "node k8s-node2 is missing in this answer" in said
+        document = json.loads(out)
+        assert any("k8s-node2" in gap["what"] for gap in document["missing"])
+        assert any("no dump of k8s-node2" in text for text in document["assumptions"])
+        assert "10.244.1.5" in outcomes(out)
+        agent.wait()
+        again = plane.netk8s(*QUESTION, "-o", "json")
+        assert "node k8s-node2 is missing in this answer" in again.stderr
+    finally:
+        plane.start_agent("k8s-node2")
+    assert plane.netk8s(*QUESTION, "-o", "json").stderr == ""
+
+
+@pytest.mark.e2e
+def test_the_api_server_is_gone(plane: Any) -> None:
+    good = plane.token("netk8s-client", "--audience=netk8s.dev")
+    api = plane.api_server
+    api.send_signal(signal.SIGSTOP)
+    try:
+        ran = plane.netk8s(*QUESTION, "--request-timeout", "2")
+        assert (ran.returncode, ran.stdout) == (5, "")
+        assert "192.168.52.10:6443" in ran.stderr
+        assert plane.ask_agent("k8s-node1", "/v1/snapshot", f"{good}x")[0] == 503
+    finally:
+        api.send_signal(signal.SIGCONT)
+    assert plane.netk8s(*QUESTION).returncode == 0
+
+
+@pytest.mark.e2e
+def test_the_api_server_takes_the_manifests(plane: Any, root: Path) -> None:
+    for folder in ("base", *(f"overlays/{p.name}" for p in sorted((root / "daemonset/overlays").iterdir()))):
+        text = plane.kubectl("kustomize", str(root / "daemonset" / folder))
+        said = plane.kubectl("apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", "-", stdin=text)
+        assert "daemonset.apps/netk8s-agent serverside-applied (server dry run)" in said
