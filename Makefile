@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 
 DEMO := svc/nginx --port 30000 --dump examples/nginx-nodeport --via k8s-node1
 
-.PHONY: help demo test lint check lab e2e fuzz fuzz-nft fuzz-paths mutate bench docs clean
+.PHONY: help demo test lint check lab e2e fuzz fuzz-nft fuzz-paths mutate bench docs manifests clean
 
 help:
 	@echo 'make demo    trace svc/nginx --port 30000 on a recorded cluster and show the answer'
@@ -71,6 +71,10 @@ mutate: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python bench/run.py
+
+# What `netk8s install` prints, from daemonset/ (needs kubectl).
+manifests:
+	for o in daemonset/overlays/*/; do kubectl kustomize $$o > src/netk8s/manifests/$$(basename $$o).yaml; done
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate_findings.py

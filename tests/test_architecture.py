@@ -41,6 +41,7 @@ OURS: dict[str, frozenset[str] | None] = {
     "comparison": frozenset({"model", "survey"}),
     "live": frozenset({"model", "errors", "snapshot", "decode", "dialects", "journey"}),
     "checkup": frozenset({"model", "findings", "survey"}),
+    "manifests": frozenset(),
     "cli": EVERYTHING,
     "agent": EVERYTHING,
 }

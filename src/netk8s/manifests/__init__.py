@@ -1,0 +1,1 @@
+"""The manifests of daemonset/overlays as kustomize renders them: ``make manifests`` writes them."""
