@@ -726,9 +726,12 @@ def save(snapshot: Snapshot, path: str) -> None:
 
 
 def packed(snapshot: Snapshot) -> bytes:
-    """A snapshot as the bytes of a bundle, which :func:`read` knows."""
+    """A snapshot as the bytes of a bundle, which :func:`read` knows.
+
+    Packed quickly rather than tightly: rules shrink to a tenth in a seventh of the time that the last hundredth takes.
+    """
     file = io.BytesIO()
-    _pack(_laid_out(snapshot), file)
+    _pack(_laid_out(snapshot), file, level=1)
     return file.getvalue()
 
 
@@ -762,13 +765,13 @@ def _file_name(text: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:200] or "dump"
 
 
-def _pack(files: Iterable[tuple[tuple[str, ...], bytes]], file: BinaryIO) -> None:
+def _pack(files: Iterable[tuple[tuple[str, ...], bytes]], file: BinaryIO, level: int = 9) -> None:
     import gzip  # these two only when something is written: reading does without them
     import tarfile
 
     # No times, owners or file name: the same snapshot gives the same bundle.
     with (
-        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=file, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for parts, data in files:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import os
 import ssl
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+
+from netk8s.errors import CollectError
 
 VALID = timedelta(days=2)
 RENEW_AFTER = timedelta(hours=12)
@@ -28,7 +32,7 @@ class Certificate:
     def renew(self) -> None:
         """A new key and certificate for the connections that are opened from now on."""
         now = datetime.now(UTC)
-        text = _make(self._names, now)
+        text = _made_elsewhere(self._names)
         # A file in memory: the key is never on a disk, and gone with the descriptor.
         file = os.memfd_create("netk8s-certificate")
         try:
@@ -43,6 +47,20 @@ class Certificate:
             return False
         self.renew()
         return True
+
+
+def _made_elsewhere(names: tuple[str, ...]) -> bytes:
+    """Makes it in a process of its own: the library for it takes 6 MiB, and is needed for a second in 12 hours."""
+    code = "from netk8s.agent import certificate; certificate.main()"
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, check=False, timeout=60)  # noqa: S603 (ourselves)
+    if done.returncode:
+        raise CollectError(f"no certificate can be made: {done.stderr.decode('utf-8', 'replace').strip()[-200:]}")
+    return done.stdout
+
+
+def main() -> None:
+    """Writes a key and a certificate for the names of the command line to standard output."""
+    sys.stdout.buffer.write(_make(tuple(sys.argv[1:]), datetime.now(UTC)))
 
 
 def _make(names: tuple[str, ...], now: datetime) -> bytes:

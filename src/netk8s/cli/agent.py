@@ -36,6 +36,7 @@ def command(
     Nothing on the node is changed. See docs/threat-model.md.
     """
     import asyncio
+    import gc
     import logging
     import signal
 
@@ -57,6 +58,8 @@ def command(
         api = access.ApiServer(url, token_file, ca_file)
     except OSError as error:
         raise UsageError(f"--ca-file {ca_file}: {error.strerror or error}") from None
+    # The command line does without, as it is over after one question; this one stays.
+    gc.enable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=streams.stderr)
 
     async def run(kept: Kept) -> None:
