@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 
-from netk8s import decode
-from netk8s.dialects import _question, resolve
+from netk8s import decode, snapshot
+from netk8s.dialects import _question, complete, resolve
 from netk8s.errors import NotFound, UsageError
 from netk8s.model import (
     SCTP,
@@ -30,6 +32,7 @@ from netk8s.model import (
     Snapshot,
     World,
 )
+from netk8s.trace import trace
 
 A, N = ip_address, ip_network
 NODE1, NODE2 = A("192.168.10.5"), A("192.168.10.6")
@@ -406,3 +409,23 @@ def test_a_name_elsewhere_is_an_address_that_stands_for_it() -> None:
     flow = ask("svc/away", None, ENTRIES)
     assert (flow.packet.dst, "db.example.net") in flow.stand_ins
     assert any("CNAME" in note for note in flow.assumptions)
+
+
+@pytest.mark.parametrize("kinds", [("cluster", "nodes"), ("nodes",)], ids=["by objects", "by rules"])
+@pytest.mark.parametrize(
+    ("entry", "seen"),
+    [("k8s-master", "fd00:52::200"), ("k8s-node1", "fd00:10:244:1::1"), ("k8s-node2", "fd00:52::202")],
+)
+def test_a_node_port_of_ipv6_alone_is_dialled_in_ipv6(
+    corpus: Path, kinds: tuple[str, ...], entry: str, seen: str
+) -> None:
+    case = corpus / "iptables-nft-dual-stack"
+    folders = [case] if "cluster" in kinds else [case / "nodes"]
+    world = complete(decode.decode(snapshot.read([str(folder) for folder in folders])))
+    flow = resolve(world, Ask("svc/six-only", "30066", via=entry))
+    recorded = [json.loads(line) for line in (case / "observed.jsonl").read_text().splitlines()]
+    (fact,) = [r for r in recorded if r["id"] == f"six-only-v6--nodeport--client-to-{entry}"]
+    assert str(flow.packet.dst) == fact["dst_ip"]
+    (outcome,) = trace(world, flow).outcomes
+    assert outcome.verdict == "delivered"
+    assert [seen] == [o["seen_src_ip"] for o in fact["outcomes"]] == [str(outcome.source)]

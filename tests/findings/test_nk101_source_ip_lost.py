@@ -55,6 +55,16 @@ def test_the_remedy_names_the_nodes_that_would_drop(asked: Callable[[str], Any])
     assert "kubectl -n default patch svc nginx" in finding.remedy
     assert "k8s-master drops" in finding.remedy
     assert "PROXY protocol" in finding.remedy
+    # default/nginx is of type NodePort, which has no healthCheckNodePort.
+    assert "load balancer has to check each node" in finding.remedy
+
+
+def test_datagrams_are_not_told_to_use_http(corpus: Path) -> None:
+    world = dialects.complete(decode.decode(snapshot.read([str(corpus / "iptables-nft-matrix")])))
+    traced = dialects.label(world, trace(world, dialects.resolve(world, Ask("svc/dns-np", "30053"))))
+    (finding,) = [f for f in findings.check(world, traced) if f.code == "NK101"]
+    assert "externalTrafficPolicy: Local keeps the address" in finding.remedy
+    assert "PROXY" not in finding.remedy
 
 
 @pytest.mark.parametrize(

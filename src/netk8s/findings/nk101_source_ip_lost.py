@@ -82,7 +82,7 @@ from netk8s.findings._reading import (
     service_port,
     usable,
 )
-from netk8s.model import Addr, Finding, Hop, Rewrite, ServicePort, Step, Trace, Way, World
+from netk8s.model import TCP, Addr, Finding, Hop, Rewrite, ServicePort, Step, Trace, Way, World
 
 CODE = "NK101"
 SEVERITY = "warning"
@@ -290,6 +290,14 @@ def _policy_remedy(world: World, trace: Trace, port: ServicePort | None, service
     how = (
         f'kubectl -n {namespace} patch svc {name} -p \'{{"spec":{{"externalTrafficPolicy":"Local"}}}}\'' if name else ""
     )
+    # The API server allocates a health check port to Services of type LoadBalancer only.
+    watch = "check each node" if port is not None and port.type == "NodePort" else "watch the healthCheckNodePort"
+    in_payload = (
+        " PROXY protocol, or X-Forwarded-For behind an HTTP proxy, keeps even spreading; the endpoint has to read it "
+        "and trust only the proxy."
+        if trace.flow.packet.protocol == TCP
+        else ""
+    )
     without = _without_endpoint(world, trace, port)
     if without:
         verb = "drops" if len(without) == 1 else "drop"
@@ -298,9 +306,7 @@ def _policy_remedy(world: World, trace: Trace, port: ServicePort | None, service
         drops = "nodes without an endpoint of their own then drop these packets"
     return (
         f"externalTrafficPolicy: Local keeps the address{f' ({how})' if how else ''}; {drops}, so the load balancer "
-        "has to watch the healthCheckNodePort or every node needs an endpoint, and load is spread by node, not by "
-        "endpoint. PROXY protocol, or X-Forwarded-For behind an HTTP proxy, keeps even spreading; the endpoint has "
-        "to read it and trust only the proxy."
+        f"has to {watch} or every node needs an endpoint, and load is spread by node, not by endpoint.{in_payload}"
     )
 
 

@@ -82,7 +82,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
                 *_verdicts.told_by(stop),
                 f"service {service} ({port.at})" if port is not None and port.at.origin else None,
             ),
-            _remedy(internal),
+            _remedy(internal, port),
             proven([stop.way]),
         )
 
@@ -100,14 +100,16 @@ def _elsewhere(have: list[str]) -> str:
     return f"; {named(have, 'nodes')} {'has' if len(have) == 1 else 'have'}" if have else ""
 
 
-def _remedy(internal: bool) -> str:
+def _remedy(internal: bool, port: ServicePort | None) -> str:
     if internal:
         return (
             "Give every node that uses the Service an endpoint (a DaemonSet), or set internalTrafficPolicy: "
             "Cluster, which reaches endpoints of other nodes. The source address of pods is kept either way."
         )
+    # The API server allocates a health check port to Services of type LoadBalancer only.
+    by_node_port = port is not None and port.type == "NodePort"
+    does = "checks each node's NodePort" if by_node_port else "watches healthCheckNodePort"
     return (
-        "Send clients to nodes that have an endpoint: a load balancer that watches healthCheckNodePort does. Or "
-        "give every node one (DaemonSet, topology spread). Or set externalTrafficPolicy: Cluster, and lose the "
-        "client's address."
+        f"Send clients to nodes that have an endpoint: a load balancer that {does} does. Or give every node one "
+        "(DaemonSet, topology spread). Or set externalTrafficPolicy: Cluster, and lose the client's address."
     )

@@ -45,7 +45,7 @@ def flow_of(world: World, ask: Ask, dialled: Dialled, notes: list[str]) -> Flow:
         if dialled.ip is not None
         else src.version
         if src is not None
-        else family_of(ask) or family_of_nodes(world)
+        else family_of(ask) or _default_family(world, dialled)
     )
     stand_ins: list[tuple[Addr, str]] = []
     if dialled.ip is not None and dialled.stands_for:
@@ -85,6 +85,12 @@ def flow_of(world: World, ask: Ask, dialled: Dialled, notes: list[str]) -> Flow:
         ask.target, source, origin, node, packet, name, None, dialled.service, dialled.kind, tuple(notes),
         tuple(stand_ins), routed, owned(world),
     )  # fmt: skip
+
+
+def _default_family(world: World, dialled: Dialled) -> int:
+    """The nodes' family, unless the Service is of the other one alone."""
+    family = family_of_nodes(world)
+    return dialled.families[0] if dialled.families and family not in dialled.families else family
 
 
 __all__ = ["CLIENT", "NODE", "POD", "resolve"]

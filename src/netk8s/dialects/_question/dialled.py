@@ -23,6 +23,8 @@ class Dialled:
     owner: str | None = None
     stands_for: str | None = None
     """What ``ip`` stands for when no dump tells the address."""
+    families: tuple[int, ...] = ()
+    """Those that a NodePort is served in, the Service's first one first; () when nothing tells."""
 
     def __str__(self) -> str:
         return f"{NAMES.get(self.kind, self.kind)} {self.port}/{PROTOCOL_NAMES[self.protocol]}"

@@ -122,8 +122,9 @@ def _dialled_by_objects(ports: list[ServicePort], family: int | None) -> list[_C
     out = []
     for s in ports:
         full = f"{s.namespace}/{s.service}"
+        families = tuple(ip.version for ip in s.cluster_ips)
         if s.node_port is not None:
-            out.append(_Choice(Dialled(None, s.node_port, s.protocol, "nodeport", full), s.name))
+            out.append(_Choice(Dialled(None, s.node_port, s.protocol, "nodeport", full, families=families), s.name))
         check = s.health_check_node_port
         if check is not None and not any(c.dialled.kind == "healthcheck" for c in out):
             out.append(_Choice(Dialled(None, check, TCP, "healthcheck", full), ""))
@@ -136,10 +137,15 @@ def _dialled_by_objects(ports: list[ServicePort], family: int | None) -> list[_C
 def _dialled_by_rules(rows: list[Programmed], family: int | None) -> list[_Choice]:
     """What the rules program. A port of both families is dialled in the sender's, else in IPv4."""
     out: dict[Dialled, _Choice] = {}
+    families: dict[int, set[int]] = {}
+    for row in rows:
+        if row.kind == "NodePort":
+            families.setdefault(row.port, set()).update(b.ip.version for b in row.backends)
     for row in sorted(rows, key=lambda row: row.ip is not None and row.ip.version != (family or 4)):
         kind = {"NodePort": "nodeport", "ClusterIP": "clusterip"}.get(row.kind)
         if kind is not None:
-            dialled = Dialled(row.ip, row.port, row.protocol, kind, row.service)
+            served = tuple(sorted(families[row.port])) if kind == "nodeport" else ()
+            dialled = Dialled(row.ip, row.port, row.protocol, kind, row.service, families=served)
             out.setdefault(replace(dialled, ip=None), _Choice(dialled, row.port_name))
     return list(out.values())
 
