@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from . import cni
 from .agent import CLONE_NEWNET
 from .cluster import Cluster
 from .frames import parse_ip
@@ -23,7 +24,7 @@ from .topology import ClientSpec, NodeSpec, PodSpec, ServiceSpec, Topology, of_f
 from .uml_ipvs import load_kube_ipvs
 from .worker import Connected
 
-NODE1 = "192.168.52.201"
+NODE1, ROUTER, LAN = "192.168.52.201", "192.168.52.1", "192.168.52.0/24"
 CLIENT, FAR = (
     ClientSpec("client", ("192.168.52.50/24", "fd00:52::50/64")),
     ClientSpec("client-far", ("203.0.113.7/24",), True),
@@ -291,8 +292,31 @@ def ipvlan_topology() -> Topology:
 
 def ipvlan(folder: Path) -> dict[str, Any]:
     """kube-proxy's iptables mode over pods on ipvlan."""
-    topology = ipvlan_topology()
+    return _over_ipvlan(folder, ipvlan_topology(), plugin=False)
+
+
+def cni_ipvlan(folder: Path) -> dict[str, Any]:
+    """The same with pods that the real CNI plugin attached."""
+    return _over_ipvlan(folder, ipvlan_topology(), plugin=True)
+
+
+def _attach(cluster: Cluster, node: NodeSpec, mode: str, folder: Path) -> None:
+    plugin = {"type": "ipvlan", "master": cluster.topology.device, "mode": mode,
+              "ipam": {"routes": [{"dst": "0.0.0.0/0", **({"gw": ROUTER} if mode == "l2" else {})}]}}  # fmt: skip
+    runtime = cni.Runtime(cluster.host(node.name), folder, "legacy", [plugin])
+    for pod in cluster.topology.pods:
+        if pod.node == node.name:
+            subnet = next(iter(node.pod_cidrs), LAN)
+            runtime.add(cluster.host(f"pod/{pod.key}"), pod.key, pod.ips[0], subnet)
+
+
+def _over_ipvlan(folder: Path, topology: Topology, plugin: bool) -> dict[str, Any]:
+    modes = [node.wiring.removeprefix("ipvlan-") for node in topology.nodes]
+    if plugin:
+        topology = replace(topology, nodes=tuple(replace(node, wiring="none") for node in topology.nodes))
     with Cluster(topology) as cluster:
+        for node, mode in zip(topology.nodes, modes, strict=True) if plugin else ():
+            _attach(cluster, node, mode, folder / "cni" / node.name)
         # A node's own stack has no route to its pods but the default one, so it is the router that sends such a packet
         # back to it, where the device gives it to the pod.
         client = topology.clients[0]
@@ -308,7 +332,9 @@ def ipvlan(folder: Path) -> dict[str, Any]:
             for source in sources
             if pod.ports and source != f"pod/{pod.key}"
         ]
-        return {"flows": observed(cluster, service_flows(topology) + direct, attempts=1)}
+        # By the plugin or by hand, all is alike: one of the two is asked in full.
+        served = [flow for flow in service_flows(topology) if not plugin or flow.source == client.name]
+        return {"flows": observed(cluster, served + direct, attempts=1)}
 
 
 # ------------------------------------------------------------ iptables mode, dummy devices
@@ -355,7 +381,12 @@ def iptables(folder: Path) -> dict[str, Any]:
         return {"flows": records, "paths": traced(cluster, records)}
 
 
-CASES: dict[str, Callable[[Path], dict[str, Any]]] = {"ipvs": ipvs, "ipvlan": ipvlan, "iptables": iptables}
+CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "ipvs": ipvs,
+    "ipvlan": ipvlan,
+    "iptables": iptables,
+    "cni_ipvlan": cni_ipvlan,
+}
 
 
 # ------------------------------------------------------------ of the boot itself
