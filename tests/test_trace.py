@@ -458,6 +458,35 @@ def test_a_policy_rule_sends_marked_packets_elsewhere() -> None:
     assert only(ask(changed, A("192.168.10.101"), NODE1, 30080)).verdict == "delivered"
 
 
+@pytest.mark.parametrize(("protocol", "verdict"), [(TCP, "dropped"), (UDP, "delivered")])
+def test_a_mark_of_the_first_packet_alone_cannot_route_a_masqueraded_connection(protocol: int, verdict: str) -> None:
+    rules = to("10.244.2.6:8080").replace("tcp", "udp") if protocol == UDP else to("10.244.2.6:8080")
+    there = world(rules)
+    first = there.nodes["n1"]
+    direct = Route(N("10.244.2.0/24"), "unicast", (NextHop("eth0", NODE2),), "100")
+    marked = RoutingRule(1000, 4, table="100", fwmark=0x4000, fwmask=0x4000)
+    usual = (RoutingRule(0, 4, table="local"), RoutingRule(32766, 4, table="main"))
+    first = replace(first, routes=(*first.routes, direct), rules=(*usual, marked))
+    found = ask(World({**there.nodes, "n1": first}, there.cluster), CLIENT, NODE1, 30080, protocol=protocol)
+    # Linux 6.18: the handshake is done, and the client's third packet is dropped.
+    assert only(found).verdict == verdict
+    assert ("changes its device" in only(found).reason) is (verdict == "dropped")
+
+
+def test_a_node_does_not_answer_arp_for_what_rp_filter_would_drop() -> None:
+    there = world(to("10.244.2.6:8080"), sysctls=sysctls(net__ipv4__conf__all__rp_filter="1"))
+    first = there.nodes["n1"]
+    usual = (RoutingRule(0, 4, table="local"), RoutingRule(32766, 4, table="main"))
+    by_eth0 = Route(N("0.0.0.0/0"), "unicast", (NextHop("eth0", NODE2),), "100")
+    first = replace(
+        first, routes=(*first.routes, by_eth0), rules=(*usual, RoutingRule(1000, 4, table="100", src=N("10.244.1.0/24")))
+    )
+    # The rule takes 10.244.1.1 for the source of the way back to the pod, which asks for 10.244.1.1.
+    outcome = only(ask(World({**there.nodes, "n1": first}, there.cluster), POD1, CLUSTER_IP, 80, "pod"))
+    assert outcome.verdict == "unreachable"
+    assert "n1 does not answer its pod 10.244.1.6's ARP for 10.244.1.1: rp_filter=1 on cni0" in outcome.reason
+
+
 def test_packets_that_circle_between_nodes_end() -> None:
     there = world()
     out = []

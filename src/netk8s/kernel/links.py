@@ -8,15 +8,29 @@ from __future__ import annotations
 import ipaddress
 
 from netk8s.kernel.netns import Netns
-from netk8s.model import Addr, Question
+from netk8s.model import Addr, Address, Question
 
 
 def same_subnet(netns: Netns, bridge: str, ip: Addr) -> bool:
     """Whether a pod on this bridge or parent device would send to ``ip`` directly and not through its gateway."""
-    return any(
-        ip in ipaddress.ip_network(f"{a.ip}/{a.prefixlen}", strict=False) and ip != a.ip
-        for a in netns.addresses.get(bridge, ())
-        if a.ip.version == ip.version and not (a.ip.version == 6 and a.ip.is_link_local)
+    return any(within(a, ip) for a in netns.addresses.get(bridge, ()))
+
+
+def within(address: Address, ip: Addr) -> bool:
+    """Whether an address other than ``ip`` has it in its subnet."""
+    if address.ip.version != ip.version or address.ip == ip or (address.ip.version == 6 and address.ip.is_link_local):
+        return False
+    return ip in ipaddress.ip_network(f"{address.ip}/{address.prefixlen}", strict=False)
+
+
+def on_network_of(netns: Netns, dev: str, other: Netns) -> tuple[str, ...]:
+    """The devices by which another node is on the network of a device, by the subnets of their addresses."""
+    return tuple(
+        dict.fromkeys(
+            address.dev
+            for address in other.node.addresses
+            if address.prefixlen < address.ip.max_prefixlen and same_subnet(netns, dev, address.ip)
+        )
     )
 
 

@@ -1,12 +1,14 @@
 """Packets that the routing decision drops for their addresses: martians, and rp_filter.
 
-Sources: Linux net/ipv4/route.c (ip_route_input_slow), net/ipv4/fib_frontend.c (fib_validate_source). IPv6 has neither.
+Sources: Linux net/ipv4/route.c (ip_route_input_slow), net/ipv4/fib_frontend.c (fib_validate_source), net/ipv4/arp.c
+(arp_process). IPv6 has none of them.
 """
 
 from __future__ import annotations
 
-from netk8s.kernel.flight import Flight
+from netk8s.kernel.flight import Conn, Flight, tuple_of
 from netk8s.kernel.netns import Netns
+from netk8s.model import Addr, Packet
 
 
 def martian(flight: Flight, netns: Netns, oif: str | None = "lo") -> str:
@@ -55,3 +57,16 @@ def _bad_source(flight: Flight, netns: Netns, iif: str, oif: str) -> str:
         return ""
     # Loose too: __fib_validate_source gives up on a device that has no address (no_addr).
     return f"rp_filter={strict} on {iif}, which has no address: {where}"
+
+
+def arp_refused(netns: Netns, iif: str, asker: Addr, target: Addr) -> str:
+    """Why a node does not answer ARP for an address of its own, "" when it does.
+
+    arp_process looks for a route from the asker to the address as for a packet that came in: what rp_filter would drop
+    is not answered either.
+    """
+    if target.version == 6:
+        return ""
+    request = Packet(0, asker, target)
+    tuples = tuple_of(request)
+    return martian(Flight(request, Conn("UNTRACKED", "ORIGINAL", tuples, tuples.reversed()), iif=iif), netns)

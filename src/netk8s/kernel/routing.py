@@ -97,6 +97,11 @@ class Fib:
         """Whether there are rules beyond the three that every namespace has (fib4_has_custom_rules)."""
         return any(r.priority not in (0, 32766, 32767) or r.src or r.fwmark is not None for r in self.rules)
 
+    @property
+    def asks_for_marks(self) -> bool:
+        """Whether a rule looks at a packet's mark."""
+        return any(r.fwmark is not None for r in self.rules)
+
     def lookup(
         self,
         dst: Addr,

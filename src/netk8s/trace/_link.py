@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from netk8s.kernel import attachment, conntrack, links
+from netk8s.kernel import attachment, conntrack, links, martians
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
+from netk8s.kernel.routing import select_address
 from netk8s.model import Addr, Missing, Pod, Question, Reached
 from netk8s.trace import _slaves
 from netk8s.trace._delivery import pod_end, pod_on, unresolved
@@ -51,10 +52,13 @@ def cross(scene: Scene, event: OnLink) -> Walk:
                 yield End(there, past, verdict, why, told_by=told_by if verdict == UNREACHABLE else None)
         return
     for other in scene.netns.values():
-        if other.name != netns.name and (entered := _enters(scene, other, target, dev)):
+        if other.name != netns.name and (entered := _enters(netns, other, target, dev)):
             iif = entered if entered != "?" else None
-            onward = on_wire(branch, iif)
-            yield Arriving(onward, other, past)
+            refused = _refused(event, other, iif)
+            if refused:
+                yield End(branch, past, UNREACHABLE, refused, told_by=told_by)
+            else:
+                yield Arriving(on_wire(branch, iif), other, past)
             return
     yield from _beyond(scene, branch, netns, past, dev, target, pod)
 
@@ -86,26 +90,46 @@ def _own_pod(scene: Scene, event: OnLink) -> Walk:
             yield pod_end(scene, there, past, target, scene.pod_by_ip[target])
 
 
-def _enters(scene: Scene, other: Netns, target: Addr, dev: str) -> str | None:
+def _enters(netns: Netns, other: Netns, target: Addr, dev: str) -> str | None:
     """The device of another node that takes packets for ``target``, "?" when it is not known which, None if none.
 
-    A bridge's own address is not on the wire, but a node answers for every address it has (arp_ignore 0).
+    A bridge's own address is not on the wire. Any other is answered for on every device (arp_ignore 0), so the one that
+    is on the network of ``dev`` takes the packet.
     """
     for address in other.node.addresses:
         if address.ip == target:
             link = other.links.get(address.dev)
-            here = scene.netns[other.name].links.get(address.dev)
-            if link is not None and link.kind == "bridge" and here is not None:
+            if link is not None and link.kind == "bridge":
                 continue
             if link is not None and link.kind == "dummy":
                 # A virtual address: asked for on the wire unless arp_ignore keeps it to its own device (strictARP).
                 if other.dev_setting("arp_ignore", "all"):
                     continue
                 return "?"
-            return address.dev
+            beside = links.on_network_of(netns, dev, other)
+            if not beside or address.dev in beside:
+                return address.dev
+            if target.version == 4 and not other.dev_setting("arp_ignore", beside[0]):
+                return beside[0]
+            continue
     if not other.addresses_known and target in other.own:
         return "?"
     return None
+
+
+def _refused(event: OnLink, other: Netns, iif: str | None) -> str:
+    """Why a node does not answer ARP for its address. Who has its MAC address already does not ask."""
+    dev, packet, netns = event.dev or "", event.branch.flight.packet, event.netns
+    known = None if event.foreign else netns.neighbour(event.target, dev)
+    if iif is None or packet.family == 6 or (known is not None and known.mac is not None):
+        return ""
+    asker: Addr | None = packet.src
+    if not event.foreign and not netns.is_local(packet.src):
+        # arp_solicit with arp_announce 0
+        found, _ = select_address(netns.addresses, netns.devices, dev, event.target, scope="link")
+        asker = found.ip if found is not None else None
+    why = martians.arp_refused(other, iif, asker, event.target) if asker is not None else ""
+    return f"{other.name} does not answer ARP for {event.target}: {why}" if why else ""
 
 
 def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, target: Addr, pod: Pod | None) -> Walk:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from netk8s.kernel import attachment, links
+from netk8s.kernel import attachment, links, martians
 from netk8s.kernel.attachment import Attachment
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
@@ -13,6 +13,7 @@ from netk8s.trace import _slaves
 from netk8s.trace._state import (
     DELIVERED,
     UNKNOWN,
+    UNREACHABLE,
     Arriving,
     End,
     OnLink,
@@ -69,7 +70,13 @@ def _over_bridge(branch: Branch, netns: Netns, past: Past, hung: Attachment, bri
         iif=bridge, iif_known=True, physin=hung.port if nf else None, has_physin=nf, from_pod=packet.src
     )
     if not links.same_subnet(netns, bridge, packet.dst):
-        yield Arriving(branch.fly(inward), netns, past)
+        gateway = next((a.ip for a in netns.addresses.get(bridge, ()) if links.within(a, packet.src)), None)
+        refused = martians.arp_refused(netns, bridge, packet.src, gateway) if gateway is not None else ""
+        if refused:
+            reason = f"{netns.name} does not answer its pod {packet.src}'s ARP for {gateway}: {refused}"
+            yield End(branch, past, UNREACHABLE, reason)
+        else:
+            yield Arriving(branch.fly(inward), netns, past)
     elif nf:
         yield Arriving(branch.fly(inward), netns, past, direct=True)
     else:
