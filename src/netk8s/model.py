@@ -1240,13 +1240,29 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class MtuFit:
+    """How large a packet a tunnel device can carry whole: ``mtu`` is ``underlay_mtu`` less ``overhead``.
+
+    ``underlay`` is the device its wrapped packets leave by, of several the one with the smallest MTU. ``family``: 4 or 6,
+    that of the outer header.
+    """
+
+    mtu: int
+    overhead: int
+    family: int
+    underlay: str
+    underlay_mtu: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hop:
-    """The way of the packet through one node."""
+    """The way of the packet through one node. ``wraps``: the device it leaves by puts another packet around it."""
 
     node: str
     iif: str | None
     oif: str | None
     steps: tuple[Step, ...]
+    wraps: MtuFit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -1411,21 +1427,6 @@ class Report:
 
 
 # ---------------------------------------------------------------- devices of a node
-
-
-@dataclass(frozen=True, slots=True)
-class MtuFit:
-    """How large a packet a tunnel device can carry whole: ``mtu`` is ``underlay_mtu`` less ``overhead``.
-
-    ``underlay`` is the device its wrapped packets leave by, of several the one with the smallest MTU. ``family``: 4 or 6,
-    that of the outer header.
-    """
-
-    mtu: int
-    overhead: int
-    family: int
-    underlay: str
-    underlay_mtu: int
 
 
 @dataclass(frozen=True, slots=True)

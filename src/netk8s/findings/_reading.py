@@ -77,6 +77,7 @@ RULE, ROUTE, SILENCE, HAIRPIN, SOCKET = "rule", "route", "silence", "hairpin", "
 UNTRANSLATED, OUTSIDE, POD, TRANSLATION, BALANCER, UNKNOWN, OTHER = (
     "untranslated", "outside", "pod", "translation", "balancer", "unknown", "other",
 )  # fmt: skip
+REVERSE, BYPASS, DIRECT, PARENT = "reverse", "bypass", "direct", "parent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,9 @@ class Stop:
     ``kind`` tells what stopped it: RULE a rule or policy, ROUTE the routing decision, SILENCE a next hop that does
     not answer, HAIRPIN a bridge port, SOCKET the lack of one, UNTRANSLATED a Service address that no rule takes,
     OUTSIDE the network outside the cluster, POD the pod's own kernel, TRANSLATION an answer that comes from the wrong
-    address, BALANCER a virtual server of IPVS without a real server to give, UNKNOWN what no dump tells.
+    address, DIRECT the same where the answer went to a pod past the rules of the pod's own node, REVERSE rp_filter,
+    BYPASS a pod whose packets pass no rule, PARENT a node and a pod on one of its devices that do not hear each other,
+    BALANCER a virtual server of IPVS without a real server to give, UNKNOWN what no dump tells.
     """
 
     kind: str
@@ -113,8 +116,13 @@ def stops(trace: Trace) -> Iterator[Stop]:
             yield _stop(trace, way, way.hops, way.reason, back=False)
 
 
+_HANDED = re.compile(r" hands it to pod \S+ past every hook of the node$")
+
 # The walk tells why it ended in these words (netk8s.trace). A test holds them against every recorded flow.
 _WORDS = (
+    (REVERSE, re.compile(r"rp_filter")),
+    (BYPASS, re.compile(r"^packets of pods on \S+ of \S+ pass no rule")),
+    (PARENT, re.compile(r"the pods on it do not hear each other$")),
     (HAIRPIN, re.compile(r"hairpin mode is off|has no hairpin mode")),
     (SOCKET, re.compile(r"^nobody listens on ")),
     (SILENCE, re.compile(r"^nobody answers for |so nobody answers for it on ")),
@@ -126,7 +134,7 @@ _WORDS = (
     (
         ROUTE,
         re.compile(
-            r"has no route |has an? (?:unreachable|prohibit|blackhole) route|does not forward packets|martian|rp_filter"
+            r"has no route |has an? (?:unreachable|prohibit|blackhole) route|does not forward packets|martian"
             r"|goes in a circle|no route of its own|has no source address|is a \w+ address"
         ),
     ),
@@ -148,6 +156,8 @@ def _stop(trace: Trace, way: Way, hops: tuple[Hop, ...], why: str, *, back: bool
         kind = RULE
     else:
         kind = next((kind for kind, words in _WORDS if words.search(why)), OTHER)
+    if kind == TRANSLATION and back and step is not None and _HANDED.search(step.action):
+        kind = DIRECT
     if kind == SILENCE and not back and way.packet.dst == trace.flow.packet.dst and trace.flow.service is not None:
         kind = UNTRANSLATED
     return Stop(kind, why, node, step, way, back)

@@ -3,8 +3,8 @@
 What it sees
 ------------
 No route to the destination, or a blackhole, unreachable or prohibit one; forwarding switched
-off; reverse path filtering (rp_filter) and martian addresses; packets that go in a circle
-between nodes; a pod's packet back from its own address. On the way there and on the way back.
+off; martian addresses; packets that go in a circle between nodes; a pod's packet back from its
+own address. On the way there and on the way back. Reverse path filtering is NK411.
 
 Why it matters
 --------------
@@ -21,9 +21,8 @@ What to do
 ----------
 A missing route to another node's pods is the CNI plugin's to restore (its daemon on that node).
 Forwarding is switched on with `sysctl -w net.ipv4.ip_forward=1` and in /etc/sysctl.d; whatever
-switches it off at boot or by a tool will do so again. rp_filter=2 on the receiving device
-admits answers that come in another way, at the price of weaker protection against forged
-sources.
+switches it off at boot or by a tool will do so again. A martian source is mostly an address
+that should have been masqueraded (NK401).
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         )
 
 
-_SETTING = re.compile(r"\b(net\.[\w.-]+) = 0|(rp_filter)=\d on (\S+?)[:,]")
+_SETTING = re.compile(r"\b(net\.[\w.-]+) = 0")
 
 
 def _evidence(world: World, trace: Trace, stop: Stop) -> Iterator[At | None]:
@@ -80,11 +79,8 @@ def _evidence(world: World, trace: Trace, stop: Stop) -> Iterator[At | None]:
     if stop.kind == POD:
         yield from (s.at for h in stop.way.hops for s in h.steps if any(name == "dst" for name, _ in s.changes))
     found = _SETTING.search(stop.why)
-    if found is not None and found[1]:
+    if found is not None:
         yield sysctl(world, stop.node, found[1], "net.ipv4.ip_forward")
-    elif found is not None:
-        yield sysctl(world, stop.node, f"net.ipv4.conf.{found[3]}.rp_filter", "net.ipv4.conf.all.rp_filter")
-        yield sysctl(world, stop.node, "net.ipv4.conf.all.rp_filter")
     if " route" in stop.why or "gateway" in stop.why:
         yield route_dump(world, stop.node, trace.flow.packet.family)
 
@@ -95,11 +91,6 @@ def _remedy(stop: Stop) -> str:
         return (
             f"Switch forwarding on at {stop.node} (sysctl -w net.ipv4.ip_forward=1, and in /etc/sysctl.d), and find "
             "what switched it off: some hardening tools do so again at each run."
-        )
-    if "rp_filter" in reason:
-        return (
-            "Set rp_filter to 2 (loose) on that device, which protects less against forged sources, or give the "
-            "source a route out of the device its packets come in by."
         )
     if "martian" in reason or stop.kind == POD:
         return "The packet should have had another source: see whether a masquerade is missing on the way (NK401)."

@@ -54,11 +54,13 @@ def cross(scene: Scene, event: OnLink) -> Walk:
     for other in scene.netns.values():
         if other.name != netns.name and (entered := _enters(netns, other, target, dev)):
             iif = entered if entered != "?" else None
-            refused = _refused(event, other, iif)
-            if refused:
-                yield End(branch, past, UNREACHABLE, refused, told_by=told_by)
-            else:
-                yield Arriving(on_wire(branch, iif), other, past)
+            # Who was asked by a neighbour knows its MAC address: an answer goes back the way the question came.
+            refused = None if scene.back else _refused(event, other, iif)
+            for answers, there in branch.ask(refused) if refused is not None else ((True, branch),):
+                if answers:
+                    yield Arriving(on_wire(there, iif), other, past)
+                else:
+                    yield End(there, past, UNREACHABLE, refused.if_false if refused else "", told_by=told_by)
             return
     yield from _beyond(scene, branch, netns, past, dev, target, pod)
 
@@ -117,19 +119,27 @@ def _enters(netns: Netns, other: Netns, target: Addr, dev: str) -> str | None:
     return None
 
 
-def _refused(event: OnLink, other: Netns, iif: str | None) -> str:
-    """Why a node does not answer ARP for its address. Who has its MAC address already does not ask."""
+def _refused(event: OnLink, other: Netns, iif: str | None) -> Question | None:
+    """Whether a node that does not answer ARP for its address is known all the same, from when it asked itself."""
     dev, packet, netns = event.dev or "", event.branch.flight.packet, event.netns
     known = None if event.foreign else netns.neighbour(event.target, dev)
     if iif is None or packet.family == 6 or (known is not None and known.mac is not None):
-        return ""
+        return None
     asker: Addr | None = packet.src
     if not event.foreign and not netns.is_local(packet.src):
         # arp_solicit with arp_announce 0
         found, _ = select_address(netns.addresses, netns.devices, dev, event.target, scope="link")
         asker = found.ip if found is not None else None
     why = martians.arp_refused(other, iif, asker, event.target) if asker is not None else ""
-    return f"{other.name} does not answer ARP for {event.target}: {why}" if why else ""
+    if not why:
+        return None
+    silent = f"{other.name} does not answer ARP for {event.target}: {why}"
+    return Question(
+        f"{other.name}:arp:{asker}:{event.target}",
+        f"{asker} knows the MAC address of {event.target} from when {other.name} asked for its own; {silent}",
+        silent,
+        default=event.foreign or "neigh" not in netns.node.covered,
+    )
 
 
 def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, target: Addr, pod: Pod | None) -> Walk:

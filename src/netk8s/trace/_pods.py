@@ -8,7 +8,7 @@ from netk8s.kernel import attachment, links, martians
 from netk8s.kernel.attachment import Attachment
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
-from netk8s.model import Pod, Reached
+from netk8s.model import Pod, Question, Reached
 from netk8s.trace import _slaves
 from netk8s.trace._state import (
     DELIVERED,
@@ -41,9 +41,31 @@ def leave_pod(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
         elif hung.kind == attachment.ROUTED:
             yield Arriving(there.fly(there.flight.with_(iif=hung.dev, iif_known=True)), netns, past)
         elif hung.kind == attachment.BRIDGE:
-            yield from _over_bridge(there, netns, past, hung, hung.dev)
+            yield from _over_bridge(there, netns, past, hung, hung.dev, back=scene.back)
         else:
             yield from _slaves.leave(scene, there, netns, past, hung)
+
+
+def _to_gateway(netns: Netns, past: Past, bridge: str, onward: Branch) -> Walk:
+    """A packet to the bridge's own MAC address, which the pod asks for, or knows for the node has asked for the pod's."""
+    src = onward.flight.packet.src
+    gateway = next((a.ip for a in netns.addresses.get(bridge, ()) if links.within(a, src)), None)
+    refused = martians.arp_refused(netns, bridge, src, gateway) if gateway is not None else ""
+    if not refused:
+        yield Arriving(onward, netns, past)
+        return
+    question = Question(
+        f"{netns.name}:arp:{src}",
+        f"pod {src} knows the MAC address of {gateway} from when {netns.name} asked for the pod's; {netns.name} does not "
+        f"answer ARP for it: {refused}",
+        f"{netns.name} does not answer its pod {src}'s ARP for {gateway}: {refused}",
+        default=True,
+    )
+    for known, there in onward.ask(question):
+        if known:
+            yield Arriving(there, netns, past)
+        else:
+            yield End(there, past, UNREACHABLE, question.if_false)
 
 
 def _inside(branch: Branch, netns: Netns, past: Past, pod: Pod | None) -> End:
@@ -59,7 +81,7 @@ def _inside(branch: Branch, netns: Netns, past: Past, pod: Pod | None) -> End:
     return End(branch, past, DELIVERED, "", "pod", reached, netns.name, check_reply=False)
 
 
-def _over_bridge(branch: Branch, netns: Netns, past: Past, hung: Attachment, bridge: str) -> Walk:
+def _over_bridge(branch: Branch, netns: Netns, past: Past, hung: Attachment, bridge: str, *, back: bool) -> Walk:
     flight = branch.flight
     packet = flight.packet
     nf = netns.bridge_netfilter(packet.family, bridge)
@@ -70,13 +92,9 @@ def _over_bridge(branch: Branch, netns: Netns, past: Past, hung: Attachment, bri
         iif=bridge, iif_known=True, physin=hung.port if nf else None, has_physin=nf, from_pod=packet.src
     )
     if not links.same_subnet(netns, bridge, packet.dst):
-        gateway = next((a.ip for a in netns.addresses.get(bridge, ()) if links.within(a, packet.src)), None)
-        refused = martians.arp_refused(netns, bridge, packet.src, gateway) if gateway is not None else ""
-        if refused:
-            reason = f"{netns.name} does not answer its pod {packet.src}'s ARP for {gateway}: {refused}"
-            yield End(branch, past, UNREACHABLE, reason)
-        else:
-            yield Arriving(branch.fly(inward), netns, past)
+        onward = branch.fly(inward)
+        # An answer needs no ARP: the node has asked for the pod to deliver the question.
+        yield from (Arriving(onward, netns, past),) if back else _to_gateway(netns, past, bridge, onward)
     elif nf:
         yield Arriving(branch.fly(inward), netns, past, direct=True)
     else:

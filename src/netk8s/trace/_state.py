@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from netk8s.kernel import conntrack
+from netk8s.kernel import conntrack, mtu
 from netk8s.kernel.flight import Branch, Conn, Flight, Tuple, steps_of, tuple_of
 from netk8s.kernel.netns import Netns
-from netk8s.model import Addr, At, Cluster, Flow, Hop, Missing, Packet, Pod, Reached, Step
+from netk8s.model import Addr, At, Cluster, Flow, Hop, Missing, MtuFit, Packet, Pod, Reached, Step
 from netk8s.surroundings import Surroundings
 
 DELIVERED, REFUSED, DROPPED, UNREACHABLE, UNKNOWN = "delivered", "refused", "dropped", "unreachable", "unknown"
@@ -118,11 +118,23 @@ def decision(hook: str, action: str, at: At | None = None) -> Step:
 def hop_done(branch: Branch, netns: Netns, past: Past) -> Past:
     """The past with this node's hop and the entry that its conntrack keeps of the flow."""
     flight = branch.flight
-    hop = Hop(netns.name, flight.iif, flight.oif, steps_of(branch.log))
+    hop = Hop(netns.name, flight.iif, flight.oif, steps_of(branch.log), _wrapping(netns, flight.oif))
     entries = past.entries
     if flight.conn.direction == "ORIGINAL" and (flight.conn.state != "UNTRACKED" or flight.conn.ipvs is not None):
         entries = (*entries, (netns.name, flight.conn))
     return replace(past, hops=(*past.hops, hop), entries=entries)
+
+
+def _wrapping(netns: Netns, dev: str | None) -> MtuFit | None:
+    """How large a packet goes into a tunnel whole; looked up once for a device."""
+    link = netns.links.get(dev or "")
+    if link is None:
+        return None
+    key = ("wraps", link.name)
+    if key not in netns.memo:
+        netns.memo[key] = (netns.node, mtu.fit(netns, link))
+    found = netns.memo[key][1]
+    return found if isinstance(found, MtuFit) else None
 
 
 def same_port(a: int | None, b: int | None) -> bool:
