@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -111,3 +112,18 @@ def test_a_load_balancer_that_is_a_proxy_is_no_rule_of_kube_proxy(matrix: World)
     report = journey.answer(matrix, Ask(f"{ip}:80"))
     assert "ipMode Proxy" in report.notes[0]
     assert all(o.verdict != "delivered" for o in report.trace.outcomes)
+
+
+def test_where_no_rule_decides_the_objects_say_what_is_left(matrix: World) -> None:
+    """A node whose datapath is in BPF: nothing is followed there, and the endpoints are still known."""
+    opaque = {name: replace(node, opaque="cilium's BPF programs") for name, node in matrix.nodes.items()}
+    world = replace(matrix, nodes=opaque)
+    ready = {str(e.ip) for e in matrix.cluster.endpoints if e.service == "nginx" and e.ready and e.ip.version == 4}
+    report = journey.answer(world, Ask("svc/nginx", "80", source=f"node/{next(iter(opaque))}"))
+    assert [o.verdict for o in report.trace.outcomes] == ["unknown"]
+    (note,) = [text for text in report.notes if "by the API" in text]
+    assert all(f"{ip}:" in note for ip in ready)
+    assert not [text for text in journey.answer(matrix, Ask("svc/nginx", "80")).notes if "by the API" in text]
+    without = replace(world, cluster=replace(world.cluster, endpoints=()))
+    (note,) = journey.answer(without, Ask("svc/nginx", "80")).notes
+    assert note == "by the API default/nginx goes to nobody: it has no ready endpoint"

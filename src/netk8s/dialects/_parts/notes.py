@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from netk8s.dialects._question.addresses import owner_of
 from netk8s.model import Flow, World
 
+MOST_SHOWN = 6
+
 
 def notes(world: World, flow: Flow) -> Iterator[str]:
     """One sentence for each thing worth saying."""
@@ -14,6 +16,31 @@ def notes(world: World, flow: Flow) -> Iterator[str]:
         yield _health(world, flow)
     if flow.kind == "loadbalancer":
         yield from _proxied(world, flow)
+    node = world.nodes.get(flow.node)
+    if node is not None and node.opaque and flow.service and "endpoints" in world.cluster.covered:
+        yield from _by_the_api(world, flow, flow.service)
+
+
+def _by_the_api(world: World, flow: Flow, full: str) -> Iterator[str]:
+    """What is left to say of a Service where no rule decides: the endpoints that the objects give it."""
+    number = flow.packet.dport
+    for port in world.cluster.services:
+        named = f"{port.namespace}/{port.service}" == full and port.protocol == flow.packet.protocol
+        if not named or number != (port.node_port if flow.kind == "nodeport" else port.port):
+            continue
+        ready = [
+            f"[{e.ip}]:{e.port}" if e.ip.version == 6 else f"{e.ip}:{e.port}"
+            for e in world.cluster.endpoints
+            if e.ready
+            and (f"{e.namespace}/{e.service}", e.port_name, e.protocol) == (full, port.name, port.protocol)
+            and e.ip.version == flow.packet.family
+        ]
+        shown = ", ".join(ready[:MOST_SHOWN]) + (f" and {len(ready) - MOST_SHOWN} more" * (len(ready) > MOST_SHOWN))
+        yield (
+            f"by the API {full} goes to {shown or 'nobody: it has no ready endpoint'}"
+            + (f"; which one, and from which address, the datapath of {flow.node} decides" if ready else "")
+        )
+        return
 
 
 def _health(world: World, flow: Flow) -> str:
