@@ -64,12 +64,13 @@ def rules(topology: Topology, policy: Manifest, direction: str) -> Iterator[tupl
                     pods.append(pod.ips[0])
         ports: Ports = None
         if rule.get("ports"):
-            ports = tuple(
-                (port.get("protocol", "TCP").lower(), f"{port['port']}:{port['endPort']}" if "endPort" in port else
-                 str(port.get("port", "")))
-                for port in rule["ports"]
-            )  # fmt: skip
-        yield Who(tuple(pods), tuple(blocks), not rule.get(peers)), ports
+            ports = tuple((port.get("protocol", "TCP").lower(), _range(port)) for port in rule["ports"])
+        yield Who(tuple(dict.fromkeys(pods)), tuple(dict.fromkeys(blocks)), not rule.get(peers)), ports
+
+
+def _range(port: Mapping[str, Any]) -> str:
+    first, last = port.get("port", ""), port.get("endPort", port.get("port", ""))
+    return str(first) if first == last else f"{first}:{last}"
 
 
 def _base32(text: str) -> str:

@@ -18,7 +18,7 @@ from netk8s.model import Ask, Finding, Trace, World
 from netk8s.policies import EGRESS, INGRESS, Party
 from netk8s.trace import trace
 
-from . import policy_rules
+from . import generate_policies, policy_rules
 from .cluster import Cluster
 from .topology import NodeSpec, PodSpec, ServiceSpec, two_nodes
 from .worker import Connected
@@ -225,3 +225,35 @@ def test_rules_that_are_not_those_of_the_objects_are_found(tmp_path: Path) -> No
 
 def found(world: World, flow: Flow, code: str) -> list[Finding]:
     return [f for f in findings.check(world, told(world, flow)) if f.code == code]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_policies_of_kube_router(tmp_path: Path, seed: int) -> None:
+    objects = generate_policies.policies(seed, excepts=True, both=False)
+    with policed("kube-router", "nft", objects) as cluster:
+        wrong, _ = differences(cluster, read(cluster, tmp_path, objects), FLOWS, intent=True)
+        assert not wrong, "\n".join([*wrong, json.dumps(objects)])
+
+
+def test_random_policies_of_calico(tmp_path: Path) -> None:
+    objects = generate_policies.policies(2, excepts=False, both=True)
+    with policed("calico", "nft", objects) as cluster:
+        wrong, _ = differences(cluster, read(cluster, tmp_path, objects), FLOWS[::4], intent=True)
+        assert not wrong, "\n".join([*wrong, json.dumps(objects)])
+
+
+def test_a_policy_of_both_directions_is_one_chain_of_kube_router(tmp_path: Path) -> None:
+    """What such a policy lets a pod send, its chain also lets in to another pod that it selects: the chain has the rules
+    of both directions, and the receiver's chain asks it (policy.go, processEgressRules). The kernel does it, netk8s says
+    so, and NK431 that the objects want otherwise."""
+    spec = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": [{}]}
+    objects = [{**manifests(excepts=False)[0], "spec": spec}]
+    with policed("kube-router", "nft", objects) as cluster:
+        world = read(cluster, tmp_path, objects)
+        flow: Flow = ("pod/shop/front", "10.244.1.5", 80, "tcp")
+        assert cluster.connect(*flow).result == "connected"
+        assert wanted(world, flow) is False
+        assert [o.verdict for o in told(world, flow).outcomes] == ["delivered"]
+        (finding,) = found(world, flow, "NK431")
+        assert "policy shop/deny-all keeps pod shop/front from shop/web" in finding.summary
+        assert cluster.connect("pod/lab/probe", *flow[1:]).result == "refused"

@@ -11,7 +11,9 @@ may well be dropped (then it is not proven).
 Why it matters
 --------------
 A NetworkPolicy without a plugin that enforces it is only a text: the API takes it and nothing
-happens. Whoever relies on it is not protected and sees no error.
+happens. Whoever relies on it is not protected and sees no error. kube-router has one chain for
+both directions of a policy: what its egress rules let out, the chain also lets in to another
+pod that the same policy selects.
 
 Example
 -------
