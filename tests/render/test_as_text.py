@@ -199,3 +199,22 @@ def test_legs_are_told_one_after_another(build: Build) -> None:
     answer = text[: text.index("Legs")]
     assert "1/2 (50%)  refused: proxy 10.244.1.6 has no route" in " ".join(answer.split("\n"))
     assert "10.244.2.9:80" in answer
+
+
+def test_what_holds_for_every_leg_is_said_once(build: Build) -> None:
+    report = build("legs")
+    legs = tuple(
+        replace(leg, trace=replace(leg.trace, assumptions=("the same sender", f"own of {number}")))
+        for number, leg in enumerate(report.legs)
+    )
+    text = as_text.render(replace(report, legs=legs))
+    assert [text.count(f"own of {number}") for number in range(3)] == [1, 1, 1]
+    assert text.count("the same sender") == 1
+    assert text.index("Taken for granted in every leg") < text.index("the same sender")
+    assert text.count(report.notes[0]) == 1
+
+
+def test_the_odds_of_a_leg_are_in_its_title(build: Build) -> None:
+    report = build("legs")
+    legs = (replace(report.legs[0], odds=Fraction(1, 2)), *report.legs[1:])
+    assert "Leg 1 of 3, 1/2 (50%): client to proxy" in as_text.render(replace(report, legs=legs)).splitlines()

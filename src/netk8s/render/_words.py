@@ -165,10 +165,10 @@ def changed(name: str, change: str) -> str:
 
 
 def leg_title(legs: Sequence[Leg], number: int) -> str:
-    """``Leg 2 of 3, after leg 1 (1/2): controller to pod``; counted from 1."""
+    """``Leg 2 of 3, after leg 1, 1/2 (50%): controller to pod``; counted from 1."""
     leg = legs[number]
     after = f", after leg {leg.after[0] + 1}" if leg.after else ""
-    odds = "" if leg.odds == 1 else f" ({chance(leg.odds)})" if leg.odds is not None else ""
+    odds = "" if leg.odds == 1 else f", {chance(leg.odds)}" if leg.odds is not None else ""
     besides = ", besides" if leg.besides else ""
     return f"Leg {number + 1} of {len(legs)}{after}{besides}{odds}{f': {leg.name}' if leg.name else ''}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from netk8s.model import Finding, Flow, Outcome, Report, Trace
@@ -54,12 +55,22 @@ def _whole(page: Page, report: Report, full: bool) -> None:
     page.bullets(titles)
     if report.notes:
         page.bullets(report.notes)
+    shared = [
+        text
+        for text in report.legs[0].trace.assumptions
+        if all(text in leg.trace.assumptions for leg in report.legs[1:])
+    ]
     told = len(titles) if full or len(titles) <= _MANY else _MANY
     for title, leg in zip(titles[:told], report.legs[:told], strict=True):
         page.blank()
         page.put(title, style="bold")
         _question(page, leg.trace.flow)
-        _part(page, leg.trace, leg.findings, leg.notes, full)
+        own = tuple(text for text in leg.trace.assumptions if text not in shared)
+        notes = [note for note in leg.notes if note not in report.notes]
+        _part(page, replace(leg.trace, assumptions=own), leg.findings, notes, full)
+    if shared:
+        page.title("Taken for granted in every leg, because no dump says it")
+        page.bullets(shared)
     if told < len(titles):
         page.blank()
         page.put(f"{len(titles) - told} more legs in the same way: -o wide tells them")
