@@ -7,7 +7,7 @@ a DROP in the filter table commented "has no local endpoints" (kube-proxy 1.25 a
 jump to KUBE-MARK-DROP from KUBE-XLB or KUBE-SVL and the DROP of KUBE-FIREWALL (up to 1.24), or
 a drop by the maps no-endpoint-… of nftables mode. With internalTrafficPolicy: Local, kube-proxy
 up to 1.23 and IPVS refuse instead of dropping. For externalTrafficPolicy: Local, IPVS mode goes
-to endpoints of other nodes instead.
+to endpoints of other nodes instead (NK524).
 
 Why it matters
 --------------
