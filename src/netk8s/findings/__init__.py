@@ -1,7 +1,8 @@
 """What is worth telling of a trace: one coded finding per module, whose docstring is its manual.
 
 A finding module has ``CODE``, ``SEVERITY`` (its usual one), ``SUMMARY`` and ``check(world, trace)``, which yields
-:class:`netk8s.model.Finding`. Its file being here is enough.
+:class:`netk8s.model.Finding`. Its file being here is enough. One with ``SYMPTOM`` set to True tells what is seen rather
+than why, so it stands behind the causes of its severity.
 """
 
 from __future__ import annotations
@@ -32,14 +33,17 @@ def modules() -> list[ModuleType]:
 
 
 def check(world: World, trace: Trace) -> tuple[Finding, ...]:
-    """The findings of a trace: worst first, then by code; those that say the same made one."""
+    """The findings of a trace: worst first, causes before symptoms, then by code; those that say the same made one."""
+    symptoms = {module.CODE for module in modules() if getattr(module, "SYMPTOM", False)}
     merged: dict[tuple[str, str], Finding] = {}
     for module in modules():
         run: Check = module.check
         for finding in run(world, trace):
             key = (finding.code, finding.summary)
             merged[key] = _united(merged[key], finding) if key in merged else finding
-    return tuple(sorted(merged.values(), key=lambda f: (SEVERITIES.index(f.severity), f.code, f.summary)))
+    return tuple(
+        sorted(merged.values(), key=lambda f: (SEVERITIES.index(f.severity), f.code in symptoms, f.code, f.summary))
+    )
 
 
 def _united(a: Finding, b: Finding) -> Finding:

@@ -37,6 +37,7 @@ from netk8s.model import Finding, Step, Trace, World
 CODE = "NK403"
 SEVERITY = "error"
 SUMMARY = "The answer bypasses the node that translated the packet."
+SYMPTOM = True
 
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:

@@ -35,6 +35,7 @@ from netk8s.model import At, Finding, Neighbour, Step, Trace, Way, World
 CODE = "NK405"
 SEVERITY = "error"
 SUMMARY = "Nobody answers for the address the packet is sent to."
+SYMPTOM = True
 
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:

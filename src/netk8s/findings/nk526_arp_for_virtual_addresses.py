@@ -14,7 +14,7 @@ between nodes, connections break, and the health of the announcing node does not
 
 Example
 -------
-  NK526 warning  worker-1 answers ARP for 192.168.52.240 on eth0, as every node in IPVS mode
+  NK526 warning  worker-1 answers ARP for 192.0.2.240 on eth0, as every node in IPVS mode
                  does: arp_ignore is 0
      worker-1/sysctl.txt:9, worker-1/ip-addr.json:4
 
