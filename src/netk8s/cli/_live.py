@@ -124,6 +124,24 @@ class Lazily:
         return self._agents.snapshot(node)
 
 
+def completed(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """The Services that a TARGET may go on with, asked of the cluster; none when it does not answer quickly."""
+    from netk8s.errors import Netk8sError
+    from netk8s.live import api, objects
+
+    words = context.params
+    if context.params.get("dumps") or not "svc/".startswith(begun[:4]):
+        return []
+    try:
+        server = api.connect(api.Access(words.get("kubeconfig"), words.get("context"), timeout=2.0))
+        names = objects.service_names(server)
+    except Netk8sError:
+        return []
+    space = words.get("namespace") or server.namespace
+    offered = [f"svc/{name}" for where, name in names if where == space] + [f"svc/{w}/{n}" for w, n in names]
+    return [name for name in offered if name.startswith(begun)]
+
+
 def with_namespace(ask: Ask, default: str) -> Ask:
     """The words with the context's namespace where they name none."""
     if ask.namespace is not None or default == "default" or ask.target.count("/") != 1:

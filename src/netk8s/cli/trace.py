@@ -25,7 +25,7 @@ _FOR_PEOPLE = ("text", "wide")
 
 
 @click.command("trace", short_help="Follow a packet to every endpoint it may reach.")
-@click.argument("target")
+@click.argument("target", shell_complete=_live.completed)
 @click.option(
     "--port", metavar="PORT", help="The port that is dialled: a NodePort, a Service port (number or name), a hostPort."
 )

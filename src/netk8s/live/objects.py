@@ -7,7 +7,7 @@ a snapshot.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +34,6 @@ class Kind:
     needed_for: str
     keep: Mapping[str, Any]
     namespaced: bool = True
-    optional: bool = field(default=False)
 
 
 SERVICES = Kind(
@@ -132,6 +131,12 @@ def for_question(api: Api, ask: Ask) -> Snapshot:
     return _together(_of_question(api, kind, most, spaces) for kind, most in kinds)
 
 
+def service_names(api: Api) -> list[tuple[str, str]]:
+    """(namespace, name) of every Service. Raises CollectError."""
+    found = (item.get("metadata") or {} for item in _listed(api, SERVICES, None, None))
+    return [(str(one.get("namespace")), str(one.get("name"))) for one in found]
+
+
 def namespaces_of(ask: Ask, default: str) -> tuple[str, ...]:
     """The namespaces that the words of a question name."""
     found = [ask.namespace or default]
@@ -169,7 +174,8 @@ def _of_question(api: Api, kind: Kind, most: int | None, spaces: tuple[str, ...]
             raise
         why = str(error)
         if not kind.namespaced or error.status == 404:
-            return None, (Missing(f"cluster/{kind.plural}.json ({why})", kind.needed_for),)
+            # 404: the cluster has no objects of this kind.
+            return None, (Missing(f"cluster/{kind.plural}.json ({why})", kind.needed_for, error.status == 404),)
     items: list[dict[str, Any]] = []
     for space in spaces:
         try:

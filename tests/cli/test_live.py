@@ -1,0 +1,77 @@
+"""What the commands share that ask a cluster: the words, the namespace, completion."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from netk8s.cli import _live
+from netk8s.errors import CollectError
+from netk8s.live import api, objects
+from netk8s.model import Ask
+
+
+@pytest.mark.parametrize(
+    ("ask", "namespace"),
+    [
+        (Ask("svc/nginx"), "shop"),
+        (Ask("svc/other/nginx"), None),
+        (Ask("10.0.0.1:80"), None),
+        (Ask("svc/nginx", namespace="own"), "own"),
+    ],
+)
+def test_the_contexts_namespace(ask: Ask, namespace: str | None) -> None:
+    assert _live.with_namespace(ask, "shop").namespace == namespace
+    assert _live.with_namespace(ask, "default") == ask
+
+
+class Server:
+    namespace = "shop"
+
+
+def offered(monkeypatch: pytest.MonkeyPatch, begun: str, **words: Any) -> list[str]:
+    monkeypatch.setattr(api, "connect", lambda access: Server())
+    monkeypatch.setattr(objects, "service_names", lambda server: [("shop", "nginx"), ("shop", "api"), ("dev", "nginx")])
+    context = click.Context(click.Command("trace"))
+    context.params = words
+    return _live.completed(context, click.Argument(["target"]), begun)
+
+
+def test_completion_offers_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert offered(monkeypatch, "svc/n") == ["svc/nginx"]
+    assert offered(monkeypatch, "svc/dev/") == ["svc/dev/nginx"]
+    assert offered(monkeypatch, "svc/n", namespace="dev") == ["svc/nginx"]
+    assert offered(monkeypatch, "s")[0] == "svc/nginx"
+    assert offered(monkeypatch, "pod/") == []
+    assert offered(monkeypatch, "svc/", dumps=("a",)) == []
+
+
+def test_completion_is_silent_where_the_cluster_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(access: object) -> None:
+        raise CollectError("gone")
+
+    monkeypatch.setattr(api, "connect", gone)
+    assert _live.completed(click.Context(click.Command("trace")), click.Argument(["target"]), "svc/") == []
+
+
+def test_a_kubeconfig_without_a_server_ends_with_5(tmp_path: Path, netk8s: Any) -> None:
+    path = tmp_path / "config"
+    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}
+    context = {"name": "here", "context": {"cluster": "c", "user": "u"}}
+    path.write_text(
+        json.dumps(
+            {
+                "current-context": "here",
+                "clusters": [cluster],
+                "contexts": [context],
+                "users": [{"name": "u", "user": {}}],
+            }
+        )
+    )
+    ran = netk8s("trace", "svc/nginx", "--port", "80", "--kubeconfig", str(path))
+    assert (ran.status, ran.out) == (5, "")
+    assert "http://127.0.0.1:1 cannot be reached" in ran.err
