@@ -392,6 +392,69 @@ def test_an_answer_that_goes_to_a_gateway_which_does_not_know_the_pod_is_lost() 
     assert "n2 has no route of its own to pod 10.244.1.6, and gateway 192.168.10.1" in outcome.reason
 
 
+@pytest.mark.parametrize(
+    ("rule", "verdict"),
+    [("", "delivered"), ("filter FORWARD -m conntrack --ctstate INVALID -j DROP", "dropped")],
+)
+def test_a_node_that_sees_no_answer_takes_the_third_packet_for_invalid(rule: str, verdict: str) -> None:
+    # The router sends pods' packets to n1, and n2 answers the client itself: nf_conntrack knows a SYN and then an ACK.
+    outcome = only(ask(world(rule), CLIENT, POD2, 8080))
+    assert outcome.verdict == verdict
+    assert ("(asymmetric): the client's next packet is invalid to n1" in outcome.reason) is (verdict == "dropped")
+    assert only(ask(world(rule), CLIENT, POD2, 8080, protocol=UDP)).verdict == "delivered"
+
+
+def test_an_answer_with_several_next_hops_has_odds() -> None:
+    there = world()
+    second = there.nodes["n2"]
+    ways = (NextHop("flannel.1", A("10.244.1.0"), onlink=True), NextHop("eth0", A("192.168.10.1")))
+    kept = tuple(r for r in second.routes if r.dst != N("10.244.1.0/24"))
+    second = replace(second, routes=(*kept, Route(N("10.244.1.0/24"), "unicast", ways)))
+    found = ask(World({**there.nodes, "n2": second}, there.cluster), POD1, POD2, 8080, "pod")
+    assert {o.verdict: o.odds for o in found.outcomes} == {"delivered": Fraction(1, 2), "dropped": Fraction(1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdict"),
+    [("-p tcp -m tcp --sport 8080 -j DROP", "unreachable"), ("-p icmp -j DROP", "dropped")],
+)
+def test_an_icmp_error_meets_the_rules_for_icmp(rule: str, verdict: str) -> None:
+    there = world(f"filter FORWARD {rule}\n" + to("10.244.2.6:8080"))
+    second = there.nodes["n2"]
+    second = replace(second, routes=(Route(N("10.244.2.6/32"), "prohibit", ()), *second.routes))
+    outcome = only(ask(World({**there.nodes, "n2": second}, there.cluster), CLIENT, NODE1, 30080))
+    assert outcome.verdict == verdict
+
+
+@pytest.mark.parametrize(("forwarding", "verdict"), [("1", "delivered"), ("0", "unreachable")])
+def test_proxy_arp_answers_routed_pods_only_on_a_device_that_forwards(forwarding: str, verdict: str) -> None:
+    pod = A("10.244.1.9")
+    setting = {"net.ipv4.conf.veth9.proxy_arp": "1", "net.ipv4.conf.veth9.forwarding": forwarding}
+    there = world(sysctls={**sysctls(), **{key: Sysctl(key, value) for key, value in setting.items()}})
+    first = there.nodes["n1"]
+    first = replace(
+        first,
+        links=(*first.links, Link("veth9", 9, "veth")),
+        routes=(*first.routes, Route(N("10.244.1.9/32"), "unicast", (NextHop("veth9"),), scope="link")),
+    )
+    cluster = replace(there.cluster, pods=(*PODS, Pod("default", "r", "n1", (pod,))))
+    outcome = only(ask(World({**there.nodes, "n1": first}, cluster), pod, NODE1, 22, "pod"))
+    assert outcome.verdict == verdict
+    assert ("proxy_arp does nothing" in outcome.reason) is (verdict == "unreachable")
+
+
+def test_a_client_asks_its_own_link_for_a_pod_that_is_on_it() -> None:
+    pod = A("192.168.10.77")
+    there = world("filter FORWARD -j DROP")
+    second = there.nodes["n2"]
+    second = replace(second, neighbours=(Neighbour(pod, "eth0", "02:00:00:00:00:77", ("REACHABLE",)),))
+    cluster = replace(there.cluster, pods=(*PODS, Pod("default", "m", "n2", (pod,))))
+    asked = World({**there.nodes, "n2": second}, cluster)
+    packet = Packet(TCP, CLIENT, pod, None, 80)
+    assert only(trace(asked, Flow("x", "x", "outside", "n1", packet, routed=False))).verdict == "delivered"
+    assert only(trace(asked, Flow("x", "x", "outside", "n1", packet))).verdict == "dropped"
+
+
 @pytest.mark.parametrize(("address", "verdict"), [("192.168.10.5", "delivered"), ("10.244.1.1", "unreachable")])
 def test_a_gateway_knows_the_networks_of_nodes_and_not_their_bridges(address: str, verdict: str) -> None:
     there = lost_route(2, "10.244.1.0/24")

@@ -8,7 +8,7 @@ the answer (``_answer``). Each is a generator: it takes a branch and yields fini
 from __future__ import annotations
 
 from netk8s import outcomes
-from netk8s.model import Flow, Trace, World
+from netk8s.model import Flow, Trace, Way, World
 from netk8s.surroundings import Surroundings
 from netk8s.trace import _answer, _walk
 from netk8s.trace._state import Scene
@@ -21,8 +21,8 @@ def trace(world: World, flow: Flow, around: Surroundings | None = None) -> Trace
     Raises DecodeError for a rule that cannot be decoded on the packet's way.
     """
     scene = Scene(flow, world.cluster, around or Surroundings(world, flow))
-    ways = []
+    ways: list[Way] = []
     for end in _walk.start(scene):
-        ways.append(_answer.finish(scene, end))
+        ways.extend(_answer.finish(scene, end))
         flow = end.past.flow
     return outcomes.fold(flow, tuple(ways), world)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from netk8s.kernel import targets
-from netk8s.kernel.flight import Branch, tuple_of
-from netk8s.model import Packet, Way
+from netk8s.kernel import hooks, targets
+from netk8s.kernel.flight import Branch, Conn, tuple_of
+from netk8s.kernel.netns import Netns
+from netk8s.model import ICMP, ICMPV6, TCP, Packet, Way
 from netk8s.trace import _pods, _sending, _walk
 from netk8s.trace._state import (
     DELIVERED,
@@ -28,8 +29,8 @@ _ECHO: Mapping[int, int] = {8: 0, 128: 129}
 """ICMP and ICMPv6 echo request -> reply."""
 
 
-def finish(scene: Scene, end: End) -> Way:
-    """A finished way, its verdict corrected by what becomes of the answer."""
+def finish(scene: Scene, end: End) -> Iterator[Way]:
+    """A finished way, its verdict corrected by what becomes of the answer: several where the answer has several ways."""
     branch, past = end.branch, end.past
     flight = branch.flight
     way = Way(
@@ -47,17 +48,19 @@ def finish(scene: Scene, end: End) -> Way:
         missing=past.missing,
     )
     if end.told_by is not None:
-        return _told(scene, way, end)
+        yield _told(scene, way, end)
+        return
     if not end.check_reply or not flight.src_known:
         known = end.verdict not in (DELIVERED, REFUSED)
-        return replace(way, reply_known=known, reply="")
-    return _with_reply(scene, way, end)
+        yield replace(way, reply_known=known, reply="")
+    else:
+        yield from _with_reply(scene, way, end)
 
 
 def _told(scene: Scene, way: Way, end: End) -> Way:
     """Whether the sender hears of it: the error goes back like an answer, and what it goes through is translated alike.
 
-    An ICMP error has the node's own address and passes as RELATED; the walk sends it as the endpoint's answer, which
+    An ICMP error has the node's own address and passes as RELATED; the walk sends it from the endpoint's, for which it
     meets the same translations and the same links.
     """
     packet = way.packet
@@ -66,11 +69,15 @@ def _told(scene: Scene, way: Way, end: End) -> Way:
     entry = next((c for n, c in reversed(end.past.entries) if n == netns.name), None)
     if own or entry is None:
         return way
-    error = Packet(
-        packet.protocol, entry.reply.src, entry.reply.dst, entry.reply.sport, entry.reply.dport, tcp_flags=_RESET
-    )
+    there = entry.reply
+    error = Packet(packet.protocol, there.src, there.dst, there.sport, there.dport, tcp_flags=_RESET)
+    conn = answering(entry, error)
+    if "tcp-reset" not in way.reason:
+        kind, code = (ICMP, 3) if packet.family == 4 else (ICMPV6, 1)
+        error = error.replace(protocol=kind, tcp_flags=frozenset(), icmp_type=code, icmp_code=1)
+        conn = replace(conn, state="RELATED")
     past = Past(end.past.flow, entries=end.past.entries)
-    walk = _sending.send(error, netns, past, answering(entry, error))
+    walk = _sending.send(error, netns, past, conn)
     ends = [e for e in _walk.to_the_end(replace(scene, back=True), walk) if not e.branch.off_default]
     lost = [e for e in ends if e.verdict not in (DELIVERED, UNKNOWN)]
     if not lost or len(lost) < len(ends):
@@ -79,7 +86,7 @@ def _told(scene: Scene, way: Way, end: End) -> Way:
     return replace(way, verdict=DROPPED, reason=silence)
 
 
-def _with_reply(scene: Scene, way: Way, end: End) -> Way:
+def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:
     """Follows the first packet of the answer: who translates it back, and does the client recognise it."""
     packet = way.packet
     answer = Packet(
@@ -90,8 +97,9 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Way:
     back = replace(scene, back=True)
     netns = scene.netns.get(end.node or "")
     if netns is None or end.reached is None:
-        return replace(way, reply_known=False)
-    past = Past(end.past.flow, entries=end.past.entries)
+        yield replace(way, reply_known=False)
+        return
+    past = Past(end.past.flow, entries=end.past.entries, later=end.past.later)
     if end.place == "node":
         entry = next((c for n, c in reversed(past.entries) if n == netns.name), None)
         if entry is not None and same_tuple(tuple_of(answer), entry.reply):
@@ -100,14 +108,23 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Way:
             walk = _sending.send(answer, netns, past)
     else:
         walk = _pods.leave_pod(back, Branch(fresh(answer)), netns, past)
-    return _judged(scene, past.flow.packet, way, list(_walk.to_the_end(back, walk)))
+    yield from _each(scene, past.flow.packet, way, list(_walk.to_the_end(back, walk)))
 
 
-def _judged(scene: Scene, asked: Packet, way: Way, ends: list[End]) -> Way:
-    """The way with the reply's fate: translated back, lost, wrongly addressed, or not known."""
-    # Odds and doubts of the way back are not followed apart: one way that works under the defaults is enough,
-    # and what it assumed is said.
+def _each(scene: Scene, asked: Packet, way: Way, ends: list[End]) -> Iterator[Way]:
+    """The ways of the answer: several, with odds, where it has several next hops."""
     likely = [e for e in ends if not e.branch.off_default]
+    if len(likely) > 1 and sum(e.branch.odds for e in likely) == 1:
+        for end in likely:
+            yield _judged(scene, asked, replace(way, odds=way.odds * end.branch.odds), [end])
+    else:
+        yield _judged(scene, asked, way, likely)
+
+
+def _judged(scene: Scene, asked: Packet, way: Way, likely: list[End]) -> Way:
+    """The way with the reply's fate: translated back, lost, wrongly addressed, or not known."""
+    # Doubts of the way back are not followed apart: one way that works under the defaults is enough, and what it assumed
+    # is said.
     problems: list[tuple[End, str]] = []
     for end in likely:
         packet = end.branch.flight.packet
@@ -125,8 +142,12 @@ def _judged(scene: Scene, asked: Packet, way: Way, ends: list[End]) -> Way:
             )
         if end.verdict != DELIVERED:
             problems.append((end, end.reason))
+        elif end.past.later:
+            problems.append((end, end.past.later))
         elif not (same_port(packet.sport, asked.dport) and packet.src == asked.dst and packet.dst == asked.src):
             problems.append((end, _wrong_address(asked, packet)))
+        elif unheard := _third_packet(scene, way, end):
+            problems.append((end, unheard))
         else:
             return replace(way, reply_hops=end.past.hops, assumptions=_more(way, *end.branch.assumptions))
     if not problems:
@@ -140,6 +161,47 @@ def _judged(scene: Scene, asked: Packet, way: Way, ends: list[End]) -> Way:
         way, verdict=DROPPED, reason=failed, reply=why, reply_hops=end.past.hops,
         assumptions=_more(way, *end.branch.assumptions), reached=way.reached, source=way.source,
     )  # fmt: skip
+
+
+def _third_packet(scene: Scene, way: Way, end: End) -> str:
+    """What stops a TCP client's packet behind the answer, "" when nothing does.
+
+    A node on the way there that the answer does not pass knows a SYN and no SYN, ACK: the ACK is INVALID to it
+    (nf_conntrack_proto_tcp.c, tcp_conntracks), and kube-proxy's FORWARD drops what is.
+    """
+    if way.packet.protocol != TCP or way.verdict != DELIVERED:
+        return ""
+    heard = {hop.node for hop in end.past.hops if hop.iif is not None and hop.oif is not None}
+    for hop in way.hops:
+        name = hop.node
+        conn = next((c for n, c in reversed(end.past.entries) if n == name and c.state == "NEW"), None)
+        if name in heard or hop.iif is None or hop.oif is None or conn is None:
+            continue
+        there = conn.original
+        packet = Packet(TCP, there.src, there.dst, there.sport, there.dport, tcp_flags=frozenset({"ACK"}))
+        flight = fresh(packet).with_(iif=hop.iif, conn=Conn("INVALID", "ORIGINAL", there, there.reversed()))
+        stopped = _stopped(Branch(flight), scene.netns[name], hop.oif)
+        if stopped:
+            return (
+                f"the way there leads over {name} and the way back does not (asymmetric): the client's next packet is "
+                f"invalid to {name}, {stopped}"
+            )
+    return ""
+
+
+def _stopped(branch: Branch, netns: Netns, oif: str) -> str:
+    """Why a packet that is forwarded passes neither PREROUTING nor FORWARD, "" when it may."""
+    why = ""
+    for verdict in hooks.run("prerouting", branch, netns):
+        if verdict.kind != targets.ACCEPT:
+            why = verdict.detail
+            continue
+        flight = verdict.branch.flight.with_(oif=oif)
+        for onward in hooks.run("forward", verdict.branch.fly(flight), netns):
+            if onward.kind == targets.ACCEPT:
+                return ""
+            why = onward.detail
+    return why
 
 
 def _returns_to_translator(scene: Scene, asked: Packet, way: Way) -> bool:

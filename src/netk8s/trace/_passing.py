@@ -5,6 +5,8 @@ Sources: Linux net/ipv4/ip_forward.c, ip_output.c.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from netk8s.kernel import hooks, targets
 from netk8s.kernel.flight import Branch, steps_of
 from netk8s.kernel.iptables import Verdict
@@ -67,11 +69,7 @@ def postrouting(branch: Branch, netns: Netns, past: Past) -> Walk:
             continue
         there = verdict.branch.fly(verdict.branch.flight.with_(iif=iif, iif_known=iif_known))
         elsewhere = _later_packets(there, flight.packet, netns)
-        if elsewhere:
-            done = there.step(decision("postrouting", elsewhere))
-            yield End(done, hop_done(done, netns, past), DROPPED, f"{netns.name}: {elsewhere}")
-        else:
-            yield from _emit(there, netns, past)
+        yield from _emit(there, netns, replace(past, later=past.later or elsewhere))
 
 
 def _later_packets(branch: Branch, before: Packet, netns: Netns) -> str:
@@ -97,8 +95,8 @@ def _later_packets(branch: Branch, before: Packet, netns: Netns) -> str:
         return ""
     other = ", ".join(sorted(dev for dev in devices if dev))
     return (
-        f"a routing rule sends the first packet out of {flight.oif} for its mark; later ones have none, leave by {other}, "
-        "and MASQUERADE ends a connection that changes its device"
+        f"a routing rule of {netns.name} sends the first packet out of {flight.oif} for its mark; later "
+        f"ones have none, leave by {other}, and MASQUERADE ends a connection that changes its device"
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 from netk8s.kernel import attachment, links, martians
 from netk8s.kernel.attachment import Attachment
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
-from netk8s.model import Pod, Question, Reached
+from netk8s.model import Packet, Pod, Question, Reached
 from netk8s.trace import _slaves
 from netk8s.trace._state import (
     DELIVERED,
@@ -38,6 +39,8 @@ def leave_pod(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
         elif hung.dev is None:
             there = there.assume(f"{hung.why}: the pod's packets are taken to come in like those of any pod")
             yield Arriving(there.fly(there.flight.with_(iif=None, iif_known=False)), netns, past)
+        elif hung.kind == attachment.ROUTED and (silent := _no_proxy(netns, hung.dev, packet)):
+            yield End(there, past, UNREACHABLE, silent)
         elif hung.kind == attachment.ROUTED:
             yield Arriving(there.fly(there.flight.with_(iif=hung.dev, iif_known=True)), netns, past)
         elif hung.kind == attachment.BRIDGE:
@@ -66,6 +69,27 @@ def _to_gateway(netns: Netns, past: Past, bridge: str, onward: Branch) -> Walk:
             yield Arriving(there, netns, past)
         else:
             yield End(there, past, UNREACHABLE, question.if_false)
+
+
+_PROXIED = IPv4Address("169.254.1.1")
+"""The gateway that pods on routed devices have by Calico's convention: no address of the node, which answers for it."""
+
+
+def _no_proxy(netns: Netns, dev: str, packet: Packet) -> str:
+    """Why a node does not answer a routed pod's ARP for its gateway, "" when it does (arp_process, arp_fwd_proxy).
+
+    Only where the device answers for others (proxy_arp) and has no address of its own that would be the gateway.
+    """
+    own = any(address.ip.version == 4 for address in netns.addresses.get(dev, ()))
+    if packet.family == 6 or own or not netns.dev_setting("proxy_arp", dev):
+        return ""
+    silent = f"{netns.name} does not answer its pod {packet.src}'s ARP for {_PROXIED}"
+    if netns.forwards(4, dev) is False:
+        return f"{silent}: it does not forward packets (net.ipv4.conf.{dev}.forwarding = 0), so proxy_arp does nothing"
+    found = netns.fib(4).lookup(_PROXIED, packet.src, iif=dev)
+    if found.kind not in ("unicast", "unknown"):
+        return f"{silent}: it has no route to it for the pod ({found.kind}), so proxy_arp does nothing"
+    return ""
 
 
 def _inside(branch: Branch, netns: Netns, past: Past, pod: Pod | None) -> End:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from netk8s.kernel import conntrack, mtu
 from netk8s.kernel.flight import Branch, Conn, Flight, Tuple, steps_of, tuple_of
 from netk8s.kernel.netns import Netns
-from netk8s.model import Addr, At, Cluster, Flow, Hop, Missing, MtuFit, Packet, Pod, Reached, Step
+from netk8s.model import ICMP, ICMPV6, Addr, At, Cluster, Flow, Hop, Missing, MtuFit, Packet, Pod, Reached, Step
 from netk8s.surroundings import Surroundings
 
 DELIVERED, REFUSED, DROPPED, UNREACHABLE, UNKNOWN = "delivered", "refused", "dropped", "unreachable", "unknown"
@@ -46,6 +46,8 @@ class Past:
     missing: tuple[Missing, ...] = ()
     visits: tuple[tuple[tuple[str, Packet], Fraction], ...] = ()
     """Nodes that the packet came to, with the odds it had until then: the same again is a circle."""
+    later: str = ""
+    """What ends the connection behind its first packets, should those arrive."""
 
     @property
     def untouched(self) -> bool:
@@ -166,9 +168,18 @@ def tracked(scene: Scene, flight: Flight, netns: Netns, past: Past) -> Flight:
     for name, entry in reversed(past.entries):
         if name == netns.name and scene.back and same_tuple(there, entry.reply):
             return flight.with_(conn=answering(entry, flight.packet))
+        if name == netns.name and scene.back and _is_error(flight.packet, entry):
+            return flight.with_(conn=replace(answering(entry, flight.packet), state="RELATED"))
         if name == netns.name and not scene.back and there == entry.original:
             return flight.with_(conn=entry)
     return flight.with_(conn=new_conn(flight.packet))
+
+
+def _is_error(packet: Packet, entry: Conn) -> bool:
+    """Whether a packet is an ICMP error about a flow: it has the flow's addresses and ports here, and its own protocol."""
+    if packet.protocol not in (ICMP, ICMPV6) or entry.original.protocol == packet.protocol:
+        return False
+    return same_tuple(replace(tuple_of(packet), protocol=entry.reply.protocol), entry.reply)
 
 
 def passed_by(netns: Netns, past: Past, iif: str | None, oif: str | None, action: str) -> Past:

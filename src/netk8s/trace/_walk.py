@@ -74,8 +74,19 @@ def _arrive_from_outside(scene: Scene, packet: Packet, netns: Netns, past: Past)
     yield from _enter(scene, branch, netns, past)
 
 
+def _asked_on_link(scene: Scene, packet: Packet, netns: Netns) -> Netns:
+    """The node of a pod that the client asks its own link for, else the node that the question names."""
+    pod = scene.pod_by_ip.get(packet.dst)
+    owner = scene.netns.get(pod.node or "") if pod is not None and not pod.host_network else None
+    if owner is None or not scene.around.reaches_network(owner, packet):
+        return netns
+    hung = scene.around.attachment(owner, packet.dst)
+    return owner if hung.shared or hung.kind == attachment.LINK else netns
+
+
 def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
     packet = branch.flight.packet
+    netns = netns if scene.flow.routed else _asked_on_link(scene, packet, netns)
     pod = pod_on(scene, netns, packet.dst)
     hung = scene.around.attachment(netns, packet.dst) if pod is not None else None
     on_wire = hung is not None and (hung.shared or hung.kind == attachment.LINK)
