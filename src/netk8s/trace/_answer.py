@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from netk8s.kernel import hooks, targets
 from netk8s.kernel.flight import Branch, Conn, tuple_of
 from netk8s.kernel.netns import Netns
-from netk8s.model import ICMP, ICMPV6, TCP, Packet, Way
+from netk8s.model import ICMP, ICMPV6, TCP, Hop, Packet, Way
 from netk8s.trace import _pods, _sending, _walk
 from netk8s.trace._state import (
     DELIVERED,
@@ -171,11 +172,12 @@ def _third_packet(scene: Scene, way: Way, end: End) -> str:
     """
     if way.packet.protocol != TCP or way.verdict != DELIVERED:
         return ""
-    heard = {hop.node for hop in end.past.hops if hop.iif is not None and hop.oif is not None}
+    heard = Counter(hop.node for hop in end.past.hops if any(step.hook != "device" for step in hop.steps))
+    heard.subtract(name for name, _ in end.past.entries)
     for hop in way.hops:
         name = hop.node
         conn = next((c for n, c in reversed(end.past.entries) if n == name and c.state == "NEW"), None)
-        if name in heard or hop.iif is None or hop.oif is None or conn is None:
+        if heard[name] >= 0 or not _forwards(hop) or hop.oif is None or conn is None:
             continue
         there = conn.original
         packet = Packet(TCP, there.src, there.dst, there.sport, there.dport, tcp_flags=frozenset({"ACK"}))
@@ -187,6 +189,11 @@ def _third_packet(scene: Scene, way: Way, end: End) -> str:
                 f"invalid to {name}, {stopped}"
             )
     return ""
+
+
+def _forwards(hop: Hop) -> bool:
+    """Whether a node sent the packet on by FORWARD: what ipvlan's and IPVS' hooks send goes by OUTPUT."""
+    return any(step.hook == "routing" and step.action.startswith("forward") for step in hop.steps)
 
 
 def _stopped(branch: Branch, netns: Netns, oif: str) -> str:
