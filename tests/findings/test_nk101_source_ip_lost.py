@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def test_the_remedy_names_the_nodes_that_would_drop(asked: Callable[[str], Any])
     assert "k8s-master drops" in finding.remedy
     assert "PROXY protocol" in finding.remedy
     # default/nginx is of type NodePort, which has no healthCheckNodePort.
-    assert "load balancer has to check each node" in finding.remedy
+    assert "load balancer has to check the port of each node" in finding.remedy
 
 
 def test_datagrams_are_not_told_to_use_http(corpus: Path) -> None:
@@ -80,6 +81,22 @@ def test_datagrams_are_not_told_to_use_http(corpus: Path) -> None:
 )
 def test_the_remedy_fits_the_case(name: str, words: str, asked: Callable[[str], Any]) -> None:
     assert all(words in finding.remedy for finding in asked(f"NK101/{name}").of("NK101"))
+
+
+def test_ipvs_mode_does_not_drop_for_lack_of_an_endpoint(corpus: Path) -> None:
+    case = corpus / "ipvs-rr-matrix"
+    recorded = [json.loads(line) for line in (case / "observed.jsonl").read_text().splitlines()]
+    # externalTrafficPolicy Local in IPVS mode: asked of a node without an endpoint, another node's answers.
+    (local,) = [r for r in recorded if r["id"] == "web-local--nodeport--client-to-k8s-node1"]
+    assert {o["endpoint"].rpartition(".")[0] for o in local["outcomes"]} == {"10.244.2"}
+    world = dialects.complete(decode.decode(snapshot.read([str(case)])))
+    for target, port in (("svc/nginx", "30000"), ("192.168.52.250", "8443")):
+        traced = dialects.label(world, trace(world, dialects.resolve(world, Ask(target, port))))
+        (finding,) = [f for f in findings.check(world, traced) if f.code == "NK101"]
+        assert "externalTrafficPolicy: Local keeps the address" in finding.remedy
+        assert "to other nodes' endpoints, unmasqueraded by kube-proxy" in finding.remedy
+        assert "drop" not in finding.remedy
+        assert "healthCheckNodePort" not in finding.remedy
 
 
 @pytest.mark.parametrize("case", ["nftables-matrix", "nftables-matrix-kp136", "ipvs-rr-matrix"])

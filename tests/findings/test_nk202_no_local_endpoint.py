@@ -36,5 +36,5 @@ def test_internal_and_external_policy_have_remedies_of_their_own(asked: Callable
 def test_only_a_load_balancer_has_a_health_check_port(asked: Callable[[str], Any]) -> None:
     (node_port,) = asked("NK202/fires-external").of("NK202")
     (balanced,) = asked("NK202/fires-loadbalancer-1.23").of("NK202")
-    assert "checks each node's NodePort" in node_port.remedy
+    assert "checks the port of each node" in node_port.remedy
     assert "watches healthCheckNodePort" in balanced.remedy

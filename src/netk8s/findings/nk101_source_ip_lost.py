@@ -38,9 +38,11 @@ What to do
 By who asked for it; each has its price.
 
 externalTrafficPolicy: Local keeps the address. Nodes without an endpoint of the Service then
-drop the packets, so the load balancer must use the healthCheckNodePort, or every node must have
-an endpoint; load is spread by node and not by endpoint; during a roll-out connections may be
-lost until the load balancer notices.
+drop the packets, so the load balancer must use the healthCheckNodePort (which Services of type
+LoadBalancer have) or check the port of each node, or every node must have an endpoint; load is
+spread by node and not by endpoint; during a roll-out connections may be lost until the load
+balancer notices. In IPVS mode such nodes do not drop: they send the packets to other nodes'
+endpoints, unmasqueraded by kube-proxy, so that answers get lost unless the CNI masquerades.
 
 PROXY protocol or X-Forwarded-For carry the address in the payload. Spreading stays even, but
 whatever terminates the connection must write it and the application must read it and trust only
@@ -291,7 +293,8 @@ def _policy_remedy(world: World, trace: Trace, port: ServicePort | None, service
         f'kubectl -n {namespace} patch svc {name} -p \'{{"spec":{{"externalTrafficPolicy":"Local"}}}}\'' if name else ""
     )
     # The API server allocates a health check port to Services of type LoadBalancer only.
-    watch = "check each node" if port is not None and port.type == "NodePort" else "watch the healthCheckNodePort"
+    by_port = port is not None and port.type != "LoadBalancer"
+    watch = "check the port of each node" if by_port else "watch the healthCheckNodePort"
     in_payload = (
         " PROXY protocol, or X-Forwarded-For behind an HTTP proxy, keeps even spreading; the endpoint has to read it "
         "and trust only the proxy."
@@ -299,7 +302,14 @@ def _policy_remedy(world: World, trace: Trace, port: ServicePort | None, service
         else ""
     )
     without = _without_endpoint(world, trace, port)
-    if without:
+    if _by_ipvs(world, trace):
+        who = named(without, "nodes") if without else "nodes without an endpoint of their own"
+        sends = "sends" if len(without) == 1 else "send"
+        drops = (
+            f"in IPVS mode {who} then {sends} these packets to other nodes' endpoints, unmasqueraded by kube-proxy, and "
+            "connections hang unless the CNI masquerades"
+        )
+    elif without:
         verb = "drops" if len(without) == 1 else "drop"
         drops = f"then {named(without, 'nodes')} {verb} these packets, for lack of an endpoint"
     else:
@@ -307,6 +317,13 @@ def _policy_remedy(world: World, trace: Trace, port: ServicePort | None, service
     return (
         f"externalTrafficPolicy: Local keeps the address{f' ({how})' if how else ''}; {drops}, so the load balancer "
         f"has to {watch} or every node needs an endpoint, and load is spread by node, not by endpoint.{in_payload}"
+    )
+
+
+def _by_ipvs(world: World, trace: Trace) -> bool:
+    node, packet = world.nodes.get(trace.flow.node), trace.flow.packet
+    return node is not None and any(
+        (s.ip, s.port, s.protocol) == (packet.dst, packet.dport, packet.protocol) for s in node.virtual_servers
     )
 
 

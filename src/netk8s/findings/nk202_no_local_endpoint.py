@@ -107,8 +107,8 @@ def _remedy(internal: bool, port: ServicePort | None) -> str:
             "Cluster, which reaches endpoints of other nodes. The source address of pods is kept either way."
         )
     # The API server allocates a health check port to Services of type LoadBalancer only.
-    by_node_port = port is not None and port.type == "NodePort"
-    does = "checks each node's NodePort" if by_node_port else "watches healthCheckNodePort"
+    by_port = port is not None and port.type != "LoadBalancer"
+    does = "checks the port of each node" if by_port else "watches healthCheckNodePort"
     return (
         f"Send clients to nodes that have an endpoint: a load balancer that {does} does. Or give every node one "
         "(DaemonSet, topology spread). Or set externalTrafficPolicy: Cluster, and lose the client's address."
