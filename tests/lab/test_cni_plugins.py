@@ -144,7 +144,8 @@ DIRECT = [
         ("203.0.113.7", 7000, "tcp"),
         ("203.0.113.7", 7000, "udp"),
         ("10.244.1.6", 80, "tcp"),
-        *((("10.244.2.5", 53, "udp"),) if pod == WEB else ()),
+        ("10.244.2.5", 53, "udp"),
+        ("127.0.0.1", 80, "tcp"),
         (IP["k8s-node2"], 7001, "tcp"),
     )
 ]
@@ -212,7 +213,6 @@ def test_pods_of_the_macvlan_plugin(tmp_path: Path) -> None:
             (source, pod.ips[0], port, protocol)
             for source in HOSTS
             for pod in pods
-            if source != f"pod/{pod.key}"
             for port, protocol in ((80, "tcp"), (53, "udp"))
         ]
         wrong = compare(cluster, world, flows)
