@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -200,3 +202,34 @@ def test_a_pod_s_query_and_a_missing_ingress(netk8s: Callable, corpus: Path) -> 
     ran = netk8s("trace", "dns", "--from", "client", *dump)
     assert ran.status == 2
     assert "--from pod/NAMESPACE/NAME" in ran.err
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_file_that_nothing_knows_is_said_and_the_answer_goes_without_it(
+    netk8s: Callable, tmp_path: Path, corpus: Path, others: int
+) -> None:
+    folder = shutil.copytree(corpus / HEADLINE, tmp_path / "cluster")
+    (folder / "cluster/services.json").write_bytes(b"\x00\x01 no service")
+    if others:
+        (folder / "nodes/k8s-node2/ip-route.json").write_text("no route")
+    ran = netk8s(*QUESTION, "--dump", str(folder))
+    assert ran.status == 0
+    (said,) = ran.err.splitlines()
+    assert said.startswith("netk8s: cluster/services.json")
+    assert "not a format netk8s knows" in said
+    assert ("and 1 more" in said) == bool(others)
+    assert said.endswith("is given without them" if others else "is given without it")
+
+
+@pytest.mark.parametrize(
+    "cut", ["cluster/services.json", "nodes/k8s-node1/ip-route.json", "nodes/k8s-node1/iptables-save.txt"]
+)
+def test_a_file_that_is_cut_off_is_no_answer(netk8s: Callable, tmp_path: Path, corpus: Path, cut: str) -> None:
+    folder = shutil.copytree(corpus / HEADLINE, tmp_path / "cluster")
+    text = (folder / cut).read_bytes()
+    (folder / cut).write_bytes(text[: len(text) * 2 // 3])
+    ran = netk8s(*QUESTION, "--dump", str(folder))
+    assert ran.status == 3
+    assert ran.out == ""
+    assert re.match(rf"netk8s: {cut}:\d+: ", ran.err)
+    assert "Traceback" not in ran.err

@@ -30,5 +30,9 @@ def world_of(paths: Sequence[str], streams: Streams, *, node: str | None, unwrap
     world = decode.decode(snapshot.read(paths, node=node, stdin=streams.stdin), unwrap=unwrap)
     if world.unread:
         more = f" and {len(world.unread) - 1} more" if len(world.unread) > 1 else ""
-        streams.message(f"netk8s: not read, being of no format that it knows: {world.unread[0]}{more}")
+        them = "them" if more else "it"
+        streams.message(
+            f"netk8s: {world.unread[0]}{more}: not a format netk8s knows (is the content damaged?); "
+            f"the answer is given without {them}"
+        )
     return dialects.complete(world)

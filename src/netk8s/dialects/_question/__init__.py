@@ -33,6 +33,8 @@ def resolve(world: World, ask: Ask) -> Flow:
     for name in (ask.via, ask.node):
         if name is not None and name not in world.nodes and name not in {n.name for n in world.cluster.nodes}:
             raise NotFound(f"node {name}", near(name, node_names(world)))
+    if ask.via and ask.node and ask.via != ask.node:
+        raise UsageError(f"--via {ask.via} and --node {ask.node} name two nodes for the packet to start at; give one")
     dialled = dial(world, ask, protocol, notes)
     return flow_of(world, ask, dialled, notes)
 

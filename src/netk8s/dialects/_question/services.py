@@ -168,7 +168,8 @@ def _choose(ask: Ask, full: str, choices: list[_Choice], protocol: int | None) -
     else:
         fitting = [c for c in fitting if c.port_name == ask.port and c.dialled.kind == "clusterip"]
     if not fitting:
-        raise NotFound(f"port {ask.port} of service {full}", listed)
+        of = f"{PROTOCOL_NAMES[protocol]} port" if protocol is not None else "port"
+        raise NotFound(f"{of} {ask.port} of service {full}", listed)
     if len(fitting) > 1:
         raise UsageError(
             f"--port {ask.port} of svc/{full} is ambiguous; add --protocol, or give IP:PORT as the target",

@@ -46,8 +46,8 @@ def dial_address(world: World, ask: Ask, protocol: int | None) -> Dialled:
         ip = ip_address(host)
     except ValueError:
         raise UsageError(
-            f"{text} is no target; expected svc/NAME, svc/NAMESPACE/NAME, pod/NAMESPACE/NAME, node/NAME, IP:PORT or "
-            "[IPv6]:PORT"
+            f"{text} is no target; expected svc/NAME, svc/NAMESPACE/NAME, pod/NAMESPACE/NAME, node/NAME, IP:PORT, "
+            "[IPv6]:PORT, ingress/NAME, gateway/NAME, httproute/NAME or dns"
         ) from None
     if ask.family not in (None, str(ip.version)):
         raise UsageError(f"{ip} is of IPv{ip.version}, and --family asks for {ask.family}")
