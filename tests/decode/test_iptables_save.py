@@ -1015,3 +1015,20 @@ def test_what_kube_proxy_gives_iptables_restore_deletes_chains_too() -> None:
     text = b"*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-OLD - [0:0]\n-A KUBE-SERVICES -j RETURN\n-X KUBE-SVC-OLD\nCOMMIT\n"
     (table,) = [fact for fact in iptables_save.decode(Dump("restore", text)) if isinstance(fact, Table)]
     assert [rule.raw for rule in table.chains["KUBE-SERVICES"].rules] == ["-A KUBE-SERVICES -j RETURN"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('-m "b c" -j X', [("-m", False), ("b c", True), ("-j", False), ("X", False)]),
+        ('a "b c"d e', [("a", False), ("b cd", True), ("e", False)]),
+        ('a"b" c', [("ab", True), ("c", False)]),
+        ('"a""b" "" ', [("ab", True), ("", True)]),
+        (r'"a \" b" c', [('a " b', True), ("c", False)]),
+        ('"a" "b"', [("a", True), ("b", True)]),
+    ],
+)
+def test_quotes_stand_apart_or_inside_words_as_iptables_restore_reads_them(
+    text: str, found: list[tuple[str, bool]]
+) -> None:
+    assert words.words(text) == found

@@ -173,6 +173,13 @@ def words(text: str) -> list[tuple[str, bool]]:
     """
     if '"' not in text:
         return [(word, False) for word in text.split()]
+    parts = text.split('"')
+    # What iptables-save prints: quoted words with a blank on each side, and nothing escaped.
+    if len(parts) % 2 and "\\" not in text and _apart(parts[::2]):
+        plain: list[tuple[str, bool]] = []
+        for i, part in enumerate(parts):
+            plain.extend([(part, True)] if i % 2 else [(word, False) for word in part.split()])
+        return plain
     found: list[tuple[str, bool]] = []
     word: list[str] = []
     quoted = inside = False
@@ -198,6 +205,15 @@ def words(text: str) -> list[tuple[str, bool]]:
     if word or quoted:
         found.append(("".join(word), quoted))
     return found
+
+
+def _apart(outside: list[str]) -> bool:
+    """Whether a blank stands on each side of what is quoted, given the pieces outside of quotes."""
+    first, *others = outside
+    if first and not first[-1].isspace():
+        return False
+    *between, last = others
+    return (not last or last[0].isspace()) and all(p and p[0].isspace() and p[-1].isspace() for p in between)
 
 
 def is_option(word: str, quoted: bool) -> bool:

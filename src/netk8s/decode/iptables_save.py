@@ -132,6 +132,7 @@ class _Text:
         self.origin, self.data, self.size = origin, data, len(data)
         self._offsets: list[int] = [0]
         self._lines: list[int] = [1]
+        self._last = (0, 1)
 
     def line(self, offset: int) -> int:
         """The number of the line that holds ``offset``, from 1."""
@@ -141,7 +142,13 @@ class _Text:
             if len(self._offsets) % 256 == 0:
                 self.forget(start - 255 * _COUNTED_BY, start)
         i = bisect_right(self._offsets, offset) - 1
-        return self._lines[i] + bytes(self.data[self._offsets[i] : offset]).count(b"\n")
+        start, line = self._offsets[i], self._lines[i]
+        # Rules are mostly asked for one after another: count on from the one before.
+        if start <= self._last[0] <= offset:
+            start, line = self._last
+        line += bytes(self.data[start:offset]).count(b"\n")
+        self._last = (offset, line)
+        return line
 
     def _checkpoint(self, offset: int, newlines: int) -> None:
         self._offsets.append(offset)
