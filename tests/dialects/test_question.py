@@ -11,6 +11,7 @@ import pytest
 
 from netk8s import decode, snapshot
 from netk8s.dialects import _question, complete, resolve
+from netk8s.dialects._question.names import near
 from netk8s.errors import NotFound, UsageError
 from netk8s.model import (
     SCTP,
@@ -431,3 +432,18 @@ def test_a_node_port_of_ipv6_alone_is_dialled_in_ipv6(
     (outcome,) = trace(world, flow).outcomes
     assert outcome.verdict == "delivered"
     assert [seen] == [o["seen_src_ip"] for o in fact["outcomes"]] == [str(outcome.source)]
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "expected"),
+    [
+        ("default/nginx", ["default/kubernetes", "prod/nginx", "default/ngnix"], ["prod/nginx", "default/ngnix"]),
+        ("default/web", ["default/kubernetes", "a-very-long-namespace/web-1"], ["a-very-long-namespace/web-1"]),
+        ("node7", ["node-7", "master"], ["node-7"]),
+        ("zzz", ["a", "b"], ["a", "b"]),
+        ("a/x", [f"{n}/x" for n in range(9)], [f"{n}/x" for n in range(5)]),
+        ("x", [], []),
+    ],
+)
+def test_the_nearest_names(name: str, names: list[str], expected: list[str]) -> None:
+    assert near(name, names) == expected

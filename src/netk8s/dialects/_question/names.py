@@ -21,10 +21,15 @@ def protocol_number(word: str | None) -> int | None:
 
 
 def near(name: str, names: Iterable[str]) -> list[str]:
+    """At most five: the same name in another namespace, what is spelt alike, then what is so but for the namespace."""
     pool = list(dict.fromkeys(names))
-    close = difflib.get_close_matches(name, pool, n=5, cutoff=0.5)
     last = name.rpartition("/")[2]
-    return close or [n for n in pool if n.rpartition("/")[2] == last][:5] or pool[:5]
+    by_last: dict[str, list[str]] = {}
+    for one in pool:
+        by_last.setdefault(one.rpartition("/")[2], []).append(one)
+    found = [*by_last.get(last, ()), *difflib.get_close_matches(name, pool, n=5, cutoff=0.7)]
+    found += [one for alike in difflib.get_close_matches(last, by_last, n=5, cutoff=0.6) for one in by_last[alike]]
+    return (list(dict.fromkeys(found)) or difflib.get_close_matches(name, pool, n=5, cutoff=0.5) or pool)[:5]
 
 
 def node_names(world: World) -> list[str]:
