@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 
 DEMO := svc/nginx --port 30000 --dump examples/nginx-nodeport --via k8s-node1
 
-.PHONY: help demo test lint check lab e2e fuzz fuzz-nft fuzz-paths mutate bench docs manifests clean
+.PHONY: help demo test lint check lab e2e fuzz fuzz-nft fuzz-paths fuzz-ipvs mutate bench docs manifests clean
 
 help:
 	@echo 'make demo    trace svc/nginx --port 30000 on a recorded cluster and show the answer'
@@ -21,6 +21,7 @@ help:
 	@echo 'make fuzz    N=2000 random rulesets and packets against the kernel (root); SEED=1, LAYOUTS=100 for routing'
 	@echo 'make fuzz-nft  N=2000 the same with native nftables rulesets, a quarter of them between iptables rules of both backends'
 	@echo 'make fuzz-paths  N=2000 real connections, there and back, in random clusters (root); SEED=1'
+	@echo 'make fuzz-ipvs  N=500 random IPVS setups and connections in user-mode Linux'
 	@echo 'make mutate  N=2000 damaged dumps through the whole pipeline'
 	@echo 'make bench   time and memory on large dumps'
 	@echo 'make docs    write docs/findings.md again from the findings themselves'
@@ -64,6 +65,11 @@ fuzz-nft: $(VENV)/.installed-dev
 
 fuzz-paths: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python -m lab.connections --connections $(N) --seed $(SEED) $(FUZZ_ARGS)
+
+# A kernel of its own, as a process: this machine's may have no IPVS.
+fuzz-ipvs: N = 500
+fuzz-ipvs: $(VENV)/.installed-dev
+	PYTHONPATH=tests $(BIN)/python -m lab.ipvs_differential --cases $(N) --seed $(SEED) $(FUZZ_ARGS)
 
 # Damaged copies of recorded clusters through the whole pipeline: only errors with a message may come of them.
 mutate: $(VENV)/.installed-dev

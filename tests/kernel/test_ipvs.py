@@ -245,6 +245,29 @@ def test_without_conntrack_the_packet_is_untracked() -> None:
     assert "net.ipv4.vs.conntrack of n" in verdict.branch.assumptions[0]
 
 
+def test_a_nodes_own_connection_without_conntrack_may_get_no_answer() -> None:
+    """Seen in user-mode Linux 6.1, TCP and UDP, IPv4 and IPv6: silence."""
+    (verdict,) = run(netns(server(real()), conntrack="0"), start(local=True), "output")
+    assert (verdict.kind, "net.ipv4.vs.conntrack" in verdict.detail) == (targets.UNKNOWN, True)
+    (verdict,) = run(netns(server(real())), start(local=True), "output")
+    assert verdict.kind == ipvs.STOLEN
+
+
+def test_a_mark_that_is_met_over_lo_may_get_no_answer() -> None:
+    marked = server(real(), ip=None, port=0, protocol=0, fwmark=7)
+    branch = start(PACKET.replace(mark=7), iif="lo", local=True, looped=True)
+    (verdict,) = run(netns(marked), branch)
+    assert (verdict.kind, "over lo" in verdict.detail) == (targets.UNKNOWN, True)
+    (verdict,) = run(netns(marked), start(PACKET.replace(mark=7)))
+    assert verdict.kind == ipvs.STOLEN
+
+
+def test_a_hash_with_the_port_is_one_of_connections() -> None:
+    for flags, told in (((), "one client gets the same"), (("sh-port",), "address and port")):
+        found = run(netns(server(real(), real(R2), scheduler="sh", flags=flags)))
+        assert all(told in text for verdict in found for text in verdict.branch.assumptions)
+
+
 def test_one_packet_scheduling_expects_no_answer() -> None:
     there = server(real(), protocol=UDP, one_packet=True)
     packet = PACKET.replace(protocol=UDP, tcp_flags=frozenset())

@@ -168,7 +168,8 @@ def _table_of(item: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def listed_rules(text: str) -> dict[tuple[str, str, str], list[str]]:
-    """(family, table, chain) → its rules, of ``nft list ruleset``; read by indentation, which nft keeps to."""
+    """(family, table, chain) → its rules, of ``nft list ruleset``; read by indentation, which nft keeps to. A line with a comment and nothing
+    else is the chain's."""
     found: dict[tuple[str, str, str], list[str]] = {}
     family = table = chain = ""
     for line in text.splitlines():
@@ -178,7 +179,7 @@ def listed_rules(text: str) -> dict[tuple[str, str, str], list[str]]:
             chain = line.split()[1]
         elif line.startswith("\t}"):
             chain = ""
-        elif chain and line.startswith("\t\t") and not line.startswith("\t\ttype "):
+        elif chain and line.startswith("\t\t") and not line.startswith(("\t\ttype ", '\t\tcomment "')):
             if line.startswith("\t\t\t"):
                 found[family, table, chain][-1] += " " + line.strip()  # elements of a set go on over lines
             else:

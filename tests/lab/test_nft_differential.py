@@ -108,5 +108,6 @@ def test_shrinking_keeps_what_a_rule_names() -> None:
 
 def test_rules_are_read_from_a_listing() -> None:
     text = "table ip t {\n\tset s {\n\t\ttype ipv4_addr\n\t}\n\n\tchain a {\n\t\ttype filter hook input priority 0; policy accept;\n"
-    text += "\t\tcounter packets 1 bytes 2 accept\n\t\tdrop\n\t}\n}\n"
-    assert listed_rules(text) == {("ip", "t", "a"): ["counter accept", "drop"]}
+    text += "\t\tcounter packets 1 bytes 2 accept\n\t\tdrop\n\t}\n"
+    text += '\tchain b {\n\t\tcomment "drop {all}"\n\t\treject\n\t}\n}\n'
+    assert listed_rules(text) == {("ip", "t", "a"): ["counter accept", "drop"], ("ip", "t", "b"): ["reject"]}

@@ -104,7 +104,7 @@ def traced(cluster: Cluster, records: Iterable[dict[str, Any]]) -> dict[str, dic
     for name, agent in nodes.items():
         for chain in ("PREROUTING", "OUTPUT"):
             agent.call("run", ["iptables-legacy", "-t", "raw", "-A", chain, "-p", "tcp", "-j", "TRACE"])
-        with _in_namespace_of(agent.pid):
+        with in_namespace_of(agent.pid):
             logs[name] = LegacyTrace()
     paths = {}
     for record in records:
@@ -126,7 +126,7 @@ def _first_packet(log: LegacyTrace) -> Iterator[tuple[str, str, int]]:
 
 
 @contextlib.contextmanager
-def _in_namespace_of(pid: int) -> Iterator[None]:
+def in_namespace_of(pid: int) -> Iterator[None]:
     """A socket belongs to the network namespace that it was made in, wherever its process is later."""
     libc = ctypes.CDLL(None, use_errno=True)
     with open("/proc/self/ns/net") as own, open(f"/proc/{pid}/ns/net") as other:

@@ -187,7 +187,17 @@ class Worker:
             except ConnectionError:
                 return Connected("refused", src_ip=src)
             except OSError as error:
-                if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.EINVAL):
+                if error.errno in (
+                    errno.EHOSTUNREACH,
+                    errno.ENETUNREACH,
+                    errno.EACCES,
+                    errno.EPERM,
+                    errno.EINVAL,
+                    errno.ENOPROTOOPT,
+                ):
+                    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED:
+                        # Dropped on its way out, and refused by an ICMP error: as IPVS does without real servers.
+                        return Connected("refused", src_ip=src)
                     # A local DROP in OUTPUT is EPERM for UDP: on the wire it is silence.
                     return Connected("timeout" if error.errno == errno.EPERM else "unreachable", src_ip=src)
                 raise

@@ -281,10 +281,15 @@ def _words(server: VirtualServer, count: int) -> str:
     return {
         "rr": f"rr: {count} real servers in turn",
         "wrr": f"wrr: {count} real servers in turn, by weight",
-        "sh": f"sh: one of {count} real servers by a hash of the client's address",
-        "mh": f"mh: one of {count} real servers by a hash of the client's address",
+        "sh": f"sh: one of {count} real servers by a hash of the client's {_hashed(server)}",
+        "mh": f"mh: one of {count} real servers by a hash of the client's {_hashed(server)}",
         "fo": f"fo: one of {count} real servers of the highest weight",
     }.get(server.scheduler, f"{server.scheduler}: one of {count} real servers")
+
+
+def _hashed(server: VirtualServer) -> str:
+    """What of the client sh and mh go by (IP_VS_SVC_F_SCHED_SH_PORT, IP_VS_SVC_F_SCHED_MH_PORT)."""
+    return "address and port" if {f"{server.scheduler}-port", "flag-2"} & set(server.flags) else "address"
 
 
 def _about(branch: Branch, server: VirtualServer, usable: Sequence[RealServer]) -> Branch:
@@ -301,9 +306,11 @@ def _about(branch: Branch, server: VirtualServer, usable: Sequence[RealServer]) 
             f"{by}{seen}"
         )
     if name in _BY_SOURCE:
+        same = "connection" if "port" in _hashed(server) else "client"
+        rest = "" if same == "connection" else ", and one client gets the same real server each time"
         return branch.assume(
-            f"scheduler {name} of {_name(server)} goes by a hash of the client's address: the odds are those of many "
-            "clients, and one client gets the same real server each time"
+            f"scheduler {name} of {_name(server)} goes by a hash of the client's {_hashed(server)}: the odds are those of "
+            f"many {same}s{rest}"
         )
     return branch
 
@@ -375,6 +382,18 @@ def _sent(hook: str, pick: _Pick, real: RealServer, netns: Netns, server: Virtua
         why = (
             f"{netns.name} passes the packet unchanged to real server {real.ip} by {by} ({real.at}): whether that one "
             f"has {packet.dst} and answers is in no dump"
+        )
+        return Verdict(branch.step(replace(step, unknown=why)), targets.UNKNOWN, why)
+    if flight.local and netns.flag("net.ipv4.vs.conntrack") is False:
+        why = (
+            f"net.ipv4.vs.conntrack of {netns.name} is 0, and then connections of the node itself through IPVS were seen to "
+            "get no answer; whether this one does is not known"
+        )
+        return Verdict(branch.step(replace(step, unknown=why)), targets.UNKNOWN, why)
+    if hook == "input" and flight.looped and server.fwmark is not None:
+        why = (
+            f"the packet came to {_name(server)} of {netns.name} over lo, from the node itself; such connections were seen "
+            "to get no answer where lo's masquerading met them; whether this one does is not known"
         )
         return Verdict(branch.step(replace(step, unknown=why)), targets.UNKNOWN, why)
     if not local and packet.src.is_loopback:
