@@ -287,6 +287,35 @@ class IpSet:
     at: At
 
 
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What is called at a netfilter hook, as ``nft list hooks`` prints it: a base chain of nftables, or a function.
+
+    ``family`` is nft's word (ip, ip6, bridge, …), ``chain`` the (family, table, chain) of a base chain, ``device`` that
+    of a hook which each device has for itself.
+    """
+
+    family: str
+    hook: str
+    priority: int
+    chain: tuple[str, str, str] | None = None
+    function: str = ""
+    module: str = ""
+    device: str = ""
+    at: At = At("")
+
+    def calls(self, table: str, backend: str) -> bool:
+        """Whether this is a table of iptables: a base chain of iptables-nft, or what the kernel calls for a legacy one.
+
+        Linux before 5.15 has a function for each legacy table; now most share one, told apart by priority.
+        """
+        if backend == "nft":
+            return self.chain == (self.family, table, self.hook.upper())
+        six = "6" if self.family == "ip6" else ""
+        own = (f"ip{six}t_do_table", f"ip{six}table_{table}_hook", f"ip{six}table_{table}_do_chain")
+        return backend == "legacy" and self.function in own
+
+
 # ---------------------------------------------------------------- IPVS, connections
 
 
@@ -1004,7 +1033,7 @@ Fact = (
     Table | NftTable | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | PortVlan | Sysctl | Socket
     | VirtualServer | ConntrackTable | Coverage | ServicePort | ExternalName | Endpoint | Pod | ClusterNode
     | NetworkPolicy | OtherPolicy | Namespace | Ingress | ControllerClass | Gateway | HttpRoute | ReferenceGrant
-    | ConfigMap | Observation
+    | ConfigMap | Observation | Hook
 )  # fmt: skip
 
 
@@ -1032,6 +1061,7 @@ class Node:
     conntrack: tuple[ConntrackTable, ...] = ()
     covered: frozenset[str] = frozenset()
     port_vlans: tuple[PortVlan, ...] = ()
+    hooks: tuple[Hook, ...] = ()
     pods: Mapping[str, Node] = field(default_factory=dict)
     opaque: str = ""
     """Why the node's rules and routes do not tell what becomes of a packet, "" where they do."""

@@ -98,6 +98,8 @@ with watch.Watch() as watched:
     since("packets")
     for change in changes:
         subprocess.run(["sh", "-c", change], check=True, stderr=subprocess.DEVNULL)
+        if change.startswith(("ip link set v1 down", "ip link del")):
+            time.sleep(1.2)  # the kernel tells of a lost carrier once a second (net/core/link_watch.c)
         since(change)
     with socket.socket() as server:
         server.bind(("127.0.0.1", 8080))

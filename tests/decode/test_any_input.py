@@ -40,6 +40,8 @@ TEXTS = {
     "    alias x y\n    altname z\n    inet 10.0.0.1 peer 10.0.0.2/32 scope global secondary a\n3: v: <> mtu 2\\    link/none "
     "promiscuity 0\\    vxlan id 1 local 10.0.0.1 dev a dstport 1 nolearning external\n4: b    inet6 fd00::1/64 scope link\n",
     "bridge_vlan": '[{"ifname":"a","vlans":[{"vlan":1,"vlanEnd":2,"flags":["PVID"]}]}]',
+    "nft_hooks": "family ip {\n\thook ingress device eth0 {\n\t\t-0000000100 chain netdev t c [nf_tables]\n\t}\n"
+    "\thook input {\n\t\t 0000000000 ipt_do_table [ip_tables]\n\t\t+0000000100 chain ip nat INPUT [nf_tables]\n\t}\n}\n",
     "bridge_fdb": '[{"mac":"02:00:00:00:00:01","ifname":"a","dst":"10.0.0.1","flags":["self"],"state":"permanent"}]',
     "nft_json": '{"nftables":[{"table":{"family":"ip","name":"t","flags":["dormant"]}},{"map":{"family":"ip","name":"m",'
     '"table":"t","type":["ipv4_addr","inet_service"],"map":"verdict","flags":["dynamic"],"timeout":5,"elem":[[{"elem":'

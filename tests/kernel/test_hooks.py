@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netk8s.decode import iptables_save
+from netk8s.decode import iptables_save, nft_text
 from netk8s.kernel import hooks, targets
 from netk8s.kernel.flight import Branch, Conn, Flight, Tuple, steps_of, tuple_of
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
-from netk8s.model import SCTP, TCP, UDP, Address, Dump, Link, Node, Packet, Table
+from netk8s.model import SCTP, TCP, UDP, Address, At, Dump, Hook, Link, NftTable, Node, Packet, Table
 
 A = ip_address
 PACKET = Packet(TCP, A("192.0.2.7"), A("10.96.0.1"), 40000, 80)
@@ -165,6 +165,55 @@ def test_of_two_nat_tables_the_first_that_translates_wins() -> None:
     for verdict in found:
         assert len([s for s in steps_of(verdict.branch.log) if s.action == "DNAT"]) == 1
         assert verdict.branch.choices
+
+
+LISTED = {
+    "nft": Hook("ip", "prerouting", -100, chain=("ip", "nat", "PREROUTING"), at=At("h", 4)),
+    "legacy": Hook("ip", "prerouting", -100, function="ipt_do_table", at=At("h", 5)),
+    "other": Hook("ip", "prerouting", -100, function="something_else", at=At("h", 6)),
+    "the function": Hook("ip", "prerouting", -100, function="nf_nat_ipv4_pre_routing", at=At("h", 7)),
+}
+
+
+@pytest.mark.parametrize(
+    ("listed", "first", "sure"),
+    [
+        (("nft", "legacy"), "10.0.0.1", True),
+        (("legacy", "nft"), "10.0.0.2", True),
+        # A kernel before 2026 lists the function and not what it calls.
+        (("the function",), "10.0.0.1", False),
+        # Of three the first is sure; of the others nft may have printed the wrong way round.
+        (("legacy", "other", "nft"), "10.0.0.2", True),
+        (("other", "nft", "legacy"), "10.0.0.2", False),
+        (("nft",), "10.0.0.1", False),
+    ],
+)
+def test_a_list_of_hooks_tells_which_nat_table_is_asked_first(listed: tuple[str, ...], first: str, sure: bool) -> None:
+    space = netns(
+        "nat PREROUTING -j DNAT --to-destination 10.0.0.1", f"{LEGACY}nat PREROUTING -j DNAT --to-destination 10.0.0.2"
+    )
+    space = Netns(replace(space.node, hooks=tuple(LISTED[name] for name in listed)))
+    found = run("prerouting", space)
+    likely = [v for v in found if not v.branch.off_default]
+    assert [str(v.branch.flight.packet.dst) for v in likely] == [first]
+    assert (len(found) == 1) is sure
+    assert not [v for v in found if sure and (v.branch.choices or any(s.assumed for s in steps_of(v.branch.log)))]
+
+
+def test_a_list_of_hooks_tells_the_order_of_chains_of_nftables() -> None:
+    text = "".join(
+        f"table ip {name} {{\n\tchain c {{\n\t\ttype filter hook prerouting priority -150; policy accept;\n"
+        f"\t\tmeta mark set {mark}\n\t}}\n}}\n"
+        for name, mark in (("one", 1), ("two", 2))
+    )
+    tables = tuple(fact for fact in nft_text.decode(Dump("x", text.encode())) if isinstance(fact, NftTable))
+    for names in (("one", "two"), ("two", "one")):
+        order = tuple(Hook("ip", "prerouting", -150, chain=("ip", name, "c"), at=At("h", 1)) for name in names)
+        space = Netns(replace(netns().node, nft=tables, hooks=order))
+        verdict = one("prerouting", space)
+        # The last one has the last word.
+        assert verdict.branch.flight.packet.mark == {"one": 1, "two": 2}[names[1]]
+        assert not verdict.branch.choices
 
 
 def test_both_sides_are_translated_apart() -> None:

@@ -508,6 +508,12 @@ for address in ("10.9.0.1/24", "10.9.0.2/24"):
     sh("ip", "addr", "add", address, "dev", "lo")
 for address in ("fd00:9::1/64", "fd00:9::2/64"):
     sh("ip", "-6", "addr", "add", address, "dev", "lo", "nodad")
+# The kernel adds the routes of IPv6 addresses later, by itself (addrconf_dad_work).
+for _ in range(500):
+    local = sh("ip", "-6", "route", "show", "table", "local")
+    if "fd00:9::1 " in local and "fd00:9::2 " in local:
+        break
+    time.sleep(0.01)
 sh("nft", "-f", "-", text=job["ruleset"])
 family = socket.AF_INET6 if ":" in job["src"] else socket.AF_INET
 with socket.socket(family, socket.SOCK_DGRAM if job["udp"] else socket.SOCK_STREAM) as s:

@@ -27,6 +27,7 @@ from netk8s.model import (
     Fact,
     FdbEntry,
     Gateway,
+    Hook,
     HttpRoute,
     Ingress,
     IpSet,
@@ -156,8 +157,8 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
             first.origin,
             1,
             "not a format netk8s knows; expected the output of iptables-save, ip -d link, ip addr, ip -j (link, addr, "
-            "route, rule, neigh), bridge -j (fdb, vlan), sysctl, ss, nft, ipset save, ipvsadm -Sn, conntrack -L or "
-            "kubectl get -o json",
+            "route, rule, neigh), bridge -j (fdb, vlan), sysctl, ss, nft (ruleset, hooks), ipset save, ipvsadm -Sn, "
+            "conntrack -L or kubectl get -o json",
         )
     if not facts and not cluster and not observations:
         where = snapshot.dumps[0].origin if snapshot.dumps else "the input"
@@ -189,6 +190,7 @@ def _node(name: str, facts: list[Fact], notes: list[str]) -> Node:
         sockets=tuple(f for f in facts if isinstance(f, Socket)),
         virtual_servers=_virtual_servers([f for f in facts if isinstance(f, VirtualServer)]),
         conntrack=tuple(f for f in facts if isinstance(f, ConntrackTable)),
+        hooks=tuple(f for f in facts if isinstance(f, Hook)),
         covered=frozenset(f.kind for f in facts if isinstance(f, Coverage)),
     )
 

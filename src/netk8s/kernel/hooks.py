@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
-from netk8s.kernel import conntrack, iptables, ipvs, nftables, order, targets
+from netk8s.kernel import conntrack, iptables, ipvs, nftables, order, registered, targets
 from netk8s.kernel.flight import Branch, Flight, Log
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
-from netk8s.model import ConntrackEntry, NftChain, NftTable, Question, Step, Table
+from netk8s.model import At, ConntrackEntry, Hook, NftChain, NftTable, Question, Step, Table
 
 ORDER: Mapping[str, tuple[tuple[int, str], ...]] = {
     "prerouting": ((-300, "raw"), (-150, "mangle"), (-100, "nat")),
@@ -60,7 +60,8 @@ class Entry:
     """One base chain of a hook: a table of iptables, a chain of nftables (``chain``), IPVS, conntrack, or the kernel's nat
     function.
 
-    The nat function has the nat chains in ``nat``, in the order of their own priorities (nf_nat_register_fn).
+    The nat function has the nat chains in ``nat``, in the order of their own priorities (nf_nat_register_fn). Where the
+    node's list of hooks has it, ``listed`` says where, and ``certain`` that its place among its like is known.
     """
 
     priority: int
@@ -68,12 +69,23 @@ class Entry:
     table: Table | NftTable | None = None
     chain: NftChain | None = None
     nat: tuple[Entry, ...] = ()
+    listed: At | None = None
+    certain: bool = False
 
     def __str__(self) -> str:
         if self.chain is not None and isinstance(self.table, NftTable):
             return f"nftables chain {self.table.family} {self.table.name} {self.chain.name}"
         backend = self.table.backend if isinstance(self.table, Table) else ""
         return f"the {backend} {self.name} table of iptables".replace("the unknown", "the")
+
+    def is_called(self, hook: Hook) -> bool:
+        """Whether this is an entry of the node's list of hooks."""
+        if self.name == "nat" and self.table is None:
+            # A kernel lists the function, or what it calls in its place.
+            return hook.function.startswith("nf_nat_") or any(chain.is_called(hook) for chain in self.nat)
+        if self.chain is not None and isinstance(self.table, NftTable):
+            return hook.chain == (self.table.family, self.table.name, self.chain.name)
+        return isinstance(self.table, Table) and hook.calls(self.name, self.table.backend)
 
 
 Stage = tuple[Entry, ...]
@@ -119,10 +131,29 @@ def _stages_of(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
                 at.append(Entry(chain.priority, name, nft, chain))
     if nat_priority is not None:
         inner = tuple(sorted(nat, key=lambda e: _later_first(e, family, netns)))
+        inner = _as_listed(inner, hook, family, netns, nat_priority)
         places.setdefault((nat_priority, False), []).append(Entry(nat_priority, "nat", nat=inner))
-    return tuple(
+    likelier = (
         tuple(sorted(found, key=lambda e: _later_first(e, family, netns))) for _, found in sorted(places.items())
     )
+    return tuple(_as_listed(found, hook, family, netns) for found in likelier)
+
+
+def _as_listed(stage: Stage, hook: str, family: int, netns: Netns, priority: int | None = None) -> Stage:
+    """The entries of one priority in the order that the node's list of hooks has them in, where it has them.
+
+    ``priority``: the one that they are listed at, where that is not their own.
+    """
+    out: list[Entry] = []
+    for own, group in groupby(stage, key=lambda e: e.priority):
+        entries = list(group)
+        at = own if priority is None else priority
+        found = registered.places(netns, family, hook, at, [e.is_called for e in entries]) if len(entries) > 1 else None
+        if found is not None:
+            ranked = sorted(zip(found, entries, strict=True), key=lambda pair: pair[0][0])
+            entries = [replace(e, listed=where, certain=certain) for (_, certain, where), e in ranked]
+        out.extend(entries)
+    return tuple(out)
 
 
 def _native(family: int, netns: Netns) -> Iterator[NftTable]:
@@ -189,10 +220,12 @@ def _other_order(stage: Stage) -> Stage | None:
     out: list[Entry] = []
     for _, group in groupby(stage, key=lambda e: e.priority):
         entries = [replace(e, nat=_other_order(e.nat) or e.nat) if e.nat else e for e in group]
-        every = _chains(entries)
+        loose = [e for e in entries if not e.certain]
+        every = _chains(loose)
         # Within one nftables table the listing's order is the order the chains were registered in.
-        known = len(entries) < 2 or all(e.chain is not None and e.table is every[0].table for e in every)
-        out.extend(entries if known else reversed(entries))
+        known = len(loose) < 2 or all(e.chain is not None and e.table is every[0].table for e in every)
+        turned = iter(loose if known else reversed(loose))
+        out.extend(e if e.certain else next(turned) for e in entries)
     return tuple(out) if out != list(stage) else None
 
 
@@ -222,10 +255,12 @@ def _chains(entries: Iterable[Entry]) -> Stage:
 
 
 def _order_question(hook: str, stage: Stage, netns: Netns, family: int) -> Question:
-    stage = _chains(stage)
+    stage = tuple(e for e in _chains(stage) if not e.certain)
     first, last = stage[0], stage[-1]
     shown = _shown_order(family, netns) if first.name == "nat" else None
     because = f": a connection was translated as only they would ({shown[1].at})" if shown is not None else ""
+    if first.listed is not None:
+        because = f": nft up to 1.1.6 lists more than two of one priority the wrong way round ({first.listed})"
     backends = {e.table.backend for e in stage if isinstance(e.table, Table)}
     if all(isinstance(e.table, Table) for e in stage) and len(backends) > 1:
         one, two = (e.table.backend for e in (first, last) if isinstance(e.table, Table))
