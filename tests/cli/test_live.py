@@ -11,7 +11,7 @@ import pytest
 
 from netk8s.cli import _live
 from netk8s.errors import CollectError
-from netk8s.live import api, objects
+from netk8s.live import agents, api, objects
 from netk8s.model import Ask
 
 
@@ -56,6 +56,28 @@ def test_completion_is_silent_where_the_cluster_is(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(api, "connect", gone)
     assert _live.completed(click.Context(click.Command("trace")), click.Argument(["target"]), "svc/") == []
+
+
+def test_the_agents_are_found_once_and_again_before_their_token_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, found = [1000.0], list[str]()
+
+    class Agents:
+        def snapshot(self, node: str) -> str:
+            return node
+
+    def find(server: object, namespace: str) -> Agents:
+        found.append(namespace)
+        return Agents()
+
+    monkeypatch.setattr(agents, "find", find)
+    monkeypatch.setattr(_live.time, "monotonic", lambda: now[0])
+    asked = _live.Lazily(Server(), "netk8s")  # type: ignore[arg-type]
+    assert found == []
+    assert [asked.snapshot(node) for node in ("n1", "n2")] == ["n1", "n2"]
+    assert found == ["netk8s"]
+    now[0] += agents.TOKEN_SECONDS / 2 + 1
+    asked.snapshot("n3")
+    assert found == ["netk8s"] * 2
 
 
 def test_a_kubeconfig_without_a_server_ends_with_5(tmp_path: Path, netk8s: Any) -> None:

@@ -19,7 +19,9 @@ from plane import Plane  # noqa: E402
 def why_not() -> str:
     if os.environ.get("NETK8S_E2E") != "1":
         return "they run by `make e2e`"
-    absent = [tool for tool in ("etcd", "kubectl", "nft", "nsenter", "openssl", "curl") if not shutil.which(tool)]
+    absent = [
+        tool for tool in ("etcd", "kubectl", "nft", "nsenter", "setpriv", "openssl", "curl") if not shutil.which(tool)
+    ]
     if absent:
         return f"not installed: {', '.join(absent)}"
     return f"not built: {', '.join(build.lacking())}" if build.lacking() else ""

@@ -70,8 +70,13 @@ class Plane:
         self, host: str, name: str, argv: Sequence[str | Path], env: Mapping[str, str] = {}
     ) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{name}.log").open("ab")
+        # Ends with us, however we end.
         process = subprocess.Popen(
-            self.inside(host, argv), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**environment(), **env}
+            ["setpriv", "--pdeathsig", "KILL", *self.inside(host, argv)],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env={**environment(), **env},
         )
         log.close()
         self._running.append(process)

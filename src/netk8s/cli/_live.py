@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -105,7 +106,7 @@ def everything(cluster: Wanted, streams: Streams, before: tuple[Snapshot, ...] =
 
 
 class Lazily:
-    """The agents of a cluster, looked for when the first node is to be asked."""
+    """The agents of a cluster, looked for when the first node is to be asked, and again before their token ends."""
 
     def __init__(self, server: Api, namespace: str) -> None:
         import threading
@@ -113,15 +114,18 @@ class Lazily:
         self._server, self._namespace = server, namespace
         self._lock = threading.Lock()
         self._agents: Agents | None = None
+        self._found = 0.0
 
     def snapshot(self, node: str) -> Snapshot:
         """Raises CollectError."""
         from netk8s.live import agents
 
         with self._lock:
-            if self._agents is None:
-                self._agents = agents.find(self._server, self._namespace)
-        return self._agents.snapshot(node)
+            now = time.monotonic()
+            if self._agents is None or now - self._found > agents.TOKEN_SECONDS / 2:
+                self._agents, self._found = agents.find(self._server, self._namespace), now
+            found = self._agents
+        return found.snapshot(node)
 
 
 def completed(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
