@@ -426,6 +426,18 @@ def test_an_icmp_error_meets_the_rules_for_icmp(rule: str, verdict: str) -> None
     assert outcome.verdict == verdict
 
 
+def test_an_icmp_error_has_an_address_of_its_sender() -> None:
+    there = world(to("10.244.2.6:8080"))
+    second = there.nodes["n2"]
+    usual = (RoutingRule(0, 4, table="local"), RoutingRule(32766, 4, table="main"))
+    refusing = RoutingRule(1000, 4, action="blackhole", src=N("10.244.2.6/32"))
+    gone = Route(N("10.244.2.6/32"), "unreachable", ())
+    second = replace(second, routes=(gone, *second.routes), rules=(*usual, refusing))
+    outcome = only(ask(World({**there.nodes, "n2": second}, there.cluster), CLIENT, NODE1, 30080))
+    # Not from 10.244.2.6, for which the rule would swallow it.
+    assert outcome.verdict == "unreachable"
+
+
 @pytest.mark.parametrize(("forwarding", "verdict"), [("1", "delivered"), ("0", "unreachable")])
 def test_proxy_arp_answers_routed_pods_only_on_a_device_that_forwards(forwarding: str, verdict: str) -> None:
     pod = A("10.244.1.9")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 
 from netk8s.kernel import hooks, targets
 from netk8s.kernel.flight import Branch, Conn, tuple_of
 from netk8s.kernel.netns import Netns
-from netk8s.model import ICMP, ICMPV6, TCP, Hop, Packet, Way
+from netk8s.model import ICMP, ICMPV6, TCP, Addr, Hop, Packet, Way
 from netk8s.trace import _pods, _sending, _walk
 from netk8s.trace._state import (
     DELIVERED,
@@ -61,8 +62,7 @@ def finish(scene: Scene, end: End) -> Iterator[Way]:
 def _told(scene: Scene, way: Way, end: End) -> Way:
     """Whether the sender hears of it: the error goes back like an answer, and what it goes through is translated alike.
 
-    An ICMP error has the node's own address and passes as RELATED; the walk sends it from the endpoint's, for which it
-    meets the same translations and the same links.
+    An ICMP error has an address of the node that sends it (icmp_route_lookup) and passes as RELATED to the flow it tells of.
     """
     packet = way.packet
     netns = scene.netns[end.told_by or ""]
@@ -75,7 +75,8 @@ def _told(scene: Scene, way: Way, end: End) -> Way:
     conn = answering(entry, error)
     if "tcp-reset" not in way.reason:
         kind, code = (ICMP, 3) if packet.family == 4 else (ICMPV6, 1)
-        error = error.replace(protocol=kind, tcp_flags=frozenset(), icmp_type=code, icmp_code=1)
+        own_address = there.src if netns.is_local(there.src) else _unspecified(packet.family)
+        error = error.replace(src=own_address, protocol=kind, tcp_flags=frozenset(), icmp_type=code, icmp_code=1)
         conn = replace(conn, state="RELATED")
     past = Past(end.past.flow, entries=end.past.entries)
     walk = _sending.send(error, netns, past, conn)
@@ -85,6 +86,10 @@ def _told(scene: Scene, way: Way, end: End) -> Way:
         return way
     silence = f"{way.reason}; {netns.name} cannot tell the sender: {lost[0].reason}"
     return replace(way, verdict=DROPPED, reason=silence)
+
+
+def _unspecified(family: int) -> Addr:
+    return IPv4Address(0) if family == 4 else IPv6Address(0)
 
 
 def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:

@@ -176,10 +176,10 @@ def tracked(scene: Scene, flight: Flight, netns: Netns, past: Past) -> Flight:
 
 
 def _is_error(packet: Packet, entry: Conn) -> bool:
-    """Whether a packet is an ICMP error about a flow: it has the flow's addresses and ports here, and its own protocol."""
+    """Whether a packet is an ICMP error about a flow: it goes where the flow's answers go, and anybody sends it."""
     if packet.protocol not in (ICMP, ICMPV6) or entry.original.protocol == packet.protocol:
         return False
-    return same_tuple(replace(tuple_of(packet), protocol=entry.reply.protocol), entry.reply)
+    return packet.dst == entry.reply.dst and same_port(packet.dport, entry.reply.dport)
 
 
 def passed_by(netns: Netns, past: Past, iif: str | None, oif: str | None, action: str) -> Past:
