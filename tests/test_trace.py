@@ -37,6 +37,7 @@ from netk8s.model import (
     Sysctl,
     Table,
     Trace,
+    Tunnel,
     World,
 )
 from netk8s.trace import trace
@@ -424,6 +425,33 @@ def test_an_icmp_error_meets_the_rules_for_icmp(rule: str, verdict: str) -> None
     second = replace(second, routes=(Route(N("10.244.2.6/32"), "prohibit", ()), *second.routes))
     outcome = only(ask(World({**there.nodes, "n2": second}, there.cluster), CLIENT, NODE1, 30080))
     assert outcome.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        ("", "", ""),
+        ("filter OUTPUT -p udp -m udp --dport 8472 -j DROP", "", "n1: dropped by the rule"),
+        ("", "filter INPUT -p udp -m udp --dport 8472 -j DROP", "n2: dropped by the rule"),
+        ("", "filter INPUT -p udp -m udp --dport 4789 -j DROP", ""),
+    ],
+)
+def test_what_a_tunnel_wraps_around_a_packet_meets_rules_of_its_own(first: str, second: str, why: str) -> None:
+    there = world(first, second)
+    nodes = {}
+    for index, (name, each) in enumerate(there.nodes.items(), 1):
+        other = A(f"192.168.10.{7 - index}")
+        vxlan = Link("flannel.1", 3, "vxlan", detail=Tunnel(1, A(f"192.168.10.{4 + index}"), port=8472))
+        nodes[name] = replace(
+            each,
+            links=(*(link for link in each.links if link.name != "flannel.1"), vxlan),
+            neighbours=(*each.neighbours, Neighbour(A(f"10.244.{3 - index}.0"), "flannel.1", "02::1", ("PERMANENT",))),
+            fdb=(*each.fdb, FdbEntry("02::1", "flannel.1", other)),
+        )
+    outcome = only(ask(World(nodes, there.cluster), POD1, POD2, 8080, "pod"))
+    assert outcome.verdict == ("dropped" if why else "delivered")
+    assert why in outcome.reason
+    assert ("wraps around it (UDP to 192.168.10.6, port 8472) is lost" in outcome.reason) is bool(why)
 
 
 def test_an_icmp_error_has_an_address_of_its_sender() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from netk8s.kernel import attachment, conntrack, links, martians
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.kernel.routing import select_address
 from netk8s.model import Addr, Missing, Pod, Question, Reached
-from netk8s.trace import _slaves
+from netk8s.trace import _slaves, _tunnel
 from netk8s.trace._delivery import pod_end, pod_on, unresolved
 from netk8s.trace._state import (
     DELIVERED,
@@ -24,8 +26,8 @@ from netk8s.trace._state import (
 )
 
 
-def cross(scene: Scene, event: OnLink) -> Walk:
-    """Who is at the other end of a device."""
+def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End]]) -> Walk:
+    """Who is at the other end of a device. ``to_the_end`` walks what a tunnel sends."""
     branch, netns, past, dev, target = event.branch, event.netns, event.past, event.dev, event.target
     if dev is None:
         yield from _no_device(scene, branch, netns, past)
@@ -34,6 +36,9 @@ def cross(scene: Scene, event: OnLink) -> Walk:
     if link is not None and link.kind == "dummy":
         # drivers/net/dummy.c dummy_xmit: counted and freed.
         yield End(branch, past, DROPPED, f"{dev} of {netns.name} is a dummy device: what is sent by it is gone")
+        return
+    if link is not None and (gone := _tunnel.lost(event, link, to_the_end)):
+        yield End(branch, past, DROPPED, gone)
         return
     pod = scene.pod_by_ip.get(target)
     if pod_on(scene, netns, target) is not None:

@@ -15,7 +15,7 @@ from netk8s.kernel.flight import Branch, Conn, Flight
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
 from netk8s.kernel.routing import Lookup, select_address, select_address6
-from netk8s.model import Addr, Missing, NextHop, Packet, Step
+from netk8s.model import ICMP, Addr, Missing, NextHop, Packet, Step
 from netk8s.trace import _passing
 from netk8s.trace._state import (
     UNKNOWN,
@@ -107,7 +107,8 @@ def _socket_ways(netns: Netns, packet: Packet) -> Iterator[tuple[Fraction, Looku
             source = address.ip if address is not None else None
         else:
             source, because = None, ""
-        if source is None or (packet.family == 6 and hop is not None):
+        error = packet.protocol == ICMP and packet.icmp_type == 3  # icmp_route_lookup asks once
+        if source is None or error or (packet.family == 6 and hop is not None):
             yield odds, first, hop, source, because
             continue
         again = ask(source)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 from netk8s.kernel import attachment, links
 from netk8s.kernel.flight import Branch
@@ -35,7 +37,9 @@ def to_the_end(scene: Scene, walk: Walk) -> Iterator[End]:
             case Looping():
                 yield from to_the_end(scene, _receiving.loop(scene, event))
             case OnLink():
-                yield from to_the_end(scene, _link.cross(scene, event))
+                # The tunnel's packet is no answer, whatever is in it.
+                there = partial(to_the_end, replace(scene, back=False))
+                yield from to_the_end(scene, _link.cross(scene, event, there))
 
 
 def start(scene: Scene) -> Iterator[End]:
