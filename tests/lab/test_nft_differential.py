@@ -13,7 +13,7 @@ from .nft_regressions import NftRegression, every, replay
 from .nft_rules import NftChain, NftRule, NftRuleSet, NftSet, NftTable, listed_rules
 from .shrink import shrink
 
-PAIRS = int(os.environ.get("NETK8S_FUZZ_PAIRS", "1000")) * 2 // 5
+PAIRS = int(os.environ.get("NETK8S_FUZZ_PAIRS", "1000")) // 5
 SEED = int(os.environ.get("NETK8S_FUZZ_SEED", "20260303"))
 
 
