@@ -54,6 +54,12 @@ def test_live_offline_and_real_connections_agree(plane: Any, tmp_path: Path) -> 
     offline = plane.run("client", [*plane.command(), *QUESTION, "-o", "json", "--dump", bundle])
     assert offline.returncode == 0, offline.stderr
     assert settled(json.loads(live.stdout)) == settled(json.loads(offline.stdout))
+    checked = [
+        plane.netk8s("check", "-o", "json"),
+        plane.run("client", [*plane.command(), "check", "-o", "json", "--dump", bundle]),
+    ]
+    codes = [sorted(finding["code"] for finding in json.loads(ran.stdout)["findings"]) for ran in checked]
+    assert codes[0] == codes[1], [ran.stderr for ran in checked]
     predicted = outcomes(live.stdout)
     assert {odds for odds, _ in predicted.values()} == {"1/3"}
     seen = connections(plane)

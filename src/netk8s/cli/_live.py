@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from netk8s.cli import Streams
     from netk8s.live.agents import Agents
     from netk8s.live.api import Access, Api
-    from netk8s.model import Ask, Report, Snapshot
+    from netk8s.model import Ask, Report, Snapshot, World
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -103,6 +103,19 @@ def everything(cluster: Wanted, streams: Streams, before: tuple[Snapshot, ...] =
     dumps = sorted((d for part in parts for d in part.dumps), key=lambda d: (d.node or "", d.origin))
     missing = (*(gap for part in parts for gap in part.missing), *gaps)
     return Snapshot(tuple(dumps), missing), list(known.failed)
+
+
+def world(cluster: Wanted, streams: Streams) -> World:
+    """The whole cluster as it is now, decoded. Raises CollectError when not one node answered."""
+    from netk8s import decode, dialects
+    from netk8s.errors import CollectError
+
+    taken, failed = everything(cluster, streams)
+    if not any(dump.node for dump in taken.dumps):
+        raise CollectError("; ".join(gap.what for gap in taken.missing if not gap.absent) or "the cluster has no nodes")
+    for name in failed:
+        streams.message(f"netk8s: node {name} is missing in this answer")
+    return dialects.complete(decode.decode(taken))
 
 
 class Lazily:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netk8s.cli import _live
 from netk8s.cli._input import dump_options, world_of
 from netk8s.render import check as outputs
 
 if TYPE_CHECKING:
     from netk8s.checkup import Checkup
     from netk8s.cli import Streams
+    from netk8s.model import World
 
 
 @click.command("check", short_help="Ask every flow of every Service, and tell what is wrong.")
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--since", metavar="BUNDLE", help="Only findings that this older snapshot does not have.")
 @dump_options
+@_live.live_options
 @click.option(
     "-o", "--output", "format_", type=click.Choice(outputs.formats()), default="text", show_default=True,
     help="How to print it.",
@@ -46,12 +49,14 @@ def command(
     node: str | None,
     unwrap: bool,
     format_: str,
+    cluster: _live.Wanted,
 ) -> int:
     """Ask every flow: each Service port at each kind of address (ClusterIP, NodePort, load balancer, external IP,
     hostPort, 127.0.0.1) by each kind of client (outside through each node, node, pod, the endpoint itself).
 
     Prints a line per Service port with the exceptions spelled out, and the findings, the worst first. DUMP is a folder
-    or an archive of dumps, or a single one. --node asks only what enters or is sent at one node.
+    or an archive of dumps, or a single one; without one the whole cluster of the kubeconfig is taken. --node asks only
+    what enters or is sent at one node.
 
     \b
     Exit status
@@ -62,13 +67,15 @@ def command(
     """
     from netk8s import checkup
     from netk8s.cli.trace import width
-    from netk8s.errors import CollectError
 
     known = _codes(codes)
-    if not (*paths, *dumps):
-        raise CollectError("live clusters are not supported yet in this version; give a dump")
-    found = _checked(streams, (*paths, *dumps), services, node, unwrap)
-    before = _checked(streams, (since,), (), node, unwrap, missing_ok=True) if since is not None else None
+    given = (*paths, *dumps)
+    world = world_of(given, streams, node=node, unwrap=unwrap) if given else _live.world(cluster, streams)
+    found = _checked(streams, world, services, node)
+    before = None
+    if since is not None:
+        older = world_of((since,), streams, node=node, unwrap=unwrap)
+        before = _checked(streams, older, (), node, missing_ok=True)
     found = checkup.only(found, known, severity, before)
     text = outputs.render(found, format_, width=width(streams), ascii=format_ == "text" and not streams.unicode)
     if format_ == "text":
@@ -94,10 +101,9 @@ def _codes(codes: tuple[str, ...]) -> list[str]:
 
 def _checked(
     streams: Streams,
-    dumps: tuple[str, ...],
+    world: World,
     services: tuple[str, ...],
     node: str | None,
-    unwrap: bool,
     missing_ok: bool = False,
 ) -> Checkup:
     from difflib import get_close_matches
@@ -107,7 +113,6 @@ def _checked(
     from netk8s.cli._services import ports_of
     from netk8s.errors import NotFound
 
-    world = world_of(dumps, streams, node=node, unwrap=unwrap)
     if node is not None and node not in world.nodes and not missing_ok:
         raise NotFound(f"node {node}", get_close_matches(node, world.nodes, n=5, cutoff=0.3))
     with progress(streams, "flows asked") as tick:
