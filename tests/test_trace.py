@@ -454,6 +454,22 @@ def test_what_a_tunnel_wraps_around_a_packet_meets_rules_of_its_own(first: str, 
     assert ("wraps around it (UDP to 192.168.10.6, port 8472) is lost" in outcome.reason) is bool(why)
 
 
+@pytest.mark.parametrize(("rp_filter", "verdict"), [("0", "delivered"), ("1", "dropped")])
+def test_a_packet_by_a_router_comes_in_by_the_device_on_its_network(rp_filter: str, verdict: str) -> None:
+    there = world()
+    first, second = there.nodes.values()
+    usual = (RoutingRule(0, 4, table="local"), RoutingRule(32766, 4, table="main"))
+    by_router = Route(N("0.0.0.0/0"), "unicast", (NextHop("eth0", A("192.168.10.1")),), "100")
+    pods = RoutingRule(1000, 4, table="100", src=N("10.244.1.0/24"))
+    first = replace(first, routes=(*first.routes, by_router), rules=(*usual, pods))
+    strict = {**second.sysctls, "net.ipv4.conf.eth0.rp_filter": Sysctl("net.ipv4.conf.eth0.rp_filter", rp_filter)}
+    nodes = {"n1": first, "n2": replace(second, sysctls=strict)}
+    # The route back to the pod leaves n2 by flannel.1, and the router sends to eth0.
+    outcome = only(ask(World(nodes, there.cluster), POD1, NODE2, 22, "pod"))
+    assert outcome.verdict == verdict
+    assert ("rp_filter=1 on eth0" in outcome.reason) is (verdict == "dropped")
+
+
 def test_an_icmp_error_has_an_address_of_its_sender() -> None:
     there = world(to("10.244.2.6:8080"))
     second = there.nodes["n2"]

@@ -247,9 +247,17 @@ def _by_gateway(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway:
         elif other_node is None:
             yield pod_end(scene, other, past, dst, pod, behind)
         else:
-            found = other_node.fib(dst.version).lookup(other.flight.packet.src, None, iif="lo")
-            iif = found.ways[0][1].dev if found.ways else None
+            iif = _heard_by(other_node, gateway, other.flight.packet.src)
             yield Arriving(on_wire(other, iif), other_node, past)
+
+
+def _heard_by(node: Netns, gateway: Addr, src: Addr) -> str | None:
+    """The device by which a node hears a router: the one on the router's network, else the way back to the source."""
+    for address in node.node.addresses:
+        if links.within(address, gateway):
+            return address.dev
+    found = node.fib(src.version).lookup(src, None, iif="lo")
+    return found.ways[0][1].dev if found.ways else None
 
 
 def _on_network(node: Netns | None, dst: Addr, gateway: Addr) -> bool:
