@@ -470,6 +470,19 @@ def test_a_packet_by_a_router_comes_in_by_the_device_on_its_network(rp_filter: s
     assert ("rp_filter=1 on eth0" in outcome.reason) is (verdict == "dropped")
 
 
+def test_a_router_knows_the_pods_of_its_own_network() -> None:
+    pod = A("192.168.10.77")
+    there = world()
+    first, second = there.nodes.values()
+    first = replace(
+        first, routes=(Route(N("192.168.10.77/32"), "unicast", (NextHop("eth0", A("192.168.10.1")),)), *first.routes)
+    )
+    second = replace(second, neighbours=(Neighbour(pod, "eth0", "02:00:00:00:00:77", ("REACHABLE",)),))
+    cluster = replace(there.cluster, pods=(*PODS, Pod("default", "m", "n2", (pod,))))
+    outcome = only(ask(World({"n1": first, "n2": second}, cluster), None, pod, 80, "node"))
+    assert (outcome.verdict, outcome.source) == ("delivered", NODE1)
+
+
 def test_an_icmp_error_has_an_address_of_its_sender() -> None:
     there = world(to("10.244.2.6:8080"))
     second = there.nodes["n2"]

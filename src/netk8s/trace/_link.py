@@ -234,6 +234,13 @@ def _by_gateway(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway:
         yield from _back_to_pod(scene, branch, netns, past, gateway)
         return
     other_node = scene.netns.get(behind)
+    hung = scene.around.attachment(other_node, dst) if inside and other_node is not None else None
+    if other_node is not None and hung is not None and (hung.shared or hung.kind == attachment.LINK):
+        dev = hung.dev or ""
+        if links.same_subnet(other_node, dev, dst) and links.same_subnet(other_node, dev, gateway):
+            # The router is on the pod's own network and asks for it there.
+            yield OnLink(branch, other_node, past, dev, dst, foreign=True)
+            return
     question = Question(
         f"{netns.name}:gateway:{gateway}:{dst}",
         f"gateway {gateway} routes {dst} to {behind}",
