@@ -470,6 +470,21 @@ def test_a_packet_by_a_router_comes_in_by_the_device_on_its_network(rp_filter: s
     assert ("rp_filter=1 on eth0" in outcome.reason) is (verdict == "dropped")
 
 
+def test_a_policy_rule_that_takes_answers_to_own_pods_loses_them() -> None:
+    there = world()
+    first, second = there.nodes.values()
+    usual = (RoutingRule(0, 4, table="local"), RoutingRule(32766, 4, table="main"))
+    by_router = Route(N("0.0.0.0/0"), "unicast", (NextHop("eth0", A("192.168.10.1")),), "100")
+    first = replace(
+        first,
+        routes=(*first.routes, by_router),
+        rules=(*usual, RoutingRule(1000, 4, table="100", src=N("10.244.2.0/24"))),
+    )
+    outcome = only(ask(World({"n1": first, "n2": second}, there.cluster), POD1, POD2, 8080, "pod"))
+    assert outcome.verdict == "dropped"
+    assert "gateway 192.168.10.1 does not know where it is" in outcome.reason
+
+
 def test_a_router_knows_the_pods_of_its_own_network() -> None:
     pod = A("192.168.10.77")
     there = world()

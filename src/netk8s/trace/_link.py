@@ -230,7 +230,8 @@ def _by_gateway(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway:
     dst = branch.flight.packet.dst
     pod = scene.pod_by_ip.get(dst)
     inside = pod is not None and not pod.host_network
-    if inside and behind == netns.name:
+    beside = scene.around.attachment(netns, dst).kind not in (attachment.BRIDGE, attachment.ROUTED)
+    if inside and behind == netns.name and beside:
         yield from _back_to_pod(scene, branch, netns, past, gateway)
         return
     other_node = scene.netns.get(behind)
