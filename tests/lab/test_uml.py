@@ -101,10 +101,9 @@ def answered(world: World, record: dict[str, Any]) -> dict[str, Any]:
     return decoded
 
 
-def predicted(world: World, record: dict[str, Any]) -> tuple[str, list[Seen], str]:
+def predicted(answer: dict[str, Any], record: dict[str, Any]) -> tuple[str, list[Seen], str]:
     """netk8s' answer in the same words: the verdicts, for each outcome what would be seen of it, and the reasons."""
     six, tcp = ":" in record["flow"]["ip"], record["flow"]["protocol"] == "tcp"
-    answer = answered(world, record)
     ways: list[Seen] = []
     for outcome in answer["outcomes"]:
         silence = ("silence", None, None)
@@ -124,20 +123,25 @@ def predicted(world: World, record: dict[str, Any]) -> tuple[str, list[Seen], st
 
 
 def judged(case: Ran, exact: bool) -> tuple[Counter[str], list[str]]:
-    """How many flows are right, wrong and unknown, and a line for each that is wrong. ``exact``: every predicted outcome
-    must have been seen too, which chance does not promise and rr does."""
+    """How many flows are right, wrong, unknown or named (as what happens if an assumption does not hold), and a line for
+    each that is wrong. ``exact``: every predicted outcome must have been seen too, which chance does not promise and rr
+    does."""
     counts: Counter[str] = Counter()
     wrong = []
     for record in case.flows:
         seen = _seen(record)
         try:
-            verdict, ways, why = predicted(case.world, record)
+            answer = answered(case.world, record)
+            verdict, ways, why = predicted(answer, record)
         except Netk8sError as error:
             verdict, ways, why = "error", [], f"{type(error).__name__}: {error}"
         if verdict == "known":
             verdict = "right" if seen <= frozenset().union(*ways) else "wrong"
             if exact and not all(seen & way for way in ways):
                 verdict = "wrong"
+            others = (predicted(other, record)[1] for other in answer["alternatives"])
+            if verdict == "wrong" and any(seen <= frozenset().union(*ways) for ways in others):
+                verdict = "named"
         counts[verdict] += 1
         if verdict in ("wrong", "error"):
             wrong.append(f"{record['flow']['name']}: {verdict}: seen {sorted(map(str, seen))}, predicted {ways} {why}")
@@ -155,13 +159,14 @@ def cases(booted: tuple[Path, dict[str, uml.Result]]) -> dict[str, Ran]:
 
 @pytest.mark.parametrize("name", ["ipvs", "iptables", "ipvlan"])
 def test_what_netk8s_says_is_what_the_kernel_does(cases: dict[str, Ran], name: str) -> None:
-    """Of ipvlan netk8s says nearly always that it does not know; what it says must be right."""
+    """Of ipvlan the dumps of nodes alone do not tell the mode: an answer may rest on the likelier one, and names the rest."""
     counts, wrong = judged(cases[name], exact=name == "ipvs")
     known = KNOWN_WRONG.get(name, {})
     assert {line.split(": ")[0] for line in wrong} == set(known), "\n".join(wrong)
     if name != "ipvlan":
         assert not counts["unknown"], counts
-    assert counts["right"] >= {"ipvs": 200, "iptables": 150, "ipvlan": 10}[name]
+        assert not counts["named"], counts
+    assert counts["right"] >= {"ipvs": 200, "iptables": 150, "ipvlan": 60}[name], counts
 
 
 @pytest.mark.parametrize(("name", "at_least"), [("ipvs", 110), ("iptables", 70)])
@@ -273,7 +278,8 @@ def test_pods_of_the_ipvlan_plugin_are_those_wired_by_hand(cases: dict[str, Ran]
     for record in plugged.flows:
         name = record["flow"]["name"]
         assert _seen(record) == by_hand.seen(name), name
-        assert predicted(plugged.world, record)[:2] == predicted(by_hand.world, record)[:2], name
+        one, two = (predicted(answered(case.world, record), record)[:2] for case in (plugged, by_hand))
+        assert one == two, name
 
 
 def test_addresses_on_dummy_devices_are_the_nodes_own(cases: dict[str, Ran]) -> None:

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from netk8s.kernel import hooks, targets
 from netk8s.kernel.flight import Branch, Conn, tuple_of
 from netk8s.kernel.netns import Netns
-from netk8s.model import ICMP, ICMPV6, TCP, Addr, Hop, Packet, Way
+from netk8s.model import ICMP, ICMPV6, TCP, Addr, Choice, Hop, Packet, Way
 from netk8s.trace import _pods, _sending, _walk
 from netk8s.trace._state import (
     DELIVERED,
@@ -106,6 +106,7 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:
         yield replace(way, reply_known=False)
         return
     past = Past(end.past.flow, entries=end.past.entries, later=end.past.later)
+    settled = 0
     if end.place == "node":
         entry = next((c for n, c in reversed(past.entries) if n == netns.name), None)
         if entry is not None and same_tuple(tuple_of(answer), entry.reply):
@@ -113,13 +114,19 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:
         else:
             walk = _sending.send(answer, netns, past)
     else:
-        walk = _pods.leave_pod(back, Branch(fresh(answer)), netns, past)
-    yield from _each(scene, past.flow.packet, way, list(_walk.to_the_end(back, walk)))
+        # How a pod hangs was settled on the way there and is no other thing on the way back.
+        walk = _pods.leave_pod(back, Branch(fresh(answer), choices=end.branch.choices), netns, past)
+        settled = len(end.branch.choices)
+    ends = [e for e in _walk.to_the_end(back, walk) if all(map(_as_assumed, e.branch.choices[settled:]))]
+    yield from _each(scene, past.flow.packet, way, ends)
 
 
-def _each(scene: Scene, asked: Packet, way: Way, ends: list[End]) -> Iterator[Way]:
+def _as_assumed(choice: Choice) -> bool:
+    return choice.question.default is None or choice.answer == choice.question.default
+
+
+def _each(scene: Scene, asked: Packet, way: Way, likely: list[End]) -> Iterator[Way]:
     """The ways of the answer: several, with odds, where it has several next hops."""
-    likely = [e for e in ends if not e.branch.off_default]
     if len(likely) > 1 and sum(e.branch.odds for e in likely) == 1:
         for end in likely:
             yield _judged(scene, asked, replace(way, odds=way.odds * end.branch.odds), [end])

@@ -67,7 +67,7 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
                 else:
                     yield End(there, past, UNREACHABLE, refused.if_false if refused else "", told_by=told_by)
             return
-    yield from _beyond(scene, branch, netns, past, dev, target, pod)
+    yield from _beyond(scene, branch, netns, past, dev, target, pod, foreign=event.foreign)
 
 
 def _mute(event: OnLink) -> str:
@@ -147,13 +147,15 @@ def _refused(event: OnLink, other: Netns, iif: str | None) -> Question | None:
     )
 
 
-def _beyond(scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, target: Addr, pod: Pod | None) -> Walk:
+def _beyond(
+    scene: Scene, branch: Branch, netns: Netns, past: Past, dev: str, target: Addr, pod: Pod | None, *, foreign: bool
+) -> Walk:
     """The next hop is none of the nodes and pods whose dumps are here."""
     packet = branch.flight.packet
     gateway = target != packet.dst
     owner = scene.around.owner_by_objects(target)
     if gateway and owner is None and (behind := _whose(scene, packet.dst)):
-        yield from _by_gateway(scene, branch, netns, past, target, behind)
+        yield from _by_gateway(scene, branch, netns, past, target, behind, foreign=foreign)
         return
     to_client = packet.dst == past.flow.packet.src and packet.dst not in scene.pod_by_ip
     if branch.flight.conn.direction == "REPLY" or to_client:
@@ -222,10 +224,13 @@ def _whose(scene: Scene, dst: Addr) -> str:
     return next((name for name, netns in scene.netns.items() if netns.is_local(dst)), "")
 
 
-def _by_gateway(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway: Addr, behind: str) -> Walk:
+def _by_gateway(
+    scene: Scene, branch: Branch, netns: Netns, past: Past, gateway: Addr, behind: str, *, foreign: bool
+) -> Walk:
     """A packet for a pod or node goes to a router that is no node.
 
-    A router knows its own networks and those of nodes; some networks route pods, most leave that to the nodes.
+    A router knows its own networks and those of nodes; some networks route pods, most leave that to the nodes. Where a
+    pod's own device sends to it (``foreign``), the pods have no other way to each other, so it is taken to know it.
     """
     dst = branch.flight.packet.dst
     pod = scene.pod_by_ip.get(dst)
@@ -242,12 +247,13 @@ def _by_gateway(scene: Scene, branch: Branch, netns: Netns, past: Past, gateway:
             # The router is on the pod's own network and asks for it there.
             yield OnLink(branch, other_node, past, dev, dst, foreign=True)
             return
+    sender = "the pod has" if foreign else f"{netns.name} has"
+    known = foreign or not scene.around.nodes_route_pods(dst.version)
     question = Question(
         f"{netns.name}:gateway:{gateway}:{dst}",
         f"gateway {gateway} routes {dst} to {behind}",
-        f"{netns.name} has no route of its own to {'pod ' if inside else ''}{dst}, and gateway {gateway} does not know "
-        "where it is",
-        default=not scene.around.nodes_route_pods(dst.version) if inside else _on_network(other_node, dst, gateway),
+        f"{sender} no route of its own to {'pod ' if inside else ''}{dst}, and gateway {gateway} does not know where it is",
+        default=known if inside else _on_network(other_node, dst, gateway),
     )
     for answer, other in branch.ask(question):
         if not answer:
