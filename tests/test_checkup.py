@@ -9,6 +9,7 @@ import pytest
 
 from netk8s import checkup, decode, dialects, snapshot
 from netk8s.checkup import Checkup, check, lines, only
+from netk8s.findings import SEVERITIES, symptoms
 from netk8s.model import World
 
 CASE = "broken-stale-node"
@@ -50,8 +51,14 @@ def test_findings_of_one_cause_are_one_problem(found: Checkup) -> None:
     assert stale[0].services == ("default/nginx", "default/single")
     assert stale[0].nodes == ("k8s-node2",)
     assert stale[0].flows == sum(any(found.problems[i] == stale[0] for i in each.problems) for each in found.asked)
-    order = [(p.finding.severity, -p.flows) for p in found.problems]
-    assert order == sorted(order, key=lambda item: (["error", "warning", "info"].index(item[0]), item[1]))
+    # The worst first; of these what is wrong with a node, then what stops packets, then what is seen of it.
+    order = [
+        (SEVERITIES.index(p.finding.severity), p.example is not None, p.finding.code in symptoms(), -p.flows)
+        for p in found.problems
+    ]
+    assert order == sorted(order)
+    assert found.problems[0].finding.code == "NK601"
+    assert {p.nodes for p in found.problems if p.finding.code == "NK605"} == {("k8s-node2",)}
 
 
 def test_one_service_and_one_node(corpus: Path) -> None:
@@ -76,7 +83,7 @@ def test_fewer_problems_by_code_severity_and_what_was_there_before(found: Checku
     assert {p.finding.severity for p in only(found, severity="warning").problems} == {"error", "warning"}
     assert only(found, before=found).problems == ()
     fewer = only(found, severity="warning", before=only(found, ["NK101", "NK202"]))
-    assert {p.finding.code for p in fewer.problems} == {"NK206", "NK405"}
+    assert {p.finding.code for p in fewer.problems} == {"NK206", "NK405", "NK601", "NK605", "NK607"}
 
 
 @pytest.mark.parametrize(
@@ -92,3 +99,14 @@ def test_fewer_problems_by_code_severity_and_what_was_there_before(found: Checku
 def test_what_two_findings_of_one_cause_differ_in(a: str, b: str, same: bool) -> None:
     nodes = {"n1": None, "n2": None}
     assert (checkup._said(a, nodes) == checkup._said(b, nodes)) is same
+
+
+def test_what_the_objects_ask_for_is_no_error(corpus: Path) -> None:
+    """A Service without endpoints, and nodes without an endpoint of a policy Local: each as the API has it."""
+    found = check(world(corpus, "iptables-nft-matrix"), lambda ports: [
+        port.key for port in ports if port.service in ("default/empty", "default/web-local")
+    ])  # fmt: skip
+    severities = {p.finding.code: p.finding.severity for p in found.problems}
+    assert (severities["NK201"], severities["NK202"]) == ("warning", "info")
+    assert "error" not in severities.values()
+    assert found.count("fails")

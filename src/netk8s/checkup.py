@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from netk8s import findings
+from netk8s.drift import Drift, drift
 from netk8s.model import Finding, Missing, World
 from netk8s.survey import CLUSTER_IP, IN_RANGE, OUTSIDE, Answer, Ground, Key, Port, Question, answer, questions
 
@@ -107,13 +108,18 @@ def check(
     keys = None if keys is None else set(keys)
     # What lies between the Services' addresses is no Service's, and nobody misses an answer there.
     todo = [q for q in questions([ground], keys, nodes) if ground.port(q.port.key) is not None]
-    folded = _Folded(world.nodes)
+    folded = _Folded(world.nodes, ground.ports)
+    differs = drift(world, ground.programmed)
+    for finding in findings.drifted(_meant(differs, keys, nodes)):
+        folded.add(finding, None)
+    graded = _Graded(differs)
     asked = []
     for number, question in enumerate(todo):
         if tick is not None:
             tick(number, len(todo))
         found, trace = answer(ground, question)
-        indexes = dict.fromkeys(folded.add(finding, question) for finding in findings.check(world, trace))
+        told = (graded.of(finding, question) for finding in findings.check(world, trace))
+        indexes = dict.fromkeys(folded.add(finding, question) for finding in told)
         asked.append(Asked(question, found, tuple(indexes)))
     problems, order = folded.sorted()
     return Checkup(
@@ -125,6 +131,32 @@ def check(
         world.notes,
         world.missing,
     )
+
+
+def _meant(found: Drift, keys: set[Key] | None, nodes: Sequence[str] | None) -> Drift:
+    """What differs for these ports on these nodes; of a node as a whole only where every port is meant."""
+    services = None if keys is None else {service for service, *_ in keys}
+    kept = (
+        each
+        for each in found.differences
+        if (nodes is None or each.node in nodes)
+        and (services is None or any(name.partition(":")[0] in services for name in each.service.split(", ")))
+    )
+    return replace(found, differences=tuple(kept))
+
+
+class _Graded:
+    """Findings of what the API's objects ask for: no errors, where the nodes have what these ask for."""
+
+    def __init__(self, found: Drift) -> None:
+        self._wanted: dict[str, str] = {m.CODE: m.WANTED for m in findings.modules() if hasattr(m, "WANTED")}
+        self._off = {name.partition(":")[0] for each in found.differences for name in each.service.split(", ")}
+
+    def of(self, finding: Finding, question: Question) -> Finding:
+        severity = self._wanted.get(finding.code)
+        if severity is None or question.port.service in self._off:
+            return finding
+        return replace(finding, severity=max(severity, finding.severity, key=findings.SEVERITIES.index))
 
 
 def _stands_for(asked: Iterable[Question]) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -176,6 +208,7 @@ _PARTICULAR = re.compile(
     r"|(?<![\w.-])(?:pod |svc/)?[a-z0-9.-]+/[a-z0-9.-]+(?::[a-z0-9-]+)?|\b\d+(?:\.\d+)?%?(?!\w)(?: endpoints)?"
 )
 _SEVERAL = re.compile(r"\*(?:(?:,| and|, and) \*)+|\* (?:has|have)\b")
+_SERVICE = re.compile(r"[\w.-]+/[\w.-]+(?::[\w-]+)?")
 _WORD = re.compile(r"[\w.-]+")
 
 
@@ -189,18 +222,22 @@ def _said(summary: str, nodes: Mapping[str, object]) -> str:
 class _Folded:
     """Findings that say the same but for the addresses and names made one problem."""
 
-    def __init__(self, nodes: Mapping[str, object]) -> None:
+    def __init__(self, nodes: Mapping[str, object], ports: Iterable[Port]) -> None:
         self._all_nodes = nodes
+        self._all_services = {str(port) for port in ports}
         self._index: dict[tuple[object, ...], int] = {}
-        self._first: list[tuple[Finding, Question]] = []
+        self._first: list[tuple[Finding, Question | None]] = []
         self._services: list[dict[str, None]] = []
         self._nodes: list[dict[str, None]] = []
         self._evidence: list[dict[str, None]] = []
         self._flows: list[int] = []
 
-    def add(self, finding: Finding, question: Question) -> int:
-        """The index of the finding's problem."""
-        key = (finding.code, finding.severity, finding.proven, _said(finding.summary, self._all_nodes))
+    def add(self, finding: Finding, question: Question | None) -> int:
+        """The index of the finding's problem. ``question`` None: no packet shows it."""
+        # Without a packet it is the node that is wrong; each has its own remedy.
+        nodes = _nodes(finding, self._all_nodes)
+        same: object = nodes if question is None else _said(finding.summary, self._all_nodes)
+        key = (finding.code, finding.severity, finding.proven, same)
         index = self._index.setdefault(key, len(self._first))
         if index == len(self._first):
             self._first.append((finding, question))
@@ -208,13 +245,16 @@ class _Folded:
             self._nodes.append({})
             self._evidence.append({})
             self._flows.append(0)
-        self._services[index][str(question.port)] = None
-        for name in _WORD.findall(finding.summary):
-            if name in self._all_nodes:
-                self._nodes[index].update(dict.fromkeys((name, *_alike(question, name))))
+        if question is not None:
+            self._services[index][str(question.port)] = None
+            self._flows[index] += 1
+        else:
+            named = (name.rstrip(".:") for name in _SERVICE.findall(finding.summary))
+            self._services[index].update(dict.fromkeys(name for name in named if name in self._all_services))
+        for name in nodes:
+            self._nodes[index].update(dict.fromkeys((name, *_alike(question, name))))
         if len(self._evidence[index]) < findings.MOST_EVIDENCE:
             self._evidence[index].update(dict.fromkeys(finding.evidence))
-        self._flows[index] += 1
         return index
 
     def sorted(self) -> tuple[tuple[Problem, ...], dict[int, int]]:
@@ -232,15 +272,25 @@ class _Folded:
         return tuple(made[i] for i in order), {index: place for place, index in enumerate(order)}
 
 
-def _alike(question: Question, node: str) -> tuple[str, ...]:
+def _nodes(finding: Finding, nodes: Mapping[str, object]) -> tuple[str, ...]:
+    """The nodes that a finding names."""
+    return tuple(dict.fromkeys(name for name in _WORD.findall(finding.summary) if name in nodes))
+
+
+def _alike(question: Question | None, node: str) -> tuple[str, ...]:
     """The nodes that a node of a question stands for."""
+    if question is None:
+        return ()
     stops = [stop for stop in (question.at, question.sender) if stop is not None and stop.node == node]
     return stops[0].stands_for if stops else ()
 
 
 def _weight(problem: Problem) -> tuple[object, ...]:
+    """The worst first; of these what is wrong with a node, then what stops packets, then what is seen of it."""
     finding = problem.finding
-    return (findings.SEVERITIES.index(finding.severity), -problem.flows, finding.code, finding.summary)
+    shown = problem.example is not None
+    seen = finding.code in findings.symptoms()
+    return (findings.SEVERITIES.index(finding.severity), shown, seen, -problem.flows, finding.code, finding.summary)
 
 
 # ---------------------------------------------------------------- lines

@@ -669,7 +669,10 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """One port of a Service. ``name`` is "" for an unnamed port. ``node_port`` None: none allocated."""
+    """One port of a Service. ``name`` is "" for an unnamed port. ``node_port`` None: none allocated.
+
+    ``proxy`` names the proxy that is to serve it instead of kube-proxy, "" for none.
+    """
 
     namespace: str
     service: str
@@ -690,6 +693,7 @@ class ServicePort:
     affinity_seconds: int | None = None
     health_check_node_port: int | None = None
     at: At = At("")
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,10 @@ def _object(item: JsonObject, name: str) -> Iterator[Fact]:
             yield found
 
 
+_OTHER_PROXY = "service.kubernetes.io/service-proxy-name"
+"""kube-proxy leaves a Service with this label to the proxy that it names (pkg/proxy/apis/well_known_labels.go)."""
+
+
 def _metadata(item: JsonObject) -> JsonObject:
     found = item.child("metadata")
     if found is None:
@@ -172,6 +176,7 @@ def _service(item: JsonObject) -> Iterator[ServicePort | ExternalName]:
             affinity_seconds=client.number("timeoutSeconds") if client else None,
             health_check_node_port=spec.number("healthCheckNodePort", 0, 65535) or None,
             at=item.at,
+            proxy=_labels(metadata).get(_OTHER_PROXY, ""),
         )
 
 

@@ -53,6 +53,7 @@ from netk8s.model import At, Finding, ServicePort, Trace, World
 CODE = "NK201"
 SEVERITY = "error"
 SUMMARY = "The Service has no usable endpoints."
+WANTED = "warning"
 
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:

@@ -51,6 +51,7 @@ from netk8s.model import Finding, ServicePort, Trace, World
 CODE = "NK202"
 SEVERITY = "error"
 SUMMARY = "The traffic policy is Local and the node has no endpoint of its own."
+WANTED = "info"
 
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:

@@ -51,6 +51,7 @@ from netk8s.model import PROTOCOL_NAMES, At, Finding, NftRule, Trace, World
 CODE = "NK203"
 SEVERITY = "warning"
 SUMMARY = "The sender is in none of the LoadBalancer's source ranges."
+WANTED = "info"
 
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:

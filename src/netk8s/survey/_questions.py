@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 from netk8s import dialects
-from netk8s.model import TCP, Addr, Ask, Flow, Net, Node, Pod, World, service_ranges
+from netk8s.model import TCP, Addr, Ask, Flow, Net, Node, Pod, Programmed, World, service_ranges
 from netk8s.surroundings import Surroundings
 from netk8s.survey import _alike
 from netk8s.survey._ports import CLUSTER_IP, EXTERNAL, HOST_PORT, NODE_PORT, Dialled, Key, Port, ports
@@ -79,6 +79,7 @@ class Ground:
     world: World
     ports: tuple[Port, ...]
     environments: Mapping[str, object]
+    programmed: tuple[Programmed, ...] = ()
     _around: dict[object, Surroundings] = field(default_factory=dict, repr=False)
     _by_key: dict[Key, Port] = field(default_factory=dict, repr=False)
 
@@ -99,7 +100,8 @@ class Ground:
     def of(cls, world: World) -> Ground:
         """The ground of a completed world (``dialects.complete``)."""
         environments = {name: _alike.environment(node, world) for name, node in world.nodes.items()}
-        return cls(world, ports(world, dialects.programmed(world)), environments)
+        programmed = dialects.programmed(world)
+        return cls(world, ports(world, programmed), environments, programmed)
 
 
 def questions(

@@ -42,6 +42,8 @@ def test_a_flow_fails_where_an_error_was_found(found: Checkup) -> None:
     for each in found.asked:
         if any(found.problems[i].finding.severity == "error" for i in each.problems):
             wanted[f"{each.question.port} tcp"] += 1
+    alone = [p for p in found.problems if p.example is None and p.finding.severity == "error"]
+    wanted["the cluster's nodes"] = len(alone)
     assert failed == wanted
     assert sum(failed.values())
     assert "netk8s trace" in (root.find(".//failure").text or "")  # type: ignore[union-attr]
