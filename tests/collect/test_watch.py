@@ -30,7 +30,7 @@ nft add set ip t seen '{ type ipv4_addr; flags dynamic; timeout 1h; }'
 nft add chain ip t o '{ type filter hook output priority 0; }'
 nft add rule ip t o update @seen '{ ip daddr }' counter
 """
-RULES = {"nftables", "iptables"}
+RULES = {"nftables", "iptables", "hooks"}
 OF_LINKS = {"links", "addresses", "routes", "neighbours", "sysctls"}
 # A change, the readers that must notice it, and those that others may notice too.
 CHANGES: list[tuple[str, set[str], set[str]]] = [
@@ -43,7 +43,7 @@ CHANGES: list[tuple[str, set[str], set[str]]] = [
     ("iptables-legacy -R INPUT 1 -s 10.0.0.3 -j ACCEPT", {"iptables"}, set()),
     ("iptables-legacy -R INPUT 1 -s 10.0.0.3 -j DROP", {"iptables"}, set()),
     ("iptables-legacy -P FORWARD DROP", {"iptables"}, set()),
-    ("iptables-legacy -t nat -N X", {"iptables"}, RULES),
+    ("iptables-legacy -t nat -N X", {"iptables", "hooks"}, RULES),
     ("ip6tables-legacy -R INPUT 1 -s fd00::2 -j ACCEPT", {"iptables"}, set()),
     ("ipset create more hash:net", {"ipsets"}, set()),
     ("ipset add plain 10.0.0.1", {"ipsets"}, set()),

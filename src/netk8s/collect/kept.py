@@ -49,14 +49,14 @@ class Kept:
         with self._lock:
             self._stale |= self._watch.changed()
             for _ in range(ROUNDS):
+                if not self._stale:
+                    break
                 taken = node.read(self._name, self._path, sorted(self._stale))
                 if "" in taken:
                     raise CollectError(taken[""].missing[0].what)
                 self._parts |= taken
                 # Signatures come before texts: what changes in between is seen here, and never taken for the old state.
                 self._stale = set(self._watch.changed() - self._watch.untold)
-                if not self._stale:
-                    break
             return node.joined(self._parts[name] for name in sorted(self._parts))
 
     def close(self) -> None:
