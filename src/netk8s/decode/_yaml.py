@@ -75,6 +75,8 @@ def documents(dump: Dump) -> Iterator[tuple[At, object]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "the text is not UTF-8"
+        if "nesting" in problem:  # libyaml's own bound, of some builds: its scanner reads ahead of the events
+            problem = "the YAML is nested too deeply"
         raise wrong(f"not YAML ({problem})", mark.line + 1 if mark is not None else 0) from None
     except (ValueError, RecursionError) as error:
         # The reader of the pure Python loader, and bytes that only look like UTF-16.
