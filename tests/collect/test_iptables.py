@@ -13,7 +13,8 @@ from netk8s.errors import CollectError
 
 CODE = (
     "from netk8s.collect import iptables\n"
-    "for text in iptables.texts(): print(text.name, getattr(text, 'source', '') or text.why, sep='|')"
+    "for family in (4, 6):\n"
+    "    for text in iptables.saved(family): print(text.name, getattr(text, 'source', '') or text.why, sep='|')"
 )
 
 
@@ -75,3 +76,11 @@ def test_a_list_of_tables_that_may_not_be_read_is_a_gap(monkeypatch: pytest.Monk
         iptables.legacy_tables(4)
     names = {gap.name for gap in iptables.saved(4)}
     assert names == {"iptables-legacy-save.txt", "iptables-save.txt"}
+
+
+@pytest.mark.usefixtures("bare")
+def test_no_program_of_either_backend_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iptables, "legacy_tables", lambda family: ())
+    gaps = list(iptables.texts())
+    assert [gap.name for gap in gaps] == ["iptables-save.txt", "ip6tables-save.txt"]
+    assert all("not installed" in gap.why for gap in gaps)

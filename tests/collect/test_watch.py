@@ -30,7 +30,7 @@ nft add set ip t seen '{ type ipv4_addr; flags dynamic; timeout 1h; }'
 nft add chain ip t o '{ type filter hook output priority 0; }'
 nft add rule ip t o update @seen '{ ip daddr }' counter
 """
-RULES = {"nftables", "iptables", "hooks"}
+RULES = {"nftables", "hooks"}
 OF_LINKS = {"links", "addresses", "routes", "neighbours", "sysctls"}
 # A change, the readers that must notice it, and those that others may notice too.
 CHANGES: list[tuple[str, set[str], set[str]]] = [

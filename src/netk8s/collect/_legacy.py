@@ -31,19 +31,26 @@ def signature(family: int, table: str) -> bytes:
     try:
         with socket.socket(kind, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
             for _ in range(TRIES):
-                info = _asked(sock, level, GET_INFO, INFO.pack(table.encode(), *(0,) * 13))
+                info = bytearray(INFO.pack(table.encode(), *(0,) * 13))
+                _asked(sock, level, GET_INFO, info)
                 size = INFO.unpack(info)[-1]
+                # 100,000 rules are 50 MB here: they are written to once and copied nowhere.
+                entries = bytearray(HEADER.size + size)
+                HEADER.pack_into(entries, 0, table.encode(), size)
                 try:
-                    entries = _asked(sock, level, GET_ENTRIES, HEADER.pack(table.encode(), size) + bytes(size))
+                    _asked(sock, level, GET_ENTRIES, entries)
                 except BlockingIOError:
                     continue  # The table was replaced by one of another size in between.
-                return blake2b(info + _uncounted(entries, *PLACES[family])).digest()
+                _uncount(entries, *PLACES[family])
+                digest = blake2b(info)
+                digest.update(entries)
+                return digest.digest()
     except OSError as error:
         raise CollectError(f"the legacy {table} table: {error.strerror}; that needs root") from None
     raise CollectError(f"the legacy {table} table changes faster than it can be read")
 
 
-def _uncounted(entries: bytearray, following: int, counters: int) -> bytearray:
+def _uncount(entries: bytearray, following: int, counters: int) -> None:
     at, blank = HEADER.size, bytes(COUNTERS)
     length = struct.Struct("=H").unpack_from
     while at + counters + COUNTERS <= len(entries):
@@ -52,16 +59,13 @@ def _uncounted(entries: bytearray, following: int, counters: int) -> bytearray:
         if not step:
             break
         at += step
-    return entries
 
 
-def _asked(sock: socket.socket, level: int, option: int, request: bytes) -> bytearray:
-    """getsockopt(2), which Python's own gives no more than 1024 bytes."""
-    data = bytearray(request)
+def _asked(sock: socket.socket, level: int, option: int, data: bytearray) -> None:
+    """getsockopt(2) in place; Python's own gives no more than 1024 bytes."""
     room = (ctypes.c_char * len(data)).from_buffer(data)
     length = ctypes.c_uint32(len(data))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.getsockopt(sock.fileno(), level, option, room, ctypes.byref(length)):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    return data

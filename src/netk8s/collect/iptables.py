@@ -1,8 +1,9 @@
-"""The rules of every iptables backend that holds some, as its own save program prints them.
+"""The rules of iptables' two backends, as their own save programs print them.
 
 Nothing is changed: asking iptables-legacy-save for a table that is not there would register it, so the kernel's list of
-registered tables is read first. Which backend is Kubernetes' own is told by iptables-wrappers' rule: where kubelet left
-its hint or canary chain.
+registered tables is read first. What iptables-nft-save prints belongs to the ruleset of nftables and is taken with it
+(:mod:`.nftables`). Which backend is Kubernetes' own is told by iptables-wrappers' rule: where kubelet left its hint or
+canary chain.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from netk8s.collect import _legacy, nftables
+from netk8s.collect import _legacy
 from netk8s.collect._text import Gap, Text, command, first_of, output
 from netk8s.errors import CollectError
 
@@ -24,37 +25,44 @@ _KUBE_PROXY = re.compile(rb"^-A KUBE-SERVICES ", re.MULTILINE)
 
 
 def texts() -> Iterator[Text | Gap]:
-    """One text for each family and backend."""
+    """The legacy tables of each family."""
     for family in PROGRAMS:
-        for text in saved(family):
-            yield replace(text, source=text.source + _owner(text.data)) if isinstance(text, Text) else text
+        yield from legacy_saved(family)
 
 
 def saved(family: int) -> Iterator[Text | Gap]:
-    """The texts of one family. nft's comes first, under the name that stands for the default backend."""
+    """The texts of one family's backends, nft's first."""
+    yield from nft_saved(family)
+    yield from legacy_saved(family)
+
+
+def nft_saved(family: int) -> Iterator[Text | Gap]:
+    """The tables of iptables-nft, under the name that stands for the default backend; nothing without its program."""
+    name = PROGRAMS[family]
+    nft = program(name, "nft")
+    if nft:
+        yield _owned(first_of(f"{name}-save.txt", command(nft)))
+
+
+def legacy_saved(family: int) -> Iterator[Text | Gap]:
+    """The legacy tables, where some are registered; a gap where no program of either backend is there."""
     name = PROGRAMS[family]
     nft, legacy = program(name, "nft"), program(name, "legacy")
-    if nft:
-        yield first_of(f"{name}-save.txt", command(nft))
-    legacy_name = f"{name}-{'legacy-' if nft else ''}save.txt"
     try:
         registered = legacy_tables(family)
     except CollectError as error:
         yield Gap(f"{name}-legacy-save.txt", str(error))
         registered = ()
     if registered:
-        yield first_of(legacy_name, command(legacy or f"{name}-legacy-save"))
+        legacy_name = f"{name}-{'legacy-' if nft else ''}save.txt"
+        yield _owned(first_of(legacy_name, command(legacy or f"{name}-legacy-save")))
     elif not nft and not legacy:
         yield first_of(f"{name}-save.txt", command(f"{name}-save"))
 
 
 def signature() -> bytes:
-    """The generation of nftables, which has one of the backends, and the legacy tables without their counters.
-
-    Raises CollectError.
-    """
-    legacy = (_legacy.signature(family, table) for family in PROGRAMS for table in legacy_tables(family))
-    return b"".join((nftables.signature(), *legacy))
+    """The legacy tables without their counters. Raises CollectError."""
+    return b"".join(_legacy.signature(family, table) for family in PROGRAMS for table in legacy_tables(family))
 
 
 def legacy_tables(family: int) -> tuple[str, ...]:
@@ -83,6 +91,10 @@ def program(name: str, backend: str) -> str:
         return ""
     # Before 1.8 there was one backend, and the version did not name it.
     return plain if ("nf_tables" in version) == (backend == "nft") else ""
+
+
+def _owned(found: Text | Gap) -> Text | Gap:
+    return replace(found, source=found.source + _owner(found.data)) if isinstance(found, Text) else found
 
 
 def _owner(text: bytes) -> str:
