@@ -707,11 +707,11 @@ def may_match(rule: Rule, packet: Packet) -> bool:
 def assert_index_is_linear(chain: object, found: list[Rule], packet: Packet) -> None:
     name = {TCP: "tcp", UDP: "udp", SCTP: "sctp", ICMP: "icmp"}[packet.protocol]
     kept = list(chain.relevant(str(packet.dst), name, packet.dport))  # type: ignore[attr-defined]
-    positions = {id(rule): i for i, rule in enumerate(found)}
-    order = [positions[id(rule)] for rule in kept]
+    positions = {(rule.at.line, rule.matches): i for i, rule in enumerate(found)}
+    order = [positions[rule.at.line, rule.matches] for rule in kept]
     assert order == sorted(set(order)), "rules out of order or twice"
     for rule in found:
-        if positions[id(rule)] not in set(order):
+        if positions[rule.at.line, rule.matches] not in set(order):
             assert not may_match(rule, packet), (rule.raw, packet)
 
 

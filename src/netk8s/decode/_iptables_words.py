@@ -265,7 +265,13 @@ def parse(text: str) -> tuple[str, tuple[Match, ...], Target | None, str | None,
     """
     if len(text) > MOST_DIGITS and _LONG_NUMBER.search(text):
         raise Malformed("a number of more than 300 digits")
-    stream = words(text)
+    return parse_words(words(text))
+
+
+def parse_words(
+    stream: list[tuple[str, bool]],
+) -> tuple[str, tuple[Match, ...], Target | None, str | None, tuple[int, int] | None]:
+    """As :func:`parse`, of a rule that is split already."""
     if len(stream) < 2 or stream[0][0] not in ("-A", "--append"):
         raise Malformed("expected a rule: -A CHAIN …")
     chain = stream[1][0]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import mmap
 import re
-from bisect import bisect_right
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 
 from netk8s.decode import _iptables_words as words
+from netk8s.decode._iptables_shapes import Shapes
 from netk8s.errors import DecodeError
 from netk8s.model import At, Chain, Coverage, Dump, Fact, Match, Option, Rule, Table
 
@@ -32,10 +33,12 @@ _BUILTIN: frozenset[str] = frozenset().union(*BUILTIN_CHAINS.values())
 
 _WINDOW = 4 << 20
 _START, _STOP, _NAME = re.Match.start, re.Match.end, itemgetter(1)
-_COUNTED_BY = 64 << 10
+_COUNTED_BY = 4 << 10
 """Line numbers are kept for offsets this far apart."""
 _INDEXED = 8 << 20
 """In a larger table that iptables-save generated a chain is searched for; the others are indexed."""
+_FEW = 1000
+"""Who asks for more chains than these is asking for all: an index is cheaper than so many searches."""
 _RULE_OF = re.compile(rb"(?:\[\d{1,20}:\d{1,20}\] )?-A (\S+)")
 _TRUSTED = 4 << 20
 """Declarations of a dump that iptables-save generated are looked through only up to this size."""
@@ -130,29 +133,27 @@ class _Text:
 
     def __init__(self, origin: str, data: bytes | mmap.mmap) -> None:
         self.origin, self.data, self.size = origin, data, len(data)
-        self._offsets: list[int] = [0]
-        self._lines: list[int] = [1]
-        self._last = (0, 1)
+        self._lines = array("Q", [1])
+        self.shapes = Shapes()
 
     def line(self, offset: int) -> int:
         """The number of the line that holds ``offset``, from 1."""
-        while self._offsets[-1] + _COUNTED_BY <= offset:
-            start = self._offsets[-1]
-            self._checkpoint(start + _COUNTED_BY, bytes(self.data[start : start + _COUNTED_BY]).count(b"\n"))
-            if len(self._offsets) % 256 == 0:
-                self.forget(start - 255 * _COUNTED_BY, start)
-        i = bisect_right(self._offsets, offset) - 1
-        start, line = self._offsets[i], self._lines[i]
-        # Rules are mostly asked for one after another: count on from the one before.
-        if start <= self._last[0] <= offset:
-            start, line = self._last
-        line += bytes(self.data[start:offset]).count(b"\n")
-        self._last = (offset, line)
-        return line
+        at, counted = divmod(offset, _COUNTED_BY)
+        while len(self._lines) <= at:
+            start = (len(self._lines) - 1) * _COUNTED_BY
+            self._count(start)
+            if len(self._lines) % 4096 == 1:
+                self.forget(start - 4095 * _COUNTED_BY, start)
+        line = self._lines[at]
+        return line + self.data[offset - counted : offset].count(b"\n") if counted else line
 
-    def _checkpoint(self, offset: int, newlines: int) -> None:
-        self._offsets.append(offset)
-        self._lines.append(self._lines[-1] + newlines)
+    def _count(self, start: int) -> None:
+        """Counts on by 64 KiB, with one read for its sixteen checkpoints."""
+        piece = self.data[start : start + 16 * _COUNTED_BY]
+        line = self._lines[-1]
+        for at in range(0, len(piece), _COUNTED_BY):
+            line += piece.count(b"\n", at, at + _COUNTED_BY)
+            self._lines.append(line)
 
     def at(self, offset: int) -> At:
         return At(self.origin, self.line(offset))
@@ -278,6 +279,8 @@ class _Section(Mapping[str, Chain]):
         self._more: dict[bytes, list[int]] = {}
         self._chains: dict[str, Chain] = {}
         self._declarations_end = start
+        self._declared: dict[bytes, int] | None = None
+        self._looked_up = self._searched = 0
         self.any_declared = False
 
     # -- index
@@ -319,7 +322,8 @@ class _Section(Mapping[str, Chain]):
 
     def _runs(self, name: bytes) -> list[int]:
         """The offsets of a chain's runs of rules, by the index or, in a large dump, by a search for this one chain."""
-        if self._groups is None and self._generated and self._end - self._start > _INDEXED:
+        if self._groups is None and self._generated and self._end - self._start > _INDEXED and self._searched < _FEW:
+            self._searched += 1
             return self._search(name)
         groups = self._index()
         return ([groups[name]] if name in groups else []) + self._more.get(name, [])
@@ -438,6 +442,9 @@ class _Section(Mapping[str, Chain]):
 
     def _declaration(self, name: bytes) -> int:
         """The offset of the line that declares a chain, or -1."""
+        self._looked_up += 1
+        if self._declared is not None or self._looked_up > _FEW:
+            return self._declarations().get(name, -1)
         for prefix in (b":", b"-P ", b"-N ") if self._headless else (b":",):
             for suffix in (b" ", b"\n", b"\r"):
                 needle = prefix + name + suffix
@@ -491,17 +498,22 @@ class _Section(Mapping[str, Chain]):
 
     def __iter__(self) -> Iterator[str]:
         """Names in the dump's order: declared ones first, then undeclared ones with rules."""
-        self._index()
-        seen: set[bytes] = set()
-        region = bytes(self._text.data[self._start : min(self._declarations_end, self._end)])
-        pattern = rb"^(?::|-[PN] )(\S+)" if self._headless else rb"^:(\S+)"
-        for found in re.finditer(pattern, region, re.M):
-            if found[1] not in seen:
-                seen.add(found[1])
-                yield self._name(found[1], self._start + found.start())
-        for name, offset in self._index().items():
-            if name not in seen:
+        groups, declared = self._index(), self._declarations()
+        for name, offset in declared.items():
+            yield self._name(name, offset)
+        for name, offset in groups.items():
+            if name not in declared:
                 yield self._name(name, offset)
+
+    def _declarations(self) -> dict[bytes, int]:
+        """Names of declared chains -> the offset of the line."""
+        if self._declared is None:
+            region = bytes(self._text.data[self._start : min(self._declarations_end, self._end)])
+            pattern = rb"^(?::|-[PN] )(\S+)" if self._headless else rb"^:(\S+)"
+            self._declared = {}
+            for found in re.finditer(pattern, region, re.M):
+                self._declared.setdefault(found[1], self._start + found.start())
+        return self._declared
 
     def _name(self, name: bytes, offset: int) -> str:
         try:
@@ -519,6 +531,14 @@ _HOST = _OCTET + rb"(?:\." + _OCTET + rb"){3}"
 _PORT = rb"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
 
+_BLANK = " \t\n\r\x0b\x0c"
+_new = object.__new__
+_set_origin, _set_line = (At.__dict__[name].__set__ for name in ("origin", "line"))
+_set_chain, _set_matches, _set_target, _set_at, _set_raw, _set_comment, _set_counters = (
+    Rule.__dict__[name].__set__ for name in ("chain", "matches", "target", "at", "raw", "comment", "counters")
+)
+
+
 @dataclass(slots=True)
 class _Runs:
     """The rules of one chain: runs of lines, decoded one by one and kept."""
@@ -527,8 +547,10 @@ class _Runs:
     end: int
     starts: tuple[int, ...]
     chain: str
-    _decoded: dict[int, list[Rule]] = field(default_factory=dict)
+    _decoded: dict[int, list[Rule]] | None = None
     _blocks: tuple[tuple[int, bytes], ...] | None = None
+    _read: bool = False
+    _kept: list[Rule] | None = None
 
     def _spans(self) -> tuple[tuple[int, bytes], ...]:
         if self._blocks is None:
@@ -551,12 +573,33 @@ class _Runs:
             size *= 8
 
     def __len__(self) -> int:
-        return sum(block.count(b"\n") + (not block.endswith(b"\n")) for _, block in self._spans())
+        blocks = (block for _, block in self._blocks) if self._blocks is not None else map(self._run, self.starts)
+        return sum(block.count(b"\n") + (not block.endswith(b"\n")) for block in blocks)
 
     def __iter__(self) -> Iterator[Rule]:
-        for start, block in self._spans():
-            for found in _LINE.finditer(block):
-                yield from self._rules(start + found.start(), found[0])
+        # Who reads all of a large dump does so once: only what is read again is kept.
+        if self._kept is None and self._read:
+            self._kept = list(self._all())
+        return self._all() if self._kept is None else iter(self._kept)
+
+    def _all(self) -> Iterator[Rule]:
+        for start in self.starts:
+            block = self._run(start)
+            number = self.text.line(start)
+            for piece in _pieces(block):
+                if not piece.isascii():
+                    for raw in _LINE.findall(piece):
+                        yield from self._decode(number, raw)
+                        number += 1
+                    continue
+                for line in piece.decode().removesuffix("\n").split("\n"):
+                    rule = self._alike(number, line.strip(_BLANK))
+                    if rule is None:
+                        yield from self._plain(number, line.encode())
+                    else:
+                        yield rule
+                    number += 1
+        self._read = True
 
     def relevant(self, daddr: str, protocol: str, dport: int | None) -> Iterable[Rule]:
         """See :class:`netk8s.model.Rules`. The proof is in the text: IPv4 hosts print in one way only."""
@@ -579,24 +622,66 @@ class _Runs:
                 at = block.find(needle, end)
 
     def _rules(self, offset: int, raw: bytes) -> list[Rule]:
+        if self._decoded is None:
+            self._decoded = {}
         found = self._decoded.get(offset)
         if found is None:
-            found = self._decoded[offset] = self._decode(offset, raw)
+            found = self._decoded[offset] = self._decode(self.text.line(offset), raw)
         return found
 
-    def _decode(self, offset: int, raw: bytes) -> list[Rule]:
-        line = raw.strip().decode("utf-8", errors="replace")
-        at = At(self.text.origin, self.text.line(offset))
-        counted = _COUNTERS.match(line)
-        if counted:
-            line = line[counted.end() :]
+    def _decode(self, number: int, raw: bytes) -> list[Rule]:
+        rule = self._alike(number, raw.strip().decode("utf-8", errors="replace"))
+        return [rule] if rule is not None else self._plain(number, raw)
+
+    def _alike(self, number: int, line: str) -> Rule | None:
+        """The rule of a line, None where the plain parser has to be asked."""
+        counters = None
+        if line[:1] == "[":
+            line, counters = _counted(line)
+        parsed = self.text.shapes.parse(line)
+        if parsed is None:
+            return None
+        # As the classes' own __init__ does it, in half the time.
+        at: At = _new(At)
+        _set_origin(at, self.text.origin)
+        _set_line(at, number)
+        rule: Rule = _new(Rule)
+        _set_chain(rule, self.chain)
+        _set_at(rule, at)
+        _set_raw(rule, line)
+        _set_counters(rule, counters)
+        matches, target, comment = parsed
+        _set_matches(rule, matches)
+        _set_target(rule, target)
+        _set_comment(rule, comment)
+        return rule
+
+    def _plain(self, number: int, raw: bytes) -> list[Rule]:
+        line, counters = _counted(raw.strip().decode("utf-8", errors="replace"))
+        at = At(self.text.origin, number)
         try:
             _, matches, target, comment, by_option = words.parse(line)
         except words.Malformed as why:
-            hint = _wrapped_hint(self.text, offset, b"") if "quote" in str(why) or "needs" in str(why) else ""
+            hint = _wrapped_hint(self.text, 0, b"") if "quote" in str(why) or "needs" in str(why) else ""
             raise DecodeError(at.origin, at.line, f"{why}; in rule {_shown(raw.strip(), 120)}{hint}") from None
-        counters = (int(counted[1]), int(counted[2])) if counted else by_option
+        if counters is None:
+            counters = by_option
         return [Rule(self.chain, ms, target, at, line, comment, counters) for ms in _expand(matches)]
+
+
+def _counted(line: str) -> tuple[str, tuple[int, int] | None]:
+    """A rule without the counters in front of it, and those."""
+    counted = _COUNTERS.match(line)
+    return (line[counted.end() :], (int(counted[1]), int(counted[2]))) if counted else (line, None)
+
+
+def _pieces(block: bytes) -> Iterator[bytes]:
+    """A run of rules in whole lines of some megabytes."""
+    first = 0
+    while first < len(block):
+        last = block.find(b"\n", first + _WINDOW) + 1 or len(block)
+        yield block[first:last]
+        first = last
 
 
 def _expand(matches: tuple[Match, ...]) -> list[tuple[Match, ...]]:
