@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from netk8s.decode import nft_json
+from netk8s.decode import _json, nft_json
 from netk8s.errors import DecodeError
 from netk8s.model import (
     At,
@@ -21,6 +21,7 @@ from netk8s.model import (
     NftVerdict,
 )
 
+HERE = Path(__file__).parent
 REAL = b"""{"nftables": [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}},
 {"table": {"family": "bridge", "name": "b", "handle": 1}},
 {"chain": {"family": "bridge", "table": "b", "name": "f", "type": "filter", "hook": "forward", "prio": -200}},
@@ -135,3 +136,46 @@ def test_recorded_nodes(corpus: Path) -> None:
         assert sum(bool(c.hook) for t in found for c in t.chains.values()) == data.count(b'"hook": "')
         kinds = {s.kind for t in found for c in t.chains.values() for r in c.rules for s in r.statements}
         assert "unknown" not in kinds
+
+
+def _all(data: bytes) -> list[object]:
+    found: list[object] = []
+    for table in nft_json.decode(Dump("x", data)):
+        assert isinstance(table, NftTable | Coverage)
+        if isinstance(table, NftTable):
+            chains = [
+                (c.name, c.type, c.hook, c.priority, c.policy, c.at, tuple(c.rules)) for c in table.chains.values()
+            ]
+            sets = [
+                (s.name, s.types, s.map, s.dynamic, s.timeout, s.at, tuple(s.elements)) for s in table.sets.values()
+            ]
+            found.append((table.family, table.name, table.index, table.dormant, table.at, chains, sets))
+    return found
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b'"rule"', b'{"rule": null}, {"rule": 1}', b'{"chain": {}}', b"["])
+def test_a_large_listing_is_passed_over_with_the_same_facts(damage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (HERE / "nft" / "every-statement.json").read_bytes()
+    if damage:
+        data = data.replace(b'{"rule": ', damage + b', {"rule": ', 1)
+        assert damage in data
+
+    def told() -> object:
+        try:
+            return _all(data)
+        except DecodeError as error:
+            return str(error)
+
+    read = told()
+    passed_over = 0
+
+    def spelled(dump: Dump, key: str) -> object:
+        nonlocal passed_over
+        found = _json.spelled(dump, key)
+        passed_over += found is not None
+        return found
+
+    monkeypatch.setattr(_json, "_LARGE", 0)
+    monkeypatch.setattr(nft_json, "spelled", spelled)
+    assert told() == read
+    assert passed_over == (damage not in (b"\xff", b"["))

@@ -83,8 +83,7 @@ def values(dump: Dump, command: str) -> Iterator[tuple[At, object]]:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # several values, raw control characters, or no JSON: the slower reader below knows which and where
         else:
-            line = 0 if b"\n" in raw.strip() else 1
-            yield At(dump.origin, line), value
+            yield _place(dump, raw), value
             return
     text = raw.decode("utf-8", "replace")
     start, end = 0, len(text)
@@ -110,6 +109,35 @@ def values(dump: Dump, command: str) -> Iterator[tuple[At, object]]:
             value = _cleaned(value)
         yield At(dump.origin, line), value
         start = stop
+
+
+def spelled(dump: Dump, key: str) -> tuple[At, list[msgspec.Raw]] | None:
+    """The items of the array ``key`` of a large dump that is one object, each as it is spelled: see :func:`member`.
+
+    None when the dump is small or anything else: then :func:`values` reads it, or says what is wrong. Passing over text
+    takes a tenth of the time of making values of it.
+    """
+    raw = dump.data[:]
+    if len(raw) <= _LARGE:
+        return None
+    try:
+        items = msgspec.json.decode(msgspec.json.decode(raw, type=dict[str, msgspec.Raw])[key], type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+        return None
+    return _place(dump, raw), items
+
+
+def member(spelling: msgspec.Raw) -> object:
+    """The value of an item of :func:`spelled`."""
+    try:
+        return msgspec.json.decode(spelling)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Bytes that are no UTF-8 were passed over.
+        return _cleaned(_DECODER.decode(bytes(spelling).decode("utf-8", "replace")))
+
+
+def _place(dump: Dump, raw: bytes) -> At:
+    return At(dump.origin, 0 if b"\n" in raw.strip() else 1)
 
 
 def arrays(dump: Dump, command: str) -> Iterator[tuple[At, list[JsonObject]]]:
@@ -273,10 +301,14 @@ class JsonObject:
         if not isinstance(value, list):
             raise self.wrong(key, "an array of objects")
         for number, item in enumerate(value):
-            if not isinstance(item, dict):
-                path = JsonObject({}, self.at, self, (key, number)).path
-                raise DecodeError(self.at.origin, self.at.line, f"{path}: expected an object, found {kind(item)}")
-            yield JsonObject(item, self.at, self, (key, number))
+            yield self.item(key, number, item)
+
+    def item(self, key: str, number: int, value: object) -> JsonObject:
+        """An object that is an item of the array ``key``."""
+        if isinstance(value, dict):
+            return JsonObject(value, self.at, self, (key, number))
+        path = JsonObject({}, self.at, self, (key, number)).path
+        raise DecodeError(self.at.origin, self.at.line, f"{path}: expected an object, found {kind(value)}")
 
     def addr(self, key: str) -> Addr | None:
         """An IP address; the zone of a link-local one ("%eth0") is kept. Empty text counts as absent."""

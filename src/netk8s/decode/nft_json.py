@@ -6,10 +6,14 @@ A chain's rules and a set's elements are decoded when they are asked for.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
 
-from netk8s.decode._json import JsonObject, clean, kind, outer_keys, values
+from msgspec import Raw
+
+from netk8s.decode._json import JsonObject, clean, kind, member, outer_keys, spelled, values
 from netk8s.decode._nft_words import FLAGS, MOST_NESTED, VERDICTS, told
 from netk8s.decode._nftables import Late
 from netk8s.errors import DecodeError
@@ -44,20 +48,40 @@ class _Open:
 
     at: At
     dormant: bool = False
-    chains: dict[str, JsonObject] = field(default_factory=dict)
-    rules: dict[str, list[Mapping[str, object]]] = field(default_factory=dict)
+    chains: dict[str, JsonObject | None] = field(default_factory=dict)
+    rules: dict[str, list[Mapping[str, object] | Raw]] = field(default_factory=dict)
     sets: dict[str, NftSet] = field(default_factory=dict)
+
+
+class _Spelled(NamedTuple):
+    """A chain without a hook, or a rule that is not read yet: then with the object ``{"rule": …}`` as it is spelled."""
+
+    family: str
+    table: str
+    chain: str
+    text: Raw | None
+
+
+_SPELLED = re.compile(
+    rb'\{"(?:rule|(chain))": \{"family": "(\w+)", "table": "([ !#-\[\]-~]+)", "(?:chain|name)": "([ !#-\[\]-~]+)",'
+    rb'(?(1) "handle": \d+\}\})'
+)
+"""Rules and plain chains as libnftables spells them (src/json.c), with names that need no unescaping."""
 
 
 def decode(dump: Dump) -> Iterator[Fact]:
     """One NftTable per table, after Coverage "nft"; tables of iptables-nft are among them. Raises DecodeError."""
-    for at, value in values(dump, COMMAND):
-        if not isinstance(value, dict) or not isinstance(value.get("nftables"), list):
-            why = f"expected an object with the array `nftables`, as `{COMMAND}` prints it, found {kind(value)}"
-            raise DecodeError(at.origin, at.line, why)
+    for at, listed in _listings(dump):
         yield Coverage("nft", at)
         tables: dict[tuple[str, str], _Open] = {}
-        for item in JsonObject(value, at).children("nftables"):
+        for item in listed:
+            if isinstance(item, _Spelled):
+                table = _opened(tables, item.family, item.table, at)
+                if item.text is not None:
+                    table.rules.setdefault(item.chain, []).append(item.text)
+                else:
+                    table.chains[item.chain] = None
+                continue
             # `nft -j monitor` and the echo of commands wrap each object in {"add": …}.
             for word in ("table", "chain", "rule", "set", "map"):
                 found = item.child(word) if word in item.members else None
@@ -67,12 +91,42 @@ def decode(dump: Dump) -> Iterator[Fact]:
             yield _table(family, name, i, table)
 
 
-def _collect(tables: dict[tuple[str, str], _Open], word: str, found: JsonObject, at: At) -> None:
-    family = found.need("family")
-    name = found.need("name" if word == "table" else "table")
+def _listings(dump: Dump) -> Iterator[tuple[At, Iterator[JsonObject | _Spelled]]]:
+    """The objects of each listing in a dump; of a large one the rules are passed over."""
+    quick = spelled(dump, "nftables")
+    if quick is not None:
+        at, items = quick
+        yield at, _quick(items, at)
+        return
+    for at, value in values(dump, COMMAND):
+        if not isinstance(value, dict) or not isinstance(value.get("nftables"), list):
+            why = f"expected an object with the array `nftables`, as `{COMMAND}` prints it, found {kind(value)}"
+            raise DecodeError(at.origin, at.line, why)
+        yield at, JsonObject(value, at).children("nftables")
+
+
+def _quick(items: list[Raw], at: At) -> Iterator[JsonObject | _Spelled]:
+    outer = JsonObject({}, at)
+    for i, text in enumerate(items):
+        found = _SPELLED.match(text)
+        if found:
+            plain, family, table, chain = found.groups()
+            yield _Spelled(family.decode(), table.decode(), chain.decode(), None if plain else text)
+        else:
+            yield outer.item("nftables", i, member(text))
+
+
+def _opened(tables: dict[tuple[str, str], _Open], family: str, name: str, at: At) -> _Open:
     table = tables.get((family, name))
     if table is None:
         table = tables[family, name] = _Open(at)
+    return table
+
+
+def _collect(tables: dict[tuple[str, str], _Open], word: str, found: JsonObject, at: At) -> None:
+    family = found.need("family")
+    name = found.need("name" if word == "table" else "table")
+    table = _opened(tables, family, name, at)
     if word == "table":
         table.dormant = "dormant" in _words(found.members.get("flags"))
     elif word == "rule":
@@ -84,33 +138,32 @@ def _collect(tables: dict[tuple[str, str], _Open], word: str, found: JsonObject,
 
 
 def _table(family: str, name: str, index: int, table: _Open) -> NftTable:
-    chains = {n: _chain(n, c, table.rules.get(n, [])) for n, c in table.chains.items()}
+    chains = {n: _chain(n, c, table.rules.get(n, []), table.at) for n, c in table.chains.items()}
     for n, rules in table.rules.items():
         if n not in chains:
             chains[n] = NftChain(n, _rules(n, rules, table.at), table.at)
     return NftTable(family, name, chains, table.sets, table.at, index, dormant=table.dormant)
 
 
-def _chain(name: str, chain: JsonObject, rules: list[Mapping[str, object]]) -> NftChain:
-    hook = chain.text("hook")
-    listed = _rules(name, rules, chain.at)
-    if not hook:
-        return NftChain(name, listed, chain.at)
+def _chain(name: str, chain: JsonObject | None, rules: list[Mapping[str, object] | Raw], at: At) -> NftChain:
+    listed = _rules(name, rules, at)
+    hook = chain.text("hook") if chain is not None else None
+    if chain is None or not hook:
+        return NftChain(name, listed, at)
     number = chain.number("prio", -(1 << 31), (1 << 31) - 1)
     if number is None:
         raise chain.wrong("prio", "the priority of the hook")
-    return NftChain(
-        name, listed, chain.at, chain.text("type") or "filter", hook, number, chain.text("policy") or "accept"
-    )
+    return NftChain(name, listed, at, chain.text("type") or "filter", hook, number, chain.text("policy") or "accept")
 
 
-def _rules(chain: str, rules: list[Mapping[str, object]], at: At) -> Sequence[NftRule]:
+def _rules(chain: str, rules: list[Mapping[str, object] | Raw], at: At) -> Sequence[NftRule]:
     if not rules:
         return ()
     return Late(lambda: [_rule(chain, rule, at) for rule in rules])
 
 
-def _rule(chain: str, members: Mapping[str, object], at: At) -> NftRule:
+def _rule(chain: str, rule: Mapping[str, object] | Raw, at: At) -> NftRule:
+    members: Mapping[str, object] = cast(dict[str, Any], member(rule))["rule"] if isinstance(rule, Raw) else rule
     listed = members.get("expr")
     statements = tuple(_statement(s) for s in listed) if isinstance(listed, list) else ()
     if members.get("family") in ("ip", "ip6"):
