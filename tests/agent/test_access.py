@@ -121,3 +121,15 @@ def test_decisions_are_kept_for_a_while_and_no_more_than_there_is_room(monkeypat
         assert (await reviews.decide("a", RIGHT)).status == 403
 
     asyncio.run(run())
+
+
+def test_an_agent_for_one_asker_takes_his_token_and_no_other() -> None:
+    import hashlib
+
+    reviews = access.OneToken(hashlib.sha256(b"s3cret").hexdigest().upper())
+
+    async def statuses(*tokens: str) -> list[int]:
+        return [(await reviews.decide(token, RIGHT)).status for token in tokens]
+
+    assert asyncio.run(statuses("s3cret", "", "s3cret ", "other", "\udcff")) == [200, 401, 401, 401, 401]
+    assert reviews.reached is None

@@ -30,3 +30,10 @@ def test_a_certificate_that_is_not_there(netk8s: Callable, tmp_path: Path) -> No
     ran = netk8s("agent", "--api-server", "https://192.0.2.1", "--ca-file", str(tmp_path / "none"))
     assert ran.status == 2
     assert "No such file" in ran.err
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "g" * 64])
+def test_a_digest_that_is_none(digest: str, netk8s: Callable) -> None:
+    ran = netk8s("agent", "--accept", digest)
+    assert ran.status == 2
+    assert "64 hexadecimal digits" in ran.err

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from netk8s.cli import _live
+from netk8s.cli import Streams, _live
 from netk8s.errors import CollectError
 from netk8s.live import agents, api, objects
 from netk8s.model import Ask
@@ -97,3 +100,75 @@ def test_a_kubeconfig_without_a_server_ends_with_5(tmp_path: Path, netk8s: Any) 
     ran = netk8s("trace", "svc/nginx", "--port", "80", "--kubeconfig", str(path))
     assert (ran.status, ran.out) == (5, "")
     assert "http://127.0.0.1:1 cannot be reached" in ran.err
+
+
+class Pods:
+    """Stands for live.agentless.Agentless."""
+
+    def __init__(self, *_: object) -> None:
+        self.told: list[str] = []
+        Pods.last = self
+
+    last: Pods
+
+    def snapshot(self, node: str) -> str:
+        return node
+
+    def stop(self) -> None:
+        self.told.append("stop")
+
+    def close(self) -> None:
+        self.told.append("close")
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Any:
+    from netk8s.live import agentless
+
+    monkeypatch.setattr(agentless, "Agentless", Pods)
+    wanted = _live.Wanted(api.Access(), None, True, "image", False)
+    return _live._nodes(Server(), wanted, Streams(None, io.StringIO(), io.StringIO()))  # type: ignore[arg-type]
+
+
+def test_pods_are_removed_when_all_went_well(nodes: Any) -> None:
+    with nodes as fetch:
+        assert fetch("n1") == "n1"
+        assert Pods.last.told == []
+    assert Pods.last.told == ["close"]
+
+
+def test_pods_are_removed_after_an_error(nodes: Any) -> None:
+    with pytest.raises(CollectError), nodes:
+        raise CollectError("no answer")
+    assert "close" in Pods.last.told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_pods_are_removed_after_a_signal_and_a_second_one_changes_nothing(nodes: Any, number: int) -> None:
+    before = signal.getsignal(number)
+    closed: list[int] = []
+    with pytest.raises(KeyboardInterrupt), nodes:
+
+        def close() -> None:
+            os.kill(os.getpid(), number)
+            closed.append(len(Pods.last.told))
+
+        Pods.last.close = close  # type: ignore[method-assign]
+        os.kill(os.getpid(), number)
+    assert Pods.last.told == ["stop"]
+    assert closed
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_while_pods_are_removed_does_not_leave_any(nodes: Any) -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), nodes:
+
+        def close() -> None:
+            if not done:
+                done.append("begun")
+                os.kill(os.getpid(), signal.SIGINT)
+            done.append("ended")
+
+        Pods.last.close = close  # type: ignore[method-assign]
+    assert done == ["begun", "ended"]

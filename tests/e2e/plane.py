@@ -82,6 +82,10 @@ class Plane:
         self._running.append(process)
         return process
 
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        end(process)
+        self._running.remove(process)
+
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
@@ -274,6 +278,13 @@ class Plane:
             dead = [p.args for p in self._running if p.poll() is not None and p not in self.agents.values()]
             assert not dead, f"ended: {dead}\n{self._tails()}"
             assert time.monotonic() < end_at, f"{what}: not there after {seconds} s\n{self._tails()}"
+            time.sleep(0.2)
+
+    @staticmethod
+    def wait_for(done: Any, seconds: float) -> None:
+        end_at = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end_at, f"not so after {seconds} s"
             time.sleep(0.2)
 
     def _tails(self) -> str:

@@ -42,7 +42,7 @@ class Limits:
 class Agent:
     """One node's agent: its parts, and the handlers of its paths."""
 
-    def __init__(self, node: str, holding: Holding, reviews: access.Reviews, limits: Limits | None = None) -> None:
+    def __init__(self, node: str, holding: Holding, reviews: access.Decides, limits: Limits | None = None) -> None:
         self.node, self.holding, self.reviews = node, holding, reviews
         self.limits = limits or Limits()
         self.metrics = Metrics()

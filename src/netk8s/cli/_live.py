@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from netk8s.cli._manifests import IMAGE
 from netk8s.cli._progress import progress
 
 if TYPE_CHECKING:
@@ -37,11 +40,20 @@ _OPTIONS = (
         "--agent-namespace",
         metavar="NAMESPACE",
         envvar="NETK8S_AGENT_NAMESPACE",
-        default="netk8s",
-        show_default=True,
-        help="Where the agents run.",
+        help="Where the agents run; default: netk8s, with --agentless the context's namespace.",
     ),
-)
+    click.option(
+        "--agentless", is_flag=True, help="Where there are no agents: a pod on each node that is asked, removed at once."
+    ),
+    click.option(
+        "--agent-image", "image", metavar="IMAGE", envvar="NETK8S_AGENT_IMAGE", default=IMAGE, show_default=True,
+        help="With --agentless: the image of these pods.",
+    ),
+    click.option(
+        "--agent-net-raw", "net_raw", is_flag=True,
+        help="With --agentless: NET_RAW as well, without which iptables-legacy lists nothing.",
+    ),
+)  # fmt: skip
 
 
 def live_options(function: F) -> F:
@@ -52,7 +64,8 @@ def live_options(function: F) -> F:
 
         names = ("kubeconfig", "context", "user", "groups", "timeout")
         access = Access(**{name: words.pop(name) for name in names})
-        return function(*args, cluster=(access, words.pop("agent_namespace")), **words)
+        more = {name: words.pop(name) for name in ("agent_namespace", "agentless", "image", "net_raw")}
+        return function(*args, cluster=Wanted(access, **more), **words)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
@@ -61,8 +74,15 @@ def live_options(function: F) -> F:
     return command  # type: ignore[return-value]
 
 
-Wanted = tuple["Access", str]
-"""The API server and the namespace of the agents."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The API server, and by what the nodes are asked: agents of a namespace, or pods made for the question."""
+
+    access: Access
+    agent_namespace: str | None
+    agentless: bool
+    image: str
+    net_raw: bool
 
 
 def answer(ask: Ask, cluster: Wanted, streams: Streams) -> Report:
@@ -70,13 +90,11 @@ def answer(ask: Ask, cluster: Wanted, streams: Streams) -> Report:
     from netk8s.errors import CollectError
     from netk8s.live import api, asking, objects
 
-    access, namespace = cluster
-    server = api.connect(access)
+    server = api.connect(cluster.access)
     ask = with_namespace(ask, server.namespace)
     found = objects.for_question(server, ask)
-    asked = Lazily(server, namespace)
-    with progress(streams, "nodes that answered") as tick:
-        report, known = asking.answer(found, ask, asked.snapshot, tick)
+    with _nodes(server, cluster, streams) as fetch, progress(streams, "nodes that answered") as tick:
+        report, known = asking.answer(found, ask, fetch, tick)
     if known.failed and not known.worlds:
         # Not one node answered: the reason is one for all of them, and there is no part of an answer.
         raise CollectError("; ".join(dict.fromkeys(known.failed.values())))
@@ -90,14 +108,12 @@ def everything(cluster: Wanted, streams: Streams, before: tuple[Snapshot, ...] =
     from netk8s.live import api, asking, objects
     from netk8s.model import Missing, Snapshot
 
-    access, namespace = cluster
-    server = api.connect(access)
+    server = api.connect(cluster.access)
     found = objects.everything(server)
     known = asking.begin(found)
     there = {dump.node for part in before for dump in part.dumps}
-    asked = Lazily(server, namespace)
-    with progress(streams, "nodes that answered") as tick:
-        asking.take(known, (name for name in known.node_names if name not in there), asked.snapshot, tick)
+    with _nodes(server, cluster, streams) as fetch, progress(streams, "nodes that answered") as tick:
+        asking.take(known, (name for name in known.node_names if name not in there), fetch, tick)
     parts = (found, *before, *known.taken)
     gaps = [Missing(f"nodes/{name} ({why})", "every answer about this node") for name, why in known.failed.items()]
     dumps = sorted((d for part in parts for d in part.dumps), key=lambda d: (d.node or "", d.origin))
@@ -116,6 +132,57 @@ def world(cluster: Wanted, streams: Streams) -> World:
     for name in failed:
         streams.message(f"netk8s: node {name} is missing in this answer")
     return dialects.complete(decode.decode(taken))
+
+
+@contextmanager
+def _nodes(server: Api, cluster: Wanted, streams: Streams) -> Iterator[Callable[[str], Snapshot]]:
+    """What gives a node's state by its name. Raises CollectError."""
+    from netk8s.live import agents
+
+    if not cluster.agentless:
+        yield Lazily(server, cluster.agent_namespace or agents.NAMESPACE).snapshot
+        return
+    from netk8s.live.agentless import Agentless, Wish
+
+    def say(text: str) -> None:
+        streams.message(f"netk8s: {text}")
+
+    wish = Wish(cluster.image, cluster.net_raw)
+    pods = Agentless(server, cluster.agent_namespace or server.namespace, wish, say)
+    with ended_by_signals(pods.stop):
+        try:
+            try:
+                yield pods.snapshot
+            finally:
+                pods.close()
+        except BaseException:
+            # A signal may have come while the pods were being removed; no second one will.
+            pods.close()
+            raise
+
+
+@contextmanager
+def ended_by_signals(told: Callable[[], None]) -> Iterator[None]:
+    """The first of Ctrl-C, SIGTERM and the end of the terminal raises KeyboardInterrupt, after ``told``; later ones nothing."""
+    before: dict[int, Any] = {}
+    seen = False
+
+    def handler(number: int, frame: object) -> None:
+        nonlocal seen
+        if not seen:
+            seen = True
+            told()
+            raise KeyboardInterrupt
+
+    try:
+        # Only the main thread is told of signals.
+        with suppress(ValueError):
+            for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+                before.setdefault(number, signal.signal(number, handler))
+        yield
+    finally:
+        for number, what in before.items():
+            signal.signal(number, what)
 
 
 class Lazily:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,11 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 @click.option("--api-server", metavar="URL", help="Default: the cluster's own, as every pod knows it.")
 @click.option("--token-file", metavar="FILE", default=f"{SERVICE_ACCOUNT}/token", show_default=True)
 @click.option("--ca-file", metavar="FILE", default=f"{SERVICE_ACCOUNT}/ca.crt", show_default=True)
+@click.option(
+    "--accept",
+    metavar="SHA256",
+    help="Take the one token with this digest (hexadecimal), and ask no API server: for trace --agentless.",
+)
 @click.pass_obj
 def command(
     streams: Streams,
@@ -29,6 +35,7 @@ def command(
     api_server: str | None,
     token_file: str,
     ca_file: str,
+    accept: str | None,
 ) -> int:
     """Answer GET /v1/snapshot, POST /v1/trace and POST /v1/check over HTTPS, for tokens that the API server knows and
     that may `get snapshots.netk8s.dev`; /healthz, /readyz, /metrics beside them.
@@ -52,25 +59,31 @@ def command(
         raise CollectError(f"the agent needs {error.name}: pip install 'netk8s[agent]'") from None
     name = node or connection.local_name()
     host, port = _place(listen)
-    url = api_server or _inside()
     where = namespaces.path_of(namespace_path) if namespace_path else None
-    try:
-        api = access.ApiServer(url, token_file, ca_file)
-    except OSError as error:
-        raise UsageError(f"--ca-file {ca_file}: {error.strerror or error}") from None
+    reviews: access.Decides
+    if accept is not None:
+        if not re.fullmatch("[0-9a-fA-F]{64}", accept):
+            raise UsageError("--accept: expected 64 hexadecimal digits, the SHA-256 digest of a token")
+        reviews, asked = access.OneToken(accept), "one token, no API server"
+    else:
+        url = api_server or _inside()
+        try:
+            reviews, asked = access.Reviews(access.ApiServer(url, token_file, ca_file)), f"API server {url}"
+        except OSError as error:
+            raise UsageError(f"--ca-file {ca_file}: {error.strerror or error}") from None
     # The command line does without, as it is over after one question; this one stays.
     gc.enable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=streams.stderr)
 
     async def run(kept: Kept) -> None:
-        agent = server.Agent(name, Holding(kept.snapshot), access.Reviews(api))
+        agent = server.Agent(name, Holding(kept.snapshot), reviews)
         certificate = Certificate((name, *([host] if host not in ("::", "0.0.0.0") else [])))  # noqa: S104
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
         def ready(at: int) -> None:
-            server.LOG.info("node %s, port %d, API server %s", name, at, url)
+            server.LOG.info("node %s, port %d, %s", name, at, asked)
 
         await server.serve(agent, host, port, certificate, stop, ready)
 

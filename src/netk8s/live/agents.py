@@ -20,7 +20,7 @@ HEADER = "Netk8s-Token"
 """The API server's proxy takes Authorization away (apimachinery, proxy/upgradeaware.go), so ours has a name of its own."""
 TOKEN_SECONDS = 600
 TIMEOUT = 60.0
-INSTALL = "install them with `netk8s install | kubectl apply -f -`"
+INSTALL = "install them with `netk8s install | kubectl apply -f -`, do without (--agentless)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,26 @@ class Agents:
         pod = self.pods.get(node)
         if pod is None:
             raise CollectError(self.not_ready.get(node) or f"no agent runs on {node}")
-        path = f"/api/v1/namespaces/{self.namespace}/pods/https:{pod}:{PORT}/proxy/v1/snapshot"
-        headers = {HEADER: self.token, "Accept": "application/gzip"}
-        try:
-            data = self.api.get(path, headers=headers, timeout=max(TIMEOUT, self.api.access.timeout))
-        except Refused as error:
-            raise CollectError(_why(error, pod)) from None
-        try:
-            found = snapshot.read(["-"], stdin=io.BytesIO(data))
-        except DecodeError as error:
-            raise CollectError(f"the agent {pod} did not answer with a snapshot ({error.why})") from None
-        # An agent speaks for its own node only: one that was taken over must not rewrite what others say.
-        own = tuple(dump for dump in found.dumps if dump.node == node)
-        if not own:
-            raise CollectError(f"the agent {pod} answered for another node than {node}")
-        return replace(found, dumps=own)
+        return ask(self.api, self.namespace, pod, PORT, self.token, node)
+
+
+def ask(api: Api, namespace: str, pod: str, port: int, token: str, node: str) -> Snapshot:
+    """The snapshot of a node by the agent in a pod. Raises CollectError with the reason."""
+    path = f"/api/v1/namespaces/{namespace}/pods/https:{pod}:{port}/proxy/v1/snapshot"
+    headers = {HEADER: token, "Accept": "application/gzip"}
+    try:
+        data = api.get(path, headers=headers, timeout=max(TIMEOUT, api.access.timeout))
+    except Refused as error:
+        raise CollectError(_why(error, pod)) from None
+    try:
+        found = snapshot.read(["-"], stdin=io.BytesIO(data))
+    except DecodeError as error:
+        raise CollectError(f"the agent {pod} did not answer with a snapshot ({error.why})") from None
+    # An agent speaks for its own node only: one that was taken over must not rewrite what others say.
+    own = tuple(dump for dump in found.dumps if dump.node == node)
+    if not own:
+        raise CollectError(f"the agent {pod} answered for another node than {node}")
+    return replace(found, dumps=own)
 
 
 def find(api: Api, namespace: str = NAMESPACE) -> Agents:

@@ -87,7 +87,8 @@ def take(known: Asked, nodes: Iterable[str], fetch: Fetch, told: Told = lambda d
     """Asks nodes side by side. What one of them does not answer is in ``failed``."""
     wanted = list(nodes)
     total = len(known.worlds) + len(known.failed) + len(wanted)
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="node") as pool:
+    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="node")
+    try:
         waiting = {name: pool.submit(fetch, name) for name in wanted}
         for name, answered in waiting.items():
             try:
@@ -97,6 +98,9 @@ def take(known: Asked, nodes: Iterable[str], fetch: Fetch, told: Told = lambda d
             except Netk8sError as error:
                 known.failed[name] = str(error)
             told(len(known.worlds) + len(known.failed), total)
+    finally:
+        # After Ctrl-C nobody waits for nodes that have not answered yet.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def on_the_way(report: Report) -> list[str]:
