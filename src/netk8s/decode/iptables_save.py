@@ -7,6 +7,7 @@ and, for counters in front of rules, ``iptables-restore.c``.
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import re
 from array import array
@@ -530,6 +531,11 @@ _OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _HOST = _OCTET + rb"(?:\." + _OCTET + rb"){3}"
 _PORT = rb"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
+_BEFORE_PORT = (
+    rb"(?:-d [^ \n]+ )?-p [a-z0-9]+ (?:-m comment --comment (?:\"[^\"\\\n]*\"|[^ \"\\\n]+) )?"
+    rb"(?:-m addrtype --dst-type LOCAL )?-m (?:tcp|udp|sctp) --dport "
+)
+
 
 _BLANK = " \t\n\r\x0b\x0c"
 _new = object.__new__
@@ -551,6 +557,8 @@ class _Runs:
     _blocks: tuple[tuple[int, bytes], ...] | None = None
     _read: bool = False
     _kept: list[Rule] | None = None
+    _asked: int = 0
+    _indexes: dict[int, _ByDestination] | None = None
 
     def _spans(self) -> tuple[tuple[int, bytes], ...]:
         if self._blocks is None:
@@ -604,10 +612,24 @@ class _Runs:
     def relevant(self, daddr: str, protocol: str, dport: int | None) -> Iterable[Rule]:
         """See :class:`netk8s.model.Rules`. The proof is in the text: IPv4 hosts print in one way only."""
         del protocol
-        pattern = _survivors(daddr, dport)
+        self._asked += 1
+        indexed = self._asked > _FEW and ":" not in daddr
         for start, block in self._spans():
-            for found in (pattern if len(block) >= 2048 else _LINE).finditer(block):
-                yield from self._rules(start + found.start(), found[0])
+            if len(block) < 2048:
+                for found in _LINE.finditer(block):
+                    yield from self._rules(start + found.start(), found[0])
+            elif indexed:
+                for offset, raw in self._index(start, block).of(daddr, dport):
+                    yield from self._rules(start + offset, raw)
+            else:
+                for found in _survivors(daddr, dport).finditer(block):
+                    yield from self._rules(start + found.start(), found[0])
+
+    def _index(self, start: int, block: bytes) -> _ByDestination:
+        known = self._indexes = self._indexes if self._indexes is not None else {}
+        if start not in known:
+            known[start] = _ByDestination(block)
+        return known[start]
 
     def mentioning(self, text: str) -> Iterable[Rule]:
         """See :class:`netk8s.model.Rules`."""
@@ -698,6 +720,41 @@ def _expand(matches: tuple[Match, ...]) -> list[tuple[Match, ...]]:
     return out
 
 
+_FEW = 8
+"""So often a chain is searched before its lines are indexed: one packet meets a chain a few times."""
+
+_TOLD = re.compile(
+    rb"^" + _COUNTED + rb"-A \S+(?:[ \t\r](?=(?:-d (" + _HOST + rb")/32 )?)(?=(?:" + _BEFORE_PORT + rb"(" + _PORT
+    + rb") -j )?)[^\n]*)?(?:\n|\Z)", re.M
+)  # fmt: skip
+
+
+class _ByDestination:
+    """The lines of a large block by the one host and the one port that they are for, each None where a line names none
+    or not by these words: such lines stay in every answer, as in a search line by line.
+    """
+
+    def __init__(self, block: bytes) -> None:
+        self._block = block
+        self._spans: dict[bytes | None, dict[bytes | None, list[tuple[int, int]]]] = {}
+        for found in _TOLD.finditer(block):
+            self._spans.setdefault(found[1], {}).setdefault(found[2], []).append(found.span())
+
+    def of(self, daddr: str, dport: int | None) -> Iterator[tuple[int, bytes]]:
+        """(offset, line) of the lines that do not exclude a destination, in order."""
+        port = str(dport).encode()
+        kept: list[tuple[int, int]] = []
+        for hosts in map(self._spans.get, (None, daddr.encode())):
+            if hosts is not None and dport is None:
+                # An answer to an ephemeral port that no dump tells: any port may be it.
+                kept += itertools.chain.from_iterable(hosts.values())
+            elif hosts is not None:
+                kept += hosts.get(None, ())
+                kept += hosts.get(port, ())
+        for start, end in sorted(kept):
+            yield start, self._block[start:end]
+
+
 _SURVIVORS: dict[tuple[str, int | None], re.Pattern[bytes]] = {}
 
 
@@ -709,10 +766,7 @@ def _survivors(daddr: str, dport: int | None) -> re.Pattern[bytes]:
             _SURVIVORS.clear()
         other_host = rb"(?!-d (?!" + re.escape(daddr.encode()) + rb"/32 )" + _HOST + rb"/32 )"
         port = str(dport).encode()
-        other_port = (
-            rb"(?!(?:-d [^ \n]+ )?-p [a-z0-9]+ (?:-m comment --comment (?:\"[^\"\\\n]*\"|[^ \"\\\n]+) )?"
-            rb"(?:-m addrtype --dst-type LOCAL )?-m (?:tcp|udp|sctp) --dport (?!" + port + rb" )" + _PORT + rb" -j )"
-        )
+        other_port = rb"(?!" + _BEFORE_PORT + rb"(?!" + port + rb" )" + _PORT + rb" -j )"
         if dport is None:
             # An answer to an ephemeral port that no dump tells: any port may be it.
             other_port = b""

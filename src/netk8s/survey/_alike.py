@@ -109,11 +109,12 @@ class _Own:
 def _rules(node: Node, own: _Own) -> Iterator[str]:
     for table in node.tables:
         where = f"{table.family} {table.backend} {table.name}"
-        for name, chain in table.chains.items():
+        for name in table.chains:
+            if name != "KUBE-SERVICES" and _PER_SERVICE.match(name):
+                continue
+            chain = table.chains[name]
             if name == "KUBE-SERVICES":
                 rules = [rule.raw for rule in chain.rules.mentioning("-j KUBE-NODEPORTS")]
-            elif _PER_SERVICE.match(name):
-                continue
             else:
                 rules = [rule.raw for rule in chain.rules]
             yield own.out_of(f"{where} {name} {chain.policy} " + "\n".join(rules))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 
-from netk8s.model import Addr, Cluster, Endpoint, Programmed, World
+from netk8s.model import Addr, Cluster, Endpoint, Net, Programmed, World
 
 CLUSTER_IP, NODE_PORT, LOAD_BALANCER, EXTERNAL_IP, EXTERNAL, HOST_PORT = (
     "ClusterIP", "NodePort", "LoadBalancer", "ExternalIP", "External", "hostPort",
@@ -69,7 +70,8 @@ def ports(world: World, programmed: Iterable[Programmed]) -> tuple[Port, ...]:
     if "services" in world.cluster.covered:
         found = [*_of_objects(world, rows), *_of_pods(world.cluster)]
     else:
-        found = [_of_rows(world, key, some) for key, some in rows.items()] + _of_pods(world.cluster)
+        near = _Near(world)
+        found = [_of_rows(near, key, some) for key, some in rows.items()] + _of_pods(world.cluster)
     return tuple(sorted(found, key=lambda p: p.key))
 
 
@@ -93,10 +95,10 @@ def _of_objects(world: World, rows: dict[Key, list[Programmed]]) -> list[Port]:
     return out
 
 
-def _of_rows(world: World, key: Key, rows: list[Programmed]) -> Port:
+def _of_rows(near: _Near, key: Key, rows: list[Programmed]) -> Port:
     dialled = tuple(dict.fromkeys(Dialled(row.kind, row.ip, row.port) for row in rows))
     places = dict.fromkeys(
-        Place(end.ip, end.port, node_of(world, end.ip), end.pod) for row in rows for end in row.backends
+        Place(end.ip, end.port, near.node_of(end.ip), end.pod) for row in rows for end in row.backends
     )
     families = {d.ip.version for d in dialled if d.ip is not None} | {place.ip.version for place in places}
     return Port(*key, dialled, tuple(places), tuple(sorted(families)) or (4,), rows=tuple(rows))
@@ -119,20 +121,40 @@ def _of_pods(cluster: Cluster) -> list[Port]:
     return out
 
 
-def node_of(world: World, ip: Addr) -> str | None:
-    """The node that an address is on: its own, or one that a route without gateway leads to."""
-    for name, node in world.nodes.items():
-        for route in node.routes:
-            near = route.kind == "local" or all(hop.gateway is None and hop.dev for hop in route.nexthops)
-            small = route.dst.prefixlen > 0 and route.kind in ("local", "unicast")
-            if small and near and route.dst.version == ip.version and ip in route.dst:
-                shared = any(
-                    ip in other.dst and other.kind == "unicast" and other.dst.prefixlen == route.dst.prefixlen
-                    and all(hop.gateway is None for hop in other.nexthops)
-                    for rest, there in world.nodes.items() if rest != name
-                    for other in there.routes if other.dst.version == ip.version
-                )  # fmt: skip
-                # The nodes' own network is on every node: only a local route tells whose an address of it is.
-                if route.kind == "local" or not shared:
-                    return name
-    return None
+class _Near:
+    """Which addresses are on which node: its own, or ones that a route without gateway leads to."""
+
+    def __init__(self, world: World) -> None:
+        self._local: dict[int, dict[Net, list[str]]] = {4: {}, 6: {}}
+        self._links: dict[int, dict[Net, list[str]]] = {4: {}, 6: {}}
+        self._shared: dict[int, dict[Net, list[str]]] = {4: {}, 6: {}}
+        self._lengths: dict[int, set[int]] = {4: set(), 6: set()}
+        self._order = {name: place for place, name in enumerate(world.nodes)}
+        for name, node in world.nodes.items():
+            for route in node.routes:
+                version = route.dst.version
+                if not route.dst.prefixlen:
+                    continue
+                if route.kind == "local":
+                    self._add(self._local[version], route.dst, name)
+                elif route.kind == "unicast" and all(hop.gateway is None for hop in route.nexthops):
+                    self._add(self._shared[version], route.dst, name)
+                    if all(hop.dev for hop in route.nexthops):
+                        self._add(self._links[version], route.dst, name)
+
+    def _add(self, known: dict[Net, list[str]], net: Net, name: str) -> None:
+        self._lengths[net.version].add(net.prefixlen)
+        names = known.setdefault(net, [])
+        if name not in names:
+            names.append(name)
+
+    def node_of(self, ip: Addr) -> str | None:
+        """The first node that an address is on, None when it is on none that is known."""
+        found: list[str] = []
+        for length in self._lengths[ip.version]:
+            net = ip_network((ip, length), strict=False)
+            found += self._local[ip.version].get(net, ())
+            # The nodes' own network is on every node: only a local route tells whose an address of it is.
+            if len(self._shared[ip.version].get(net, ())) == 1:
+                found += self._links[ip.version].get(net, ())
+        return min(found, key=self._order.__getitem__, default=None)

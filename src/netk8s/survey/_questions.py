@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from netk8s import dialects
-from netk8s.model import TCP, Addr, Ask, Flow, Net, Node, Pod, Programmed, World, service_ranges
+from netk8s.model import TCP, Addr, Ask, Cluster, Flow, Net, Node, Pod, Programmed, World, service_ranges
 from netk8s.surroundings import Surroundings
 from netk8s.survey import _alike
 from netk8s.survey._ports import CLUSTER_IP, EXTERNAL, HOST_PORT, NODE_PORT, Dialled, Key, Port, ports
@@ -327,12 +328,13 @@ class _Base:
     def pod(self, client: str, sender: Stop) -> Iterator[Question]:
         """A pod on a node that is no endpoint of the port."""
         mine = {place.ip for place in self.port.endpoints}
-        serving = {e.ip for e in self.world.cluster.endpoints}
+        known = _inhabitants(self.world.cluster)
         for name in (sender.node, *sender.stands_for):
             if self.at is not None and client == OTHER_POD and name == self.at.node:
                 continue
-            fitting = [p for p in _pods_of(self.world, name, self.ip.version) if not mine & set(p.ips)]
-            for pod in sorted(fitting, key=lambda p: (bool(serving & set(p.ips)), p.namespace, p.name)):
+            for pod in known.clients.get((name, self.ip.version), ()):
+                if not mine.isdisjoint(pod.ips):
+                    continue
                 stop = sender if name == sender.node else _swapped(sender, name)
                 if self.at is not None and client == POD and name != self.at.node:
                     return
@@ -343,7 +345,7 @@ class _Base:
 
     def itself(self, nodes: Sequence[str]) -> Iterator[Question]:
         """An endpoint that dials its own Service, on the node that is dialled if there is one there."""
-        pods = {ip: pod for pod in self.world.cluster.pods if not pod.host_network for ip in pod.ips}
+        pods = _inhabitants(self.world.cluster).by_ip
         places = [
             p for p in self.port.endpoints if p.ip in pods and p.node in nodes and p.ip.version == self.ip.version
         ]
@@ -361,12 +363,24 @@ def _swapped(stop: Stop, node: str) -> Stop:
     return replace(stop, node=node, stands_for=rest)
 
 
-def _pods_of(world: World, node: str, family: int) -> list[Pod]:
-    return [
-        pod for pod in world.cluster.pods
-        if pod.node == node and not pod.host_network and pod.phase not in ("Succeeded", "Failed")
-        and any(ip.version == family for ip in pod.ips)
-    ]  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Inhabitants:
+    """The pods with networks of their own: by address, and as clients by (node, family), those that serve nothing first."""
+
+    by_ip: Mapping[Addr, Pod]
+    clients: Mapping[tuple[str, int], Sequence[Pod]]
+
+
+@lru_cache(maxsize=4)
+def _inhabitants(cluster: Cluster) -> _Inhabitants:
+    serving = {e.ip for e in cluster.endpoints}
+    own = [pod for pod in cluster.pods if not pod.host_network]
+    clients: dict[tuple[str, int], list[Pod]] = {}
+    for pod in sorted(own, key=lambda p: (not serving.isdisjoint(p.ips), p.namespace, p.name)):
+        if pod.node is not None and pod.phase not in ("Succeeded", "Failed"):
+            for family in {ip.version for ip in pod.ips}:
+                clients.setdefault((pod.node, family), []).append(pod)
+    return _Inhabitants({ip: pod for pod in own for ip in pod.ips}, clients)
 
 
 def _address_in(ranges: Sequence[str], world: World, family: int) -> Addr | None:
