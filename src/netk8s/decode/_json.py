@@ -83,7 +83,8 @@ def values(dump: Dump, command: str) -> Iterator[tuple[At, object]]:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # several values, raw control characters, or no JSON: the slower reader below knows which and where
         else:
-            yield _place(dump, raw), value
+            line = 0 if b"\n" in raw.strip() else 1
+            yield At(dump.origin, line), value
             return
     text = raw.decode("utf-8", "replace")
     start, end = 0, len(text)
@@ -111,20 +112,22 @@ def values(dump: Dump, command: str) -> Iterator[tuple[At, object]]:
         start = stop
 
 
-def spelled(dump: Dump, key: str) -> tuple[At, list[msgspec.Raw]] | None:
+def spelled(dump: Dump, key: str) -> tuple[At, dict[str, object], list[msgspec.Raw]] | None:
     """The items of the array ``key`` of a large dump that is one object, each as it is spelled: see :func:`member`.
 
-    None when the dump is small or anything else: then :func:`values` reads it, or says what is wrong. Passing over text
-    takes a tenth of the time of making values of it.
+    Before them its place, and its other members. None when the dump is small or anything else: then :func:`values`
+    reads it, or says what is wrong. Passing over text takes a tenth of the time of making values of it.
     """
     raw = dump.data[:]
     if len(raw) <= _LARGE:
         return None
     try:
-        items = msgspec.json.decode(msgspec.json.decode(raw, type=dict[str, msgspec.Raw])[key], type=list[msgspec.Raw])
+        outer = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        items = msgspec.json.decode(outer.pop(key), type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
         return None
-    return _place(dump, raw), items
+    place = At(dump.origin, 0 if b"\n" in raw.strip() else 1)
+    return place, {name: member(value) for name, value in outer.items()}, items
 
 
 def member(spelling: msgspec.Raw) -> object:
@@ -134,10 +137,6 @@ def member(spelling: msgspec.Raw) -> object:
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Bytes that are no UTF-8 were passed over.
         return _cleaned(_DECODER.decode(bytes(spelling).decode("utf-8", "replace")))
-
-
-def _place(dump: Dump, raw: bytes) -> At:
-    return At(dump.origin, 0 if b"\n" in raw.strip() else 1)
 
 
 def arrays(dump: Dump, command: str) -> Iterator[tuple[At, list[JsonObject]]]:

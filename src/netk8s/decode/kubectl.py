@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from netk8s.decode import _http_objects, _policies
-from netk8s.decode._json import JsonObject, address, clean, head, kind, outer_keys, values
+from msgspec import Raw
+
+from netk8s.decode import _endpoint_slices, _http_objects, _policies
+from netk8s.decode._json import JsonObject, address, clean, head, kind, member, outer_keys, spelled, values
 from netk8s.decode._text import first_lines
 from netk8s.decode._yaml import YamlObject, documents
 from netk8s.errors import DecodeError
@@ -17,7 +19,6 @@ from netk8s.model import (
     Coverage,
     DnsConfig,
     Dump,
-    Endpoint,
     ExternalName,
     Fact,
     Pod,
@@ -56,7 +57,12 @@ def decode(dump: Dump) -> Iterator[Fact]:
     nor does an empty list that does not say of what. Objects of other kinds are passed over; so are EndpointSlices of
     type FQDN, which no rule is made of. Raises DecodeError.
     """
-    found = values(dump, COMMAND) if _JSON_START.match(head(dump)) else documents(dump)
+    written = _JSON_START.match(head(dump)) is not None
+    quick = spelled(dump, "items") if written else None
+    if quick is not None:
+        yield from _large(*quick)
+        return
+    found = values(dump, COMMAND) if written else documents(dump)
     covered: set[str] = set()
     for at, value in found:
         if not isinstance(value, dict):
@@ -73,6 +79,24 @@ def decode(dump: Dump) -> Iterator[Fact]:
             yield from _cover(own, item, covered, at)
             yield from _object(item, own)
         yield from _cover(listed, outer, covered, at)
+
+
+def _large(at: At, members: dict[str, object], items: list[Raw]) -> Iterator[Fact]:
+    """The same of a large list, whose items are read one by one."""
+    outer = JsonObject(members, at)
+    listed = (outer.text("kind") or "").removesuffix("List")
+    covered: set[str] = set()
+    for i, text in enumerate(items):
+        endpoints = _endpoint_slices.spelled(text, at)
+        if endpoints is not None:
+            yield from _cover("EndpointSlice", outer, covered, at)
+            yield from endpoints
+            continue
+        item = outer.item("items", i, member(text))
+        own = item.text("kind") or listed
+        yield from _cover(own, item, covered, at)
+        yield from _object(item, own)
+    yield from _cover(listed, outer, covered, at)
 
 
 def _with_line(item: JsonObject) -> JsonObject:
@@ -92,7 +116,7 @@ def _object(item: JsonObject, name: str) -> Iterator[Fact]:
     if name == "Service":
         yield from _service(item)
     elif name == "EndpointSlice":
-        yield from _slice(item)
+        yield from _endpoint_slices.endpoints(_endpoint_slices.read(item, _metadata(item)), item.at)
     elif name == "Pod":
         yield _pod(item)
     elif name == "Node":
@@ -201,71 +225,6 @@ def _cluster_ips(spec: JsonObject) -> tuple[Addr, ...]:
     except ValueError:
         key = "clusterIPs" if spec.texts("clusterIPs") else "clusterIP"
         raise spec.wrong(key, 'IP addresses or "None"') from None
-
-
-def _slice(item: JsonObject) -> Iterator[Endpoint]:
-    metadata = _metadata(item)
-    service = _labels(metadata).get("kubernetes.io/service-name")
-    if not service or item.text("addressType") == "FQDN":
-        return
-    namespace = metadata.text("namespace") or "default"
-    ports = []
-    for port in item.children("ports"):
-        # kube-proxy has no use for a port that is not set ("all ports") and leaves it out
-        # (pkg/proxy/endpointslicecache.go).
-        number = port.number("port", 0, 65535)
-        if number:
-            ports.append((port.text("name") or "", _protocol(port), number))
-    for endpoint in item.children("endpoints"):
-        addresses = endpoint.addrs("addresses")
-        if not addresses:
-            continue
-        conditions = endpoint.child("conditions")
-        # Not set means: ready as far as anybody knows, and serving as long as ready (discovery/v1, EndpointConditions).
-        ready = conditions is None or conditions.flag("ready") is not False
-        serving = conditions.flag("serving") if conditions else None
-        pod = _pod_name(endpoint.child("targetRef"), namespace)
-        node, zone = endpoint.text("nodeName"), endpoint.text("zone")
-        if node is None or zone is None:
-            old = endpoint.child("deprecatedTopology") or endpoint.child("topology")
-            node = node or (old.text("kubernetes.io/hostname") if old else None)
-            zone = zone or (old.text("topology.kubernetes.io/zone") if old else None)
-        terminating = conditions is not None and conditions.flag("terminating") is True
-        hints = _hints(endpoint) if "hints" in endpoint.members else ()
-        for name, protocol, number in ports:
-            yield Endpoint(
-                namespace=namespace,
-                service=service,
-                port_name=name,
-                protocol=protocol,
-                # The addresses of one endpoint are fungible, and kube-proxy takes the first.
-                ip=addresses[0],
-                port=number,
-                node=node,
-                pod=pod,
-                ready=ready,
-                serving=ready if serving is None else serving,
-                terminating=terminating,
-                zone=zone,
-                hints=hints,
-                at=item.at,
-            )
-
-
-def _pod_name(target: JsonObject | None, namespace: str) -> str | None:
-    if target is None or target.text("kind") != "Pod":
-        return None
-    return f"{target.text('namespace') or namespace}/{target.need('name')}"
-
-
-def _hints(endpoint: JsonObject) -> tuple[str, ...]:
-    """Zones by name, nodes as ``node/NAME``: a zone is a label's value and has no slash."""
-    hints = endpoint.child("hints")
-    if hints is None:
-        return ()
-    zones = (zone.need("name") for zone in hints.children("forZones"))
-    nodes = (f"node/{node.need('name')}" for node in hints.children("forNodes"))
-    return (*zones, *nodes)
 
 
 def _pod(item: JsonObject) -> Pod:

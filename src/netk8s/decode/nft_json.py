@@ -95,7 +95,7 @@ def _listings(dump: Dump) -> Iterator[tuple[At, Iterator[JsonObject | _Spelled]]
     """The objects of each listing in a dump; of a large one the rules are passed over."""
     quick = spelled(dump, "nftables")
     if quick is not None:
-        at, items = quick
+        at, _, items = quick
         yield at, _quick(items, at)
         return
     for at, value in values(dump, COMMAND):
