@@ -62,27 +62,33 @@ class _Hole:
 class _Part:
     """A match, or the target, that differs from line to line. ``names``: the target's name is such a word too."""
 
-    __slots__ = ("first", "holes", "kept", "last", "model", "names", "options", "position")
+    __slots__ = ("after", "before", "first", "holes", "kept", "last", "model", "names", "position", "single")
 
     def __init__(
         self, position: int, model: Match | Target, holes: tuple[_Hole, ...], first: int, last: int, names: bool
     ) -> None:
         self.position, self.model, self.holes, self.names = position, model, holes, names
-        self.first, self.last, self.options = first, last, model.options
+        self.first, self.last = first, last
+        self.single = holes[0] if len(holes) == 1 else None
+        at = holes[0].position if holes else len(model.options)
+        self.before, self.after = model.options[:at], model.options[at + 1 :]
         again = not names and not any(hole.name in _OF_ONE_RULE for hole in holes)
         self.kept: dict[tuple[str, ...], Match] | None = {} if again else None
 
     def options_of(self, values: tuple[str, ...]) -> tuple[Option, ...]:
         """The options with a line's words in their places."""
         if not self.holes:
-            return self.options
-        options = list(self.options)
-        for hole in self.holes:
+            return self.model.options
+        hole = self.single
+        if hole is not None:
             option: Option = _new(Option)
             _set_name(option, hole.name)
             _set_values(option, values[hole.first : hole.last])
             _set_negated(option, hole.negated)
-            options[hole.position] = option
+            return (*self.before, option, *self.after)
+        options = list(self.model.options)
+        for hole in self.holes:
+            options[hole.position] = Option(hole.name, values[hole.first : hole.last], hole.negated)
         return tuple(options)
 
     def match(self, values: tuple[str, ...]) -> Match:

@@ -38,8 +38,8 @@ _COUNTED_BY = 4 << 10
 """Line numbers are kept for offsets this far apart."""
 _INDEXED = 8 << 20
 """In a larger table that iptables-save generated a chain is searched for; the others are indexed."""
-_FEW = 1000
-"""Who asks for more chains than these is asking for all: an index is cheaper than so many searches."""
+_FEW = 500
+"""Who asks for more chains than these may ask for all: an index is cheaper than so many searches."""
 _RULE_OF = re.compile(rb"(?:\[\d{1,20}:\d{1,20}\] )?-A (\S+)")
 _TRUSTED = 4 << 20
 """Declarations of a dump that iptables-save generated are looked through only up to this size."""
@@ -268,6 +268,10 @@ def _line_end(text: _Text, offset: int) -> int:
     return end if end >= 0 else text.size
 
 
+_Span = tuple[int, int]
+"""Where a run of rules begins and ends; 0 where the end was not looked for."""
+
+
 class _Section(Mapping[str, Chain]):
     """The chains of one table section by name; nothing is decoded and, before the first look, nothing indexed."""
 
@@ -276,8 +280,8 @@ class _Section(Mapping[str, Chain]):
     ) -> None:
         self._text, self._start, self._end, self._table, self._headless = text, start, end, table, headless
         self._generated = generated
-        self._groups: dict[bytes, int] | None = None
-        self._more: dict[bytes, list[int]] = {}
+        self._groups: dict[bytes, _Span] | None = None
+        self._more: dict[bytes, list[_Span]] = {}
         self._chains: dict[str, Chain] = {}
         self._declarations_end = start
         self._declared: dict[bytes, int] | None = None
@@ -286,15 +290,15 @@ class _Section(Mapping[str, Chain]):
 
     # -- index
 
-    def _index(self) -> dict[bytes, int]:
-        """Chain name -> offset of its (first) run of rules. One pass of the section in windows.
+    def _index(self) -> dict[bytes, _Span]:
+        """Chain name -> its (first) run of rules. One pass of the section in windows.
 
         The loop is per window and not per run: a large dump has hundreds of thousands of runs.
         """
         if self._groups is not None:
             return self._groups
         text = self._text
-        groups: dict[bytes, int] = {}
+        groups: dict[bytes, _Span] = {}
         running = b""
         position = expected = self._start
         while position < self._end:
@@ -311,7 +315,13 @@ class _Section(Mapping[str, Chain]):
                 names = list(map(_NAME, found))
                 # A run longer than a window goes on in the next: it is one run, and read as one.
                 again = int(starts[0] == expected and names[0] == running)
-                self._add(groups, names[again:], starts[again:])
+                if again:
+                    last = self._more.get(running)
+                    if last is None:
+                        groups[running] = (groups[running][0], ends[0])
+                    else:
+                        last[-1] = (last[-1][0], ends[0])
+                self._add(groups, names[again:], list(zip(starts[again:], ends[again:], strict=True)))
                 running, expected = names[-1], ends[-1]
             del found
             text.forget(position, stop)
@@ -321,15 +331,17 @@ class _Section(Mapping[str, Chain]):
         self._groups = groups
         return groups
 
-    def _runs(self, name: bytes) -> list[int]:
-        """The offsets of a chain's runs of rules, by the index or, in a large dump, by a search for this one chain."""
+    def _runs(self, name: bytes) -> tuple[_Span, ...]:
+        """A chain's runs of rules, by the index or, in a large dump, by a search for this one chain."""
         if self._groups is None and self._generated and self._end - self._start > _INDEXED and self._searched < _FEW:
             self._searched += 1
             return self._search(name)
-        groups = self._index()
-        return ([groups[name]] if name in groups else []) + self._more.get(name, [])
+        first = self._index().get(name)
+        if first is None:
+            return ()
+        return (first, *self._more[name]) if name in self._more else (first,)
 
-    def _search(self, name: bytes) -> list[int]:
+    def _search(self, name: bytes) -> tuple[_Span, ...]:
         """The run of a chain in what iptables-save wrote, which prints each chain's rules together.
 
         It also prints built-in chains first and the others by name, so bisection mostly finds it; that is only the
@@ -353,7 +365,7 @@ class _Section(Mapping[str, Chain]):
             text.data, self._start, self._end
         )
         if near is not None:
-            return [near.start()]
+            return ((near.start(), 0),)
         for prefix in (b"\n-A ", b"] -A "):
             for suffix in (b" ", b"\n"):
                 at = text.data.find(prefix + name + suffix, self._start, self._end)
@@ -361,9 +373,9 @@ class _Section(Mapping[str, Chain]):
                     start = text.data.rfind(b"\n", self._start, at + 1) + 1
                     text.forget(self._start, start)
                     if exact.match(text.data, max(start, self._start), self._end):
-                        return [max(start, self._start)]
+                        return ((max(start, self._start), 0),)
             text.forget(self._start, self._end)
-        return []
+        return ()
 
     def _look_at_head(self) -> None:
         """Notes that chains are declared, and where that ends, without an index of the rest."""
@@ -389,16 +401,16 @@ class _Section(Mapping[str, Chain]):
             raise self._text.error(position, f"a line of more than {_WINDOW} bytes is not an iptables rule")
         return list(_GROUP.finditer(self._text.data, position, cut)), cut
 
-    def _add(self, groups: dict[bytes, int], names: list[bytes], starts: list[int]) -> None:
-        fresh = dict(zip(reversed(names), reversed(starts), strict=True))
+    def _add(self, groups: dict[bytes, _Span], names: list[bytes], spans: list[_Span]) -> None:
+        fresh = dict(zip(reversed(names), reversed(spans), strict=True))
         if len(fresh) == len(names) and groups.keys().isdisjoint(fresh):
             groups.update(fresh)
         else:
-            for name, start in zip(names, starts, strict=True):
+            for name, span in zip(names, spans, strict=True):
                 if name in groups:
-                    self._more.setdefault(name, []).append(start)
+                    self._more.setdefault(name, []).append(span)
                 else:
-                    groups[name] = start
+                    groups[name] = span
 
     def _gap(self, start: int, end: int) -> None:
         """Lines between runs of rules: declarations, comments, blanks; anything else is refused."""
@@ -441,11 +453,15 @@ class _Section(Mapping[str, Chain]):
             return None
         return parts[1].decode("ascii", "replace")
 
-    def _declaration(self, name: bytes) -> int:
-        """The offset of the line that declares a chain, or -1."""
+    def _declaration(self, name: bytes) -> int | None:
+        """The offset of the line that declares a chain, negative if it surely gives no policy; None: not declared."""
         self._looked_up += 1
-        if self._declared is not None or self._looked_up > _FEW:
-            return self._declarations().get(name, -1)
+        if self._declared is None and self._looked_up > _FEW:
+            self._declared = {}
+            for declared, offset in self._declaring():
+                self._declared.setdefault(declared, offset)
+        if self._declared is not None:
+            return self._declared.get(name)
         for prefix in (b":", b"-P ", b"-N ") if self._headless else (b":",):
             for suffix in (b" ", b"\n", b"\r"):
                 needle = prefix + name + suffix
@@ -454,7 +470,7 @@ class _Section(Mapping[str, Chain]):
                 found = self._text.data.find(b"\n" + needle, self._start, min(self._declarations_end + 1, self._end))
                 if found >= 0:
                     return found + 1
-        return -1
+        return None
 
     def family(self) -> int:
         """The family by the addresses and ICMP words in the section's first rules; IPv4 when nothing tells."""
@@ -474,47 +490,54 @@ class _Section(Mapping[str, Chain]):
         # What iptables-save itself wrote declares every chain; a search of megabytes for each would cost more than
         # all the rest of a trace.
         believed = bool(runs) and self._generated and self._declarations_end - self._start > _TRUSTED
-        offset = self._declaration(name) if self.any_declared and (key in _BUILTIN or not believed) else -1
-        if not runs and offset < 0:
-            raise KeyError(key)
-        if offset < 0 and self.any_declared and not believed and not self._headless and key not in _BUILTIN:
-            raise self._text.error(
-                runs[0], f"rules of chain {key}, which table {self._table} does not declare (:{key} - [0:0] is missing)"
-            )
-        chain = Chain(
-            key,
-            self._policy(offset) if offset >= 0 else None,
-            _Runs(self._text, self._end, tuple(runs), key),
-            self._text.at(offset if offset >= 0 else runs[0]),
-            declared=offset >= 0 or believed,
-        )
-        self._chains[key] = chain
+        offset = self._declaration(name) if self.any_declared and (key in _BUILTIN or not believed) else None
+        if offset is None:
+            if not runs:
+                raise KeyError(key)
+            if self.any_declared and not believed and not self._headless and key not in _BUILTIN:
+                raise self._text.error(
+                    runs[0][0],
+                    f"rules of chain {key}, which table {self._table} does not declare (:{key} - [0:0] is missing)",
+                )
+        policy = self._policy(offset) if offset is not None and offset >= 0 else None
+        at = self._text.at(runs[0][0] if offset is None else abs(offset))
+        rules = _Runs(self._text, self._end, runs, key)
+        chain = self._chains[key] = Chain(key, policy, rules, at, declared=offset is not None or believed)
         return chain
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):
             return False
+        if key in self._chains:
+            return True
         name = key.encode("utf-8", errors="surrogateescape")
-        return key in self._chains or bool(self._runs(name)) or (self.any_declared and self._declaration(name) >= 0)
+        return bool(self._runs(name)) or (self.any_declared and self._declaration(name) is not None)
 
     def __iter__(self) -> Iterator[str]:
         """Names in the dump's order: declared ones first, then undeclared ones with rules."""
-        groups, declared = self._index(), self._declarations()
-        for name, offset in declared.items():
-            yield self._name(name, offset)
-        for name, offset in groups.items():
+        groups = self._index()
+        declared = self._declared
+        if declared is None:
+            declared = {}
+            for name, offset in self._declaring():
+                if name not in declared:
+                    declared[name] = offset
+                    yield self._name(name, abs(offset))
+            self._declared = declared
+        else:
+            for name, offset in declared.items():
+                yield self._name(name, abs(offset))
+        for name, (start, _) in groups.items():
             if name not in declared:
-                yield self._name(name, offset)
+                yield self._name(name, start)
 
-    def _declarations(self) -> dict[bytes, int]:
-        """Names of declared chains -> the offset of the line."""
-        if self._declared is None:
-            region = bytes(self._text.data[self._start : min(self._declarations_end, self._end)])
-            pattern = rb"^(?::|-[PN] )(\S+)" if self._headless else rb"^:(\S+)"
-            self._declared = {}
-            for found in re.finditer(pattern, region, re.M):
-                self._declared.setdefault(found[1], self._start + found.start())
-        return self._declared
+    def _declaring(self) -> Iterator[tuple[bytes, int]]:
+        """Declared names with the offsets of their lines, negative where the line gives the chain no policy."""
+        region = bytes(self._text.data[self._start : min(self._declarations_end, self._end)])
+        pattern = rb"^(?::|-[PN] )(\S+)()" if self._headless else rb"^:(\S+)( - )?"
+        for found in re.finditer(pattern, region, re.M):
+            offset = self._start + found.start()
+            yield found[1], -offset if found[2] else offset
 
     def _name(self, name: bytes, offset: int) -> str:
         try:
@@ -551,7 +574,7 @@ class _Runs:
 
     text: _Text
     end: int
-    starts: tuple[int, ...]
+    spans: tuple[_Span, ...]
     chain: str
     _decoded: dict[int, list[Rule]] | None = None
     _blocks: tuple[tuple[int, bytes], ...] | None = None
@@ -562,11 +585,13 @@ class _Runs:
 
     def _spans(self) -> tuple[tuple[int, bytes], ...]:
         if self._blocks is None:
-            self._blocks = tuple((start, self._run(start)) for start in self.starts)
+            self._blocks = tuple((start, self._run(start, end)) for start, end in self.spans)
         return self._blocks
 
-    def _run(self, start: int) -> bytes:
+    def _run(self, start: int, end: int) -> bytes:
         """The lines of a run; a run is read in growing pieces, for most are short and some have 100,000 lines."""
+        if end:
+            return self.text.data[start:end]
         size = 4096
         while True:
             piece = bytes(self.text.data[start : min(start + size, self.end)])
@@ -581,7 +606,7 @@ class _Runs:
             size *= 8
 
     def __len__(self) -> int:
-        blocks = (block for _, block in self._blocks) if self._blocks is not None else map(self._run, self.starts)
+        blocks = (block for _, block in self._blocks or ((start, self._run(start, end)) for start, end in self.spans))
         return sum(block.count(b"\n") + (not block.endswith(b"\n")) for block in blocks)
 
     def __iter__(self) -> Iterator[Rule]:
@@ -591,10 +616,10 @@ class _Runs:
         return self._all() if self._kept is None else iter(self._kept)
 
     def _all(self) -> Iterator[Rule]:
-        for start in self.starts:
-            block = self._run(start)
+        for start, end in self.spans:
+            block = self._run(start, end)
             number = self.text.line(start)
-            for piece in _pieces(block):
+            for piece in (block,) if len(block) <= _WINDOW else _pieces(block):
                 if not piece.isascii():
                     for raw in _LINE.findall(piece):
                         yield from self._decode(number, raw)

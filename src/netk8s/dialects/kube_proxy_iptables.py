@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from netk8s.model import (
@@ -121,6 +122,7 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
     verdicts = dict(_refused(node, hashes, kinds, mention, port))
     for table in nat(node):
         told = _tells_internal_policy(table)
+        balancing = _Balancing(table, pods)
         for chain in ("KUBE-SERVICES", "KUBE-NODEPORTS"):
             if chain not in table.chains:
                 continue
@@ -128,7 +130,7 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
                 found = _row(node, table, rule, hashes, kinds)
                 if found is None or found.chain in ("KUBE-NODEPORTS", "KUBE-MARK-MASQ"):
                     continue
-                row = _balanced(table, found, pods, told)
+                row = balancing.of(found, told)
                 key = (table.family, table.backend, found.ip, found.protocol, found.port)
                 if not row.backends and key in verdicts:
                     refused = verdicts.pop(key)
@@ -160,18 +162,100 @@ def _refused(
                             yield key, replace(row, verdict=verdict, chain=rule.chain, policy=policy)
 
 
-def _balanced(table: Table, row: Programmed, pods: dict[Addr, str], told: bool) -> Programmed:
-    """The row with what its chain balances to."""
-    backends = tuple(_backends(table, row.chain, pods))
-    seconds = _affinity(table, row.chain)
-    # KUBE-XLB of kube-proxy up to 1.23 marks for drop what it has no endpoint for.
-    dropped = not backends and _marks_for_drop(table, row.chain)
-    policy = _policy(table, row.chain, told or row.kind != "ClusterIP")
-    return replace(
-        row, backends=backends, affinity=seconds is not None, affinity_seconds=seconds or None, policy=policy,
-        verdict="DROP" if dropped else "", scheduler="random" if backends else "",
-        addresses=_nodeport_addresses(table) if row.ip is None else (),
-    )  # fmt: skip
+class _Balancing:
+    """What the chains of one table balance to. Many ways lead to a Service's endpoints: each chain is read once."""
+
+    def __init__(self, table: Table, pods: dict[Addr, str]) -> None:
+        self._table, self._pods = table, pods
+        self._backends: dict[str, tuple[Backend, ...]] = {}
+        self._affinity: dict[str, int | None] = {}
+        self._rules: dict[str, tuple[Rule, ...]] = {}
+        self._addresses: tuple[Addr, ...] | None = None
+
+    def of(self, row: Programmed, told: bool) -> Programmed:
+        """The row with what its chain balances to."""
+        backends = self.backends(row.chain)
+        seconds = self.affinity(row.chain)
+        # KUBE-XLB of kube-proxy up to 1.23 marks for drop what it has no endpoint for.
+        dropped = not backends and _marks_for_drop(self._table, row.chain)
+        if row.ip is None and self._addresses is None:
+            self._addresses = _nodeport_addresses(self._table)
+        policy = _policy(self._table, row.chain, told or row.kind != "ClusterIP")
+        return replace(
+            row, backends=backends, affinity=seconds is not None, affinity_seconds=seconds or None, policy=policy,
+            verdict="DROP" if dropped else "", scheduler="random" if backends else "",
+            addresses=self._addresses or () if row.ip is None else (),
+        )  # fmt: skip
+
+    def rules(self, name: str) -> tuple[Rule, ...]:
+        """The rules of a chain, kept while others ask for the same few chains."""
+        found = self._rules.get(name)
+        if found is None:
+            chain = self._table.chains.get(name)
+            if len(self._rules) >= 8:
+                self._rules.clear()
+            found = self._rules[name] = tuple(chain.rules) if chain is not None else ()
+        return found
+
+    def backends(self, name: str, depth: int = 0) -> tuple[Backend, ...]:
+        """The endpoints of a chain, with the odds of each for a new client from outside the node.
+
+        KUBE-EXT and KUBE-XLB branch off pods and the node itself first, by source; KUBE-FW lets its source ranges pass.
+        """
+        if name in self._backends:
+            return self._backends[name]
+        if depth > 4:
+            return ()
+        found = HASHED.fullmatch(name)
+        firewall = found is not None and found[1] == "FW"
+        ends: list[str] = []
+        probabilities: list[str | None] = []
+        rest: tuple[Backend, ...] = ()
+        for rule in self.rules(name):
+            target = rule.target.name if rule.target else ""
+            if any(m.module == "recent" for m in rule.matches):
+                continue
+            if target.startswith("KUBE-SEP-"):
+                option = _option(rule, "--probability")
+                ends.append(target)
+                probabilities.append(option.values[0] if option is not None else None)
+            elif (
+                HASHED.fullmatch(target)
+                and (firewall or not _conditional(rule))
+                and not any(_odds(tuple(probabilities)))
+            ):
+                rest = self.backends(target, depth + 1)
+                break
+        odds = _odds(tuple(probabilities))
+        own = [end for target, share in zip(ends, odds, strict=True) for end in self._endpoint(target, share)]
+        self._backends[name] = (*own, *rest) if own else rest
+        return self._backends[name]
+
+    def _endpoint(self, name: str, odds: Fraction) -> Iterator[Backend]:
+        chain = self._table.chains.get(name)
+        for rule in chain.rules if chain is not None else ():
+            if rule.target is not None and rule.target.name == "DNAT":
+                option = next((o for o in rule.target.options if o.name == "--to-destination"), None)
+                where = host_port(option.values[0]) if option else None
+                if where is not None:
+                    yield Backend(where[0], where[1], odds, name, self._pods.get(where[0]), rule.at)
+
+    def affinity(self, name: str, depth: int = 0) -> int | None:
+        """For how many seconds a client keeps its endpoint, None where it does not."""
+        if name in self._affinity or depth > 4:
+            return self._affinity.get(name)
+        seconds = None
+        for rule in self.rules(name):
+            if any(m.module == "recent" for m in rule.matches):
+                option = _option(rule, "--seconds")
+                seconds = int(option.values[0]) if option is not None and option.values[0].isdecimal() else 0
+                break
+            if rule.target is not None and rule.target.name.startswith(("KUBE-SV", "KUBE-EXT-", "KUBE-XLB-")):
+                seconds = self.affinity(rule.target.name, depth + 1)
+                if seconds is not None:
+                    break
+        self._affinity[name] = seconds
+        return seconds
 
 
 def _policy(table: Table, name: str, told: bool) -> str:
@@ -274,30 +358,6 @@ def _hashes(cluster: Cluster) -> dict[str, Named]:
     return out
 
 
-def _balance(table: Table, name: str, depth: int = 0) -> Iterator[tuple[Rule, Fraction]]:
-    """Rules that jump to an endpoint chain, with the odds of each for a new client from outside the node.
-
-    KUBE-EXT and KUBE-XLB branch off pods and the node itself first, by source; KUBE-FW lets its source ranges pass.
-    """
-    chain = table.chains.get(name)
-    if chain is None or depth > 4:
-        return
-    found = HASHED.fullmatch(name)
-    firewall = found is not None and found[1] == "FW"
-    left = Fraction(1)
-    for rule in chain.rules:
-        target = rule.target.name if rule.target else ""
-        if any(m.module == "recent" for m in rule.matches):
-            continue
-        if target.startswith("KUBE-SEP-"):
-            share = _odds(rule)
-            yield rule, left * share
-            left *= 1 - share
-        elif HASHED.fullmatch(target) and (firewall or not _conditional(rule)) and left == 1:
-            yield from _balance(table, target, depth + 1)
-            return
-
-
 def _conditional(rule: Rule) -> bool:
     return any(
         m.module not in ("comment", "tcp", "udp", "sctp") and (m.module or m.options[0].name != "-p")
@@ -305,46 +365,28 @@ def _conditional(rule: Rule) -> bool:
     )
 
 
-def _odds(rule: Rule) -> Fraction:
-    option = _option(rule, "--probability")
-    if option is None:
-        return Fraction(1)
+@lru_cache(maxsize=1024)
+def _odds(probabilities: tuple[str | None, ...]) -> tuple[Fraction, ...]:
+    """The odds of each rule of a chain that throws dice in turn; None stands for a rule that takes what comes to it."""
+    left = Fraction(1)
+    out = []
+    for text in probabilities:
+        share = Fraction(1) if text is None else _share(text)
+        out.append(left * share)
+        left *= 1 - share
+    return tuple(out)
+
+
+@lru_cache(maxsize=1024)
+def _share(text: str) -> Fraction:
     try:
-        exact = min(Fraction(option.values[0] if "e" not in option.values[0].lower() else "x"), Fraction(1))
+        exact = min(Fraction(text if "e" not in text.lower() else "x"), Fraction(1))
     except (ValueError, ZeroDivisionError):
         return Fraction(1)
     if exact <= 0:
         return Fraction(0)
     near = Fraction(1, round(1 / exact)) if exact < 1 else Fraction(1)
     return near if abs(near - exact) < Fraction(1, 100000) else exact
-
-
-def _backends(table: Table, chain: str, pods: dict[Addr, str]) -> Iterator[Backend]:
-    for rule, odds in _balance(table, chain):
-        if rule.target is None:
-            continue
-        for there in table.chains[rule.target.name].rules if rule.target.name in table.chains else ():
-            if there.target is not None and there.target.name == "DNAT":
-                option = next((o for o in there.target.options if o.name == "--to-destination"), None)
-                where = host_port(option.values[0]) if option else None
-                if where is not None:
-                    yield Backend(where[0], where[1], odds, rule.target.name, pods.get(where[0]), there.at)
-
-
-def _affinity(table: Table, chain: str, depth: int = 0) -> int | None:
-    """For how many seconds a client keeps its endpoint, None where it does not."""
-    found = table.chains.get(chain)
-    if found is None or depth > 4:
-        return None
-    for rule in found.rules:
-        if any(m.module == "recent" for m in rule.matches):
-            option = _option(rule, "--seconds")
-            return int(option.values[0]) if option is not None and option.values[0].isdecimal() else 0
-        if rule.target is not None and rule.target.name.startswith(("KUBE-SV", "KUBE-EXT-", "KUBE-XLB-")):
-            seconds = _affinity(table, rule.target.name, depth + 1)
-            if seconds is not None:
-                return seconds
-    return None
 
 
 def host_port(text: str) -> tuple[Addr, int | None] | None:
