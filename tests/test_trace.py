@@ -638,6 +638,33 @@ def test_a_node_does_not_answer_arp_for_what_rp_filter_would_drop() -> None:
     assert other.condition.startswith("n1 does not answer its pod 10.244.1.6's ARP for 10.244.1.1: rp_filter=1 on cni0")
 
 
+@pytest.mark.parametrize(
+    ("neighbours", "verdicts"),
+    [
+        ((), ["unreachable", "delivered"]),
+        ((Neighbour(A("192.168.10.1"), "eth0", "02:00:00:00:00:01", ("STALE",)),), ["delivered"]),
+    ],
+)
+def test_a_router_that_a_node_does_not_answer_arp_to_cannot_reach_it(
+    neighbours: tuple[Neighbour, ...], verdicts: list[str]
+) -> None:
+    """The route from the node's own address back to the router is what rp_filter asks of ARP; the packet has been
+    translated by then and is asked for another way."""
+    there = world(to("10.244.2.6:8080"), sysctls=sysctls(net__ipv4__conf__eth0__rp_filter="1"))
+    first = there.nodes["n1"]
+    usual = (RoutingRule(0, 4, table="local"), RoutingRule(32766, 4, table="main"))
+    first = replace(
+        first,
+        routes=(*first.routes, Route(N("0.0.0.0/0"), "unreachable", (), "100")),
+        rules=(*usual, RoutingRule(1000, 4, table="100", src=N("192.168.10.0/24"))),
+        neighbours=(*first.neighbours, *neighbours),
+    )
+    found = ask(World({**there.nodes, "n1": first}, there.cluster), A("203.0.113.7"), NODE1, 30080)
+    assert [only(found).verdict, *(o.verdict for other in found.alternatives for o in other.outcomes)] == verdicts
+    if "unreachable" in verdicts:
+        assert only(found).reason.startswith("n1 does not answer ARP for 192.168.10.5: rp_filter=1 on eth0")
+
+
 def test_packets_that_circle_between_nodes_end() -> None:
     there = world()
     out = []

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from netk8s.kernel import attachment, conntrack, links, martians
+from netk8s.kernel import attachment, conntrack, links
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
-from netk8s.kernel.routing import select_address
 from netk8s.model import Addr, Missing, Pod, Question, Reached
-from netk8s.trace import _slaves, _tunnel
-from netk8s.trace._delivery import pod_end, pod_on, unresolved
+from netk8s.trace import _arp, _slaves, _tunnel
+from netk8s.trace._delivery import pod_end, pod_on
 from netk8s.trace._state import (
     DELIVERED,
     DROPPED,
@@ -45,7 +44,7 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
         yield from _own_pod(scene, event)
         return
     told_by = netns.name if not event.foreign else None
-    if mute := _mute(event):
+    if mute := _arp.mute(event):
         yield End(branch, past, UNREACHABLE, mute, told_by=told_by)
         return
     owner = scene.netns.get(pod.node or "") if pod is not None and not pod.host_network else None
@@ -60,7 +59,7 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
         if other.name != netns.name and (entered := _enters(netns, other, target, dev)):
             iif = entered if entered != "?" else None
             # Who was asked by a neighbour knows its MAC address: an answer goes back the way the question came.
-            refused = None if scene.back else _refused(event, other, iif)
+            refused = None if scene.back else _arp.refused(event, other, iif)
             for answers, there in branch.ask(refused) if refused is not None else ((True, branch),):
                 if answers:
                     yield Arriving(on_wire(there, iif), other, past)
@@ -68,15 +67,6 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
                     yield End(there, past, UNREACHABLE, refused.if_false if refused else "", told_by=told_by)
             return
     yield from _beyond(scene, branch, netns, past, dev, target, pod, foreign=event.foreign)
-
-
-def _mute(event: OnLink) -> str:
-    """Why the next hop does not answer, by the sending node's own neighbour entry."""
-    entry = unresolved(event.netns, event.dev or "", event.target) if not event.foreign else None
-    if entry is None:
-        return ""
-    state = f"neighbour {entry.states[0]}, {entry.at}"
-    return f"nobody answers for {event.target} on {event.dev} of {event.netns.name} ({state})"
 
 
 def _own_pod(scene: Scene, event: OnLink) -> Walk:
@@ -122,29 +112,6 @@ def _enters(netns: Netns, other: Netns, target: Addr, dev: str) -> str | None:
     if not other.addresses_known and target in other.own:
         return "?"
     return None
-
-
-def _refused(event: OnLink, other: Netns, iif: str | None) -> Question | None:
-    """Whether a node that does not answer ARP for its address is known all the same, from when it asked itself."""
-    dev, packet, netns = event.dev or "", event.branch.flight.packet, event.netns
-    known = None if event.foreign else netns.neighbour(event.target, dev)
-    if iif is None or packet.family == 6 or (known is not None and known.mac is not None):
-        return None
-    asker: Addr | None = packet.src
-    if not event.foreign and not netns.is_local(packet.src):
-        # arp_solicit with arp_announce 0
-        found, _ = select_address(netns.addresses, netns.devices, dev, event.target, scope="link")
-        asker = found.ip if found is not None else None
-    why = martians.arp_refused(other, iif, asker, event.target) if asker is not None else ""
-    if not why:
-        return None
-    silent = f"{other.name} does not answer ARP for {event.target}: {why}"
-    return Question(
-        f"{other.name}:arp:{asker}:{event.target}",
-        f"{asker} knows the MAC address of {event.target} from when {other.name} asked for its own; {silent}",
-        silent,
-        default=event.foreign or "neigh" not in netns.node.covered,
-    )
 
 
 def _beyond(

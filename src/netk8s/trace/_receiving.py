@@ -133,7 +133,8 @@ def _route_in(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
     if forwards is None:
         branch = branch.assume(f"{netns.name} is taken to forward packets (ip_forward is not in a dump)")
         forwards = True
-    if found.kind == "unicast" and forwards:
+    # ip6_forward itself asks whether to forward, so IPv6 has a route by then; IPv4 is not given one (ip_route_input_slow).
+    if found.kind == "unicast" and (forwards or packet.family == 6):
         for odds, hop in found.ways:
             onward = branch.dice(odds)
             via = f" via {hop.gateway}" if hop.gateway else ""
@@ -144,6 +145,8 @@ def _route_in(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
             if bridge_dnat and hop.dev == iif and hop.gateway is None:
                 # br_nf_pre_routing_finish: the new destination is on the same bridge, so the frame is bridged.
                 yield from _bridge(scene, onward, netns, past)
+            elif not forwards:
+                yield _no_forwarding(onward, netns, past, iif)
             else:
                 yield from _passing.forward(onward, netns, past, hop, f"forward by {hop.dev}{via}", found)
         return

@@ -10,7 +10,7 @@ from netk8s.kernel import attachment, links
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.model import Missing, Packet, Question
-from netk8s.trace import _link, _pods, _receiving, _sending
+from netk8s.trace import _arp, _link, _pods, _receiving, _sending
 from netk8s.trace._delivery import pod_on
 from netk8s.trace._state import (
     UNKNOWN,
@@ -98,14 +98,21 @@ def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
         yield OnLink(branch, netns, past, hung.dev, packet.dst, foreign=True)
         return
     iif, known = scene.flow.iif, scene.flow.iif is not None
+    silent = None
     if iif is None and netns.routes_known(packet.family):
         found = netns.fib(packet.family).lookup(packet.src, None, iif="lo")
         if found.kind == "unicast" and found.ways:
-            iif, known = found.ways[0][1].dev, True
+            back = found.ways[0][1]
+            iif, known = back.dev, True
+            silent = _arp.refused_outside(netns, packet, back)
             if len(found.ways) > 1:
                 branch = branch.assume(f"the packet comes in by {iif}, one of several ways back to {packet.src}")
         else:
             branch = branch.assume(
                 f"{netns.name} has no route back to {packet.src}; the device it comes in by is not known"
             )
-    yield Arriving(branch.fly(branch.flight.with_(iif=iif, iif_known=known)), netns, past)
+    for answers, there in branch.ask(silent) if silent is not None else ((True, branch),):
+        if answers:
+            yield Arriving(there.fly(there.flight.with_(iif=iif, iif_known=known)), netns, past)
+        else:
+            yield End(there, past, UNREACHABLE, silent.if_false if silent is not None else "")

@@ -1,0 +1,66 @@
+"""Who is asked by ARP on a link, and does not answer.
+
+Source: Linux net/ipv4/arp.c (arp_process, arp_solicit).
+"""
+
+from __future__ import annotations
+
+from netk8s.kernel import links, martians
+from netk8s.kernel.netns import Netns
+from netk8s.kernel.routing import select_address
+from netk8s.model import Addr, NextHop, Packet, Question
+from netk8s.trace._delivery import unresolved
+from netk8s.trace._state import OnLink
+
+
+def mute(event: OnLink) -> str:
+    """Why the next hop does not answer, by the sending node's own neighbour entry."""
+    entry = unresolved(event.netns, event.dev or "", event.target) if not event.foreign else None
+    if entry is None:
+        return ""
+    state = f"neighbour {entry.states[0]}, {entry.at}"
+    return f"nobody answers for {event.target} on {event.dev} of {event.netns.name} ({state})"
+
+
+def refused(event: OnLink, other: Netns, iif: str | None) -> Question | None:
+    """Whether a node that does not answer ARP for its address is known all the same, from when it asked itself."""
+    dev, packet, netns = event.dev or "", event.branch.flight.packet, event.netns
+    known = None if event.foreign else netns.neighbour(event.target, dev)
+    if iif is None or packet.family == 6 or (known is not None and known.mac is not None):
+        return None
+    asker: Addr | None = packet.src
+    if not event.foreign and not netns.is_local(packet.src):
+        # arp_solicit with arp_announce 0
+        found, _ = select_address(netns.addresses, netns.devices, dev, event.target, scope="link")
+        asker = found.ip if found is not None else None
+    return _question(other, iif, asker, event.target, default=event.foreign or "neigh" not in netns.node.covered)
+
+
+def refused_outside(netns: Netns, packet: Packet, back: NextHop) -> Question | None:
+    """The same of a packet from outside: who sends it to the node is who the way ``back`` to its source leads to.
+
+    A node that has the MAC address of its neighbour was asked by it or has asked it, so that one has the node's.
+    """
+    asker = back.gateway or packet.src
+    if back.dev is None or packet.family == 6:
+        return None
+    known = netns.neighbour(asker, back.dev)
+    if known is not None and known.mac is not None:
+        return None
+    target: Addr | None = packet.dst
+    if not netns.is_local(packet.dst):
+        target = next((a.ip for a in netns.addresses.get(back.dev, ()) if links.within(a, asker)), None)
+    return _question(netns, back.dev, asker, target, default="neigh" not in netns.node.covered)
+
+
+def _question(netns: Netns, iif: str, asker: Addr | None, target: Addr | None, *, default: bool) -> Question | None:
+    why = martians.arp_refused(netns, iif, asker, target) if asker is not None and target is not None else ""
+    if not why:
+        return None
+    silent = f"{netns.name} does not answer ARP for {target}: {why}"
+    return Question(
+        f"{netns.name}:arp:{asker}:{target}",
+        f"{asker} knows the MAC address of {target} from when {netns.name} asked for its own; {silent}",
+        silent,
+        default=default,
+    )
