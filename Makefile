@@ -97,9 +97,11 @@ $(BIN)/python:
 # Installed from this folder as it stands (-e), so an edit needs no second install; pyproject.toml alone does.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 # The probes are a part of their own, with scapy: the tests run them, netk8s itself never needs them.
 $(VENV)/.installed-dev: pyproject.toml probes/pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -e ./probes
+	@$(BIN)/python -m compileall -q src
 	@touch $@ $(VENV)/.installed
