@@ -6,7 +6,7 @@ What differs is folded: the same difference of many Services and clients is one 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from netk8s.model import Addr, World
@@ -66,10 +66,16 @@ def compare(
     a: World, b: World, wanted: Wanted | None = None, tick: Callable[[int, int], None] | None = None
 ) -> Comparison:
     """Asks everything of both and keeps what differs. ``tick`` is told how many of how many are asked."""
-    grounds = (Ground.of(a), Ground.of(b))
+    return between((Ground.of(a), Ground.of(b)), wanted, tick)
+
+
+def between(
+    grounds: tuple[Ground, Ground], wanted: Wanted | None = None, tick: Callable[[int, int], None] | None = None
+) -> Comparison:
+    """:func:`compare` of grounds that are made already. Pods of one snapshot alone send nothing."""
     keys = wanted(grounds[0].ports) if wanted is not None else None
     keys = None if keys is None else list(keys)
-    asked = list(questions(grounds, keys))
+    asked = list(questions(_both(grounds), keys))
     found: list[Difference] = []
     unknown = 0
     for number, question in enumerate(asked):
@@ -93,6 +99,21 @@ def compare(
         unknown,
         tuple((node, tuple(sorted(others))) for node, others in sorted(stood.items()) if others),
     )
+
+
+def _both(grounds: tuple[Ground, Ground]) -> tuple[Ground, Ground]:
+    """The grounds as far as questions go, with the pods that both have."""
+    a, b = (
+        {(pod.namespace, pod.name, pod.node, pod.ips, pod.phase) for pod in ground.world.cluster.pods}
+        for ground in grounds
+    )
+    if a == b or not all("pods" in ground.world.cluster.covered for ground in grounds):
+        return grounds
+    pods = tuple(
+        pod for pod in grounds[0].world.cluster.pods if (pod.namespace, pod.name, pod.node, pod.ips, pod.phase) in a & b
+    )
+    world = grounds[0].world
+    return replace(grounds[0], world=replace(world, cluster=replace(world.cluster, pods=pods))), grounds[1]
 
 
 def difference(a: Answer, b: Answer) -> str:

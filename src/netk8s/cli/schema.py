@@ -15,6 +15,7 @@ DOCUMENTS = {
     "decode": ("netk8s.render.decoded", "Decoded"),
     "check": ("netk8s.render.check.document", "Checked"),
     "compare": ("netk8s.render.compared", "Compared"),
+    "diff": ("netk8s.render.diffed", "Diffed"),
     "links": ("netk8s.render.links", "Links"),
 }
 """What can be asked for: the module and the type that a command's document is made of."""

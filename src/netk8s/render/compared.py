@@ -175,10 +175,21 @@ def as_text(found: Comparison, a: str, b: str, *, width: int = 100, ascii: bool 
     page = Page(width, ascii=ascii)
     page.put(a, first="A  ")
     page.put(b, first="B  ")
+    summed(page, found)
+    explained(page, found)
+    return page.text().rstrip("\n") + "\n"
+
+
+def summed(page: Page, found: Comparison) -> None:
+    """How many flows differ, and a line for each kind of difference."""
     page.put(_total(found))
     if found.rows:
         page.blank()
         _table(page, found.rows)
+
+
+def explained(page: Page, found: Comparison) -> None:
+    """Each difference with its flows and why, and what was not asked."""
     for number, row in enumerate(found.rows, 1):
         _explained(page, number, row)
     page.blank()
@@ -188,7 +199,6 @@ def as_text(found: Comparison, a: str, b: str, *, width: int = 100, ascii: bool 
     if found.stands_for:
         alike = "; ".join(f"{node} for {', '.join(names)}" for node, names in found.stands_for)
         page.put(f"Where nodes are alike for a Service, one was asked for all: {alike}.")
-    return page.text().rstrip("\n") + "\n"
 
 
 def _total(found: Comparison) -> str:
@@ -261,4 +271,17 @@ def several(names: Iterable[str], most: int = MOST_SERVICES) -> str:
     return ", ".join(names[:most]) + more
 
 
-__all__ = ["Compared", "as_json", "as_text", "as_yaml", "clients", "compared", "outcomes", "reason", "several", "words"]
+__all__ = [
+    "Compared",
+    "as_json",
+    "as_text",
+    "as_yaml",
+    "clients",
+    "compared",
+    "explained",
+    "outcomes",
+    "reason",
+    "several",
+    "summed",
+    "words",
+]
