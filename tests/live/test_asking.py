@@ -61,7 +61,10 @@ def test_a_node_on_the_way_that_is_missing(recorded: Path) -> None:
     cluster = Cluster(recorded, down=("k8s-node2",))
     report, known = asking.answer(cluster.objects, Ask("svc/nginx", "30000", via="k8s-node1"), cluster.fetch)
     assert known.failed == {"k8s-node2": "its agent does not answer"}
-    assert any(gap.what == "node k8s-node2 (its agent does not answer)" for gap in report.trace.missing)
+    (gap,) = (gap for gap in report.trace.missing if "k8s-node2" in gap.what)
+    assert (gap.what, gap.node) == ("node k8s-node2 (its agent does not answer)", "k8s-node2")
+    assert "whether somebody listens there" in gap.needed_for
+    assert report.trace.reply.why.endswith("; it begins on k8s-node2, of which there is none")
     by_node = {o.reached.node: o.assumed for o in report.trace.outcomes if o.reached is not None}
     assert by_node == {"k8s-node1": False, "k8s-node2": True}
 

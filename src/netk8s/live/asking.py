@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +15,8 @@ AT_ONCE = 8
 
 Fetch = Callable[[str], Snapshot]
 """The state of a node by its name. Raises CollectError."""
+_LEFT_OPEN = "whether its rules let the packet pass, whether somebody listens there, and the way back"
+
 Told = Callable[[int, int], None]
 """Told how many nodes have answered of how many that were asked."""
 
@@ -35,9 +37,7 @@ class Asked:
         parts = [self.worlds[name] for name in sorted(self.worlds)]
         for part in parts:
             nodes.update(part.nodes)
-        gaps = (
-            Missing(f"node {name} ({why})", "what happens to the packet there") for name, why in self.failed.items()
-        )
+        gaps = (Missing(f"node {name} ({why})", _LEFT_OPEN, node=name) for name, why in self.failed.items())
         return dialects.complete(
             World(
                 dict(sorted(nodes.items())),
@@ -58,7 +58,7 @@ def answer(objects: Snapshot, ask: Ask, fetch: Fetch, told: Told = lambda done, 
     known = begin(objects)
     while True:
         try:
-            report = journey.answer(known.world(), ask)
+            report = _once(journey.answer(known.world(), ask), known.failed)
         except NotFound as error:
             if known.failed and "no dump of node" in str(error):
                 why = "; ".join(f"{name}: {why}" for name, why in known.failed.items())
@@ -73,6 +73,13 @@ def answer(objects: Snapshot, ask: Ask, fetch: Fetch, told: Told = lambda done, 
         if start in known.failed and report.trace.flow.origin == "outside" and ask.via is None and ask.node is None:
             # The node that was chosen stays the one that is asked about, although nothing is known of it now.
             ask = replace(ask, via=start)
+
+
+def _once(report: Report, failed: Collection[str]) -> Report:
+    """Without the trace's own word for a node that is missing: here it is known why it is."""
+    trace = report.trace
+    kept = tuple(gap for gap in trace.missing if gap.node not in failed or gap.what != f"every dump of {gap.node}")
+    return replace(report, trace=replace(trace, missing=kept))
 
 
 def begin(objects: Snapshot) -> Asked:
