@@ -235,10 +235,9 @@ def _reply(ways: Iterable[Way]) -> Reply:
         return Reply(False, broken[0].reply)
     unknown = [way for way in live if not way.reply_known]
     if unknown:
-        nodes = dict.fromkeys(
-            gap.node for way in unknown for gap in way.missing if gap.what == f"every dump of {gap.node}"
-        )
-        why = f"; it begins on {', '.join(nodes)}, of which there is none" if nodes else ""
+        gaps = (gap for way in unknown for gap in way.missing)
+        begins = dict.fromkeys(gap.node for gap in gaps if gap.what == f"every dump of {gap.node}")
+        why = f"; it begins on {', '.join(begins)}, of which there is none" if begins else ""
         return Reply(None, f"the dumps do not show the way back{why}")
     nodes = list(dict.fromkeys(r.node for way in live for r in way.rewrites))
     if nodes:
