@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from netk8s.collect import _legacy
-from netk8s.collect._text import Gap, Text, command, first_of, output
+from netk8s.collect import _legacy, _python_iptables
+from netk8s.collect._text import Gap, Source, Text, command, first_of, output
 from netk8s.errors import CollectError
 
 NEEDED_FOR = "the rules the packet meets"
@@ -55,7 +55,8 @@ def legacy_saved(family: int) -> Iterator[Text | Gap]:
         registered = ()
     if registered:
         legacy_name = f"{name}-{'legacy-' if nft else ''}save.txt"
-        yield _owned(first_of(legacy_name, command(legacy or f"{name}-legacy-save")))
+        library = Source("python-iptables", lambda: _python_iptables.saved(family, registered))
+        yield _owned(first_of(legacy_name, command(legacy or f"{name}-legacy-save"), library))
     elif not nft and not legacy:
         yield first_of(f"{name}-save.txt", command(f"{name}-save"))
 
