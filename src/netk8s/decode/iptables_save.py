@@ -38,8 +38,9 @@ _COUNTED_BY = 4 << 10
 """Line numbers are kept for offsets this far apart."""
 _INDEXED = 8 << 20
 """In a larger table that iptables-save generated a chain is searched for; the others are indexed."""
-_FEW = 500
-"""Who asks for more chains than these may ask for all: an index is cheaper than so many searches."""
+_FEW, _SOME = 200, 2000
+"""Who asks for more chains than these may ask for all: an index is cheaper than so many looks at the declarations, and
+than so many searches."""
 _RULE_OF = re.compile(rb"(?:\[\d{1,20}:\d{1,20}\] )?-A (\S+)")
 _TRUSTED = 4 << 20
 """Declarations of a dump that iptables-save generated are looked through only up to this size."""
@@ -333,7 +334,7 @@ class _Section(Mapping[str, Chain]):
 
     def _runs(self, name: bytes) -> tuple[_Span, ...]:
         """A chain's runs of rules, by the index or, in a large dump, by a search for this one chain."""
-        if self._groups is None and self._generated and self._end - self._start > _INDEXED and self._searched < _FEW:
+        if self._groups is None and self._generated and self._end - self._start > _INDEXED and self._searched < _SOME:
             self._searched += 1
             return self._search(name)
         first = self._index().get(name)

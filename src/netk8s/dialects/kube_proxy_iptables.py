@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
+from socket import inet_aton
 
 from netk8s.model import (
     PROTOCOL_NAMES,
@@ -40,6 +41,8 @@ _COMMENT = re.compile(
     r"(?P<rest> cluster IP| external IP| loadbalancer IP| has no endpoints| has no local endpoints| -> .*"
     r"| external destinations| LB IP.*| traffic not accepted .*| health check node port)?$"
 )
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _KINDS = {" cluster IP": "ClusterIP", " external IP": "ExternalIP", " loadbalancer IP": "LoadBalancer"}
 _NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132, "6": 6, "17": 17, "132": 132}
 
@@ -226,19 +229,23 @@ class _Balancing:
             ):
                 rest = self.backends(target, depth + 1)
                 break
-        odds = _odds(tuple(probabilities))
-        own = [end for target, share in zip(ends, odds, strict=True) for end in self._endpoint(target, share)]
+        own: list[Backend] = []
+        for target, share in zip(ends, _odds(tuple(probabilities)), strict=True):
+            own += self._endpoint(target, share)
         self._backends[name] = (*own, *rest) if own else rest
         return self._backends[name]
 
-    def _endpoint(self, name: str, odds: Fraction) -> Iterator[Backend]:
+    def _endpoint(self, name: str, odds: Fraction) -> list[Backend]:
         chain = self._table.chains.get(name)
+        out = []
         for rule in chain.rules if chain is not None else ():
             if rule.target is not None and rule.target.name == "DNAT":
                 option = next((o for o in rule.target.options if o.name == "--to-destination"), None)
                 where = host_port(option.values[0]) if option else None
                 if where is not None:
-                    yield Backend(where[0], where[1], odds, name, self._pods.get(where[0]), rule.at)
+                    pod = self._pods.get(where[0]) if self._pods else None
+                    out.append(Backend(where[0], where[1], odds, name, pod, rule.at))
+        return out
 
     def affinity(self, name: str, depth: int = 0) -> int | None:
         """For how many seconds a client keeps its endpoint, None where it does not."""
@@ -393,6 +400,9 @@ def host_port(text: str) -> tuple[Addr, int | None] | None:
     """ "10.0.0.1:80", "[fd00::1]:80" as address and port; None for anything else."""
     host, _, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     try:
+        if port and _IPV4.fullmatch(host):
+            # A third of the time: a large dump has hundreds of thousands.
+            return IPv4Address(inet_aton(host)), int(port)
         return ip_address(host.strip("[]") if host else text), int(port) if host and port else None
     except ValueError:
         return None

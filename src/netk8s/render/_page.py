@@ -127,6 +127,11 @@ class Page:
         ``style`` is for the text, ``lead`` for what stands before it.
         """
         first = self.clean(first)
+        plain = text.isascii() and text.isprintable() and first.isascii()
+        if plain and text[:1] != " " and len(first) + len(text) <= self.width:
+            # Most lines are short: there is nothing to wrap.
+            self.raw(self.paint(first, lead) + self.paint(text, style))
+            return
         rest = " " * cells(first) if rest is None else self.clean(rest)
         lines = wrap(self.clean(text), self.width - cells(rest), 0, self.width - cells(first))
         for number, line in enumerate(lines):

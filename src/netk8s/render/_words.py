@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 from netk8s.model import PROTOCOL_NAMES, Addr, Flow, Leg, Outcome, Packet, Reached, Rewrite, Step, Way
 
@@ -19,9 +20,14 @@ def address(ip: Addr, port: int | None) -> str:
 
 def percent(odds: Fraction) -> str:
     """``33.3%``, ``0.067%``: three significant digits, and never 0% or 100% of what is neither."""
-    if odds in (0, 1):
-        return f"{int(odds) * 100}%"
-    value = float(odds * 100)
+    return _percent(odds.numerator, odds.denominator)
+
+
+@lru_cache(maxsize=4096)
+def _percent(numerator: int, denominator: int) -> str:
+    if denominator == 1 and numerator in (0, 1):
+        return f"{numerator * 100}%"
+    value = float(Fraction(numerator * 100, denominator))
     if value >= 99.95:
         return ">99.9%"
     text = f"{value:.1f}" if value >= 1 else f"{value:.2g}" if value >= 0.0001 else "<0.0001"

@@ -202,14 +202,15 @@ _ENDS = {"REJECT": "REJECT: no usable endpoint", "DROP": "DROP: no usable endpoi
 def _endpoints(page: Page, one: model.Programmed, single: str | None) -> None:
     if one.verdict or not one.backends:
         page.put(_ENDS.get(one.verdict, one.verdict or "no endpoints"), first="      ")
-    widest = max((len(address(end.ip, end.port)) for end in one.backends), default=0)
-    for end in one.backends:
+    names = [address(end.ip, end.port) for end in one.backends]
+    widest = max(map(len, names), default=0)
+    for end, name in zip(one.backends, names, strict=True):
         chance = "?" if end.odds is None else percent(end.odds)
         words = [end.pod or "", one.scheduler if end.weight is not None else end.chain]
-        words += [f"weight {end.weight}"] if end.weight is not None else []
+        if end.weight is not None:
+            words.append(f"weight {end.weight}")
         words.append(_line(end.at, single))
-        page.put(", ".join(word for word in words if word), first=f"    {chance:>6}  {address(end.ip, end.port):<{widest}}  ",
-                 rest=" " * 14)  # fmt: skip
+        page.put(", ".join(filter(None, words)), first=f"    {chance:>6}  {name:<{widest}}  ", rest=" " * 14)
 
 
 def _line(at: model.At, single: str | None) -> str:
