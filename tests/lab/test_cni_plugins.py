@@ -199,19 +199,33 @@ def test_hostport_and_ipmasq_of_the_ptp_plugin(tmp_path: Path) -> None:
         assert not wrong, "\n".join(wrong)
 
 
-def test_pods_of_the_macvlan_plugin(tmp_path: Path) -> None:
-    """Pods on the nodes' own network, which no rule of their node sees."""
+@pytest.mark.parametrize("mode", ["bridge", "private", "vepa", "passthru"])
+def test_pods_of_the_macvlan_plugin(tmp_path: Path, mode: str) -> None:
+    """Pods on the nodes' own network, which no rule of their node sees.
+
+    Mode private keeps pods of one node apart, vepa leaves them to a switch that sends back where it came from (the
+    lab's bridge does not), passthru gives the device to one pod alone.
+    """
     pods = tuple(
         replace(pod, ips=(ip,))
         for pod, ip in zip(PODS, ("192.168.52.101", "192.168.52.102", "192.168.52.103"), strict=True)
+        if mode != "passthru" or pod.name != "front"
     )
-    macvlan = {"type": "macvlan", "master": "ens33", "mode": "bridge",
+    macvlan = {"type": "macvlan", "master": "ens33", "mode": mode,
                "ipam": {"routes": [{"dst": "0.0.0.0/0", "gw": "192.168.52.1"}]}}  # fmt: skip
     with attached(tmp_path, "nft", macvlan, pods=pods) as cluster:
-        world = read(cluster, tmp_path / "dump")
+        cluster.snapshot(tmp_path / "dump")
+        for pod in pods:
+            inside = tmp_path / "dump" / "nodes" / pod.node / "pods" / pod.key.replace("/", "_")
+            inside.mkdir(parents=True)
+            for what in ("link", "addr", "route"):
+                told = cluster.host(f"pod/{pod.key}").call("run", ["ip", "-j", "-d", what])
+                (inside / f"ip-{what}.json").write_text(told)
+        world = dialects.complete(decode.decode(snapshot.read([str(tmp_path / "dump")])))
         flows = [
             (source, pod.ips[0], port, protocol)
             for source in HOSTS
+            if source in (*HOSTS[:4], *(f"pod/{pod.key}" for pod in pods))
             for pod in pods
             for port, protocol in ((80, "tcp"), (53, "udp"))
         ]

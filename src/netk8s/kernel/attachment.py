@@ -307,6 +307,18 @@ def _inside(netns: Netns, pod_ip: Addr) -> Attachment | None:
     return None
 
 
+def passed_through(netns: Netns, dev: str) -> str | None:
+    """The pod that gets every frame which comes in by a device, None where none does.
+
+    A macvlan in mode passthru is the only one on its parent and has its MAC address (macvlan_handle_frame).
+    """
+    parent = netns.links.get(dev)
+    for name, inside in netns.node.pods.items() if parent is not None else ():
+        if any(link.mode == "passthru" and link.peer_index == parent.index and _slave(link) for link in inside.links):
+            return name
+    return None
+
+
 def _beside(netns: Netns, link: Link) -> Attachment:
     """A node with a macvlan or ipvlan device of its own reaches pods by it: they are slaves of the same parent."""
     return Attachment(LINK, link.name) if netns.links.get(link.parent or "") else Attachment("", None, why=link.name)

@@ -37,6 +37,10 @@ MOST_HOPS = 16
 
 def receive(scene: Scene, arriving: Arriving) -> Walk:
     """A packet that comes in by a device."""
+    owner = _slaves.takes_all(scene, arriving)
+    if owner:
+        yield End(arriving.branch, arriving.past, DROPPED, owner)
+        return
     for branch, taken in _slaves.taken(scene, arriving):
         if taken:
             yield from _hand_to_pod(scene, branch, arriving.netns, arriving.past)

@@ -192,6 +192,18 @@ def taken(scene: Scene, arriving: Arriving) -> Iterator[tuple[Branch, bool]]:
         yield there, kind.kind in (attachment.IPVLAN_L2, attachment.IPVLAN_L3)
 
 
+def takes_all(scene: Scene, arriving: Arriving) -> str:
+    """Why a packet never gets to the node because one pod has the device for itself, "" where none has."""
+    netns, flight = arriving.netns, arriving.branch.flight
+    pod = attachment.passed_through(netns, flight.iif or "")
+    if pod is None:
+        return ""
+    mine = scene.pod_by_ip.get(flight.packet.dst)
+    if mine is not None and f"{mine.namespace}/{mine.name}" == pod:
+        return ""
+    return f"pod {pod} gets every frame that comes in by {flight.iif} of {netns.name} (macvlan, mode passthru)"
+
+
 def handed_over(scene: Scene, branch: Branch, netns: Netns) -> Iterator[tuple[Branch, bool]]:
     """Whether the routing decision is the pod's own (l3s: l3mdev_ip_rcv), and INPUT comes next."""
     flight = branch.flight
