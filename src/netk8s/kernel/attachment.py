@@ -312,9 +312,9 @@ def passed_through(netns: Netns, dev: str) -> str | None:
 
     A macvlan in mode passthru is the only one on its parent and has its MAC address (macvlan_handle_frame).
     """
-    parent = netns.links.get(dev)
-    for name, inside in netns.node.pods.items() if parent is not None else ():
-        if any(link.mode == "passthru" and link.peer_index == parent.index and _slave(link) for link in inside.links):
+    index = netns.links[dev].index if dev in netns.links else None
+    for name, inside in netns.node.pods.items() if index is not None else ():
+        if any(link.mode == "passthru" and link.peer_index == index and _slave(link) for link in inside.links):
             return name
     return None
 
