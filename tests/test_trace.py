@@ -388,9 +388,28 @@ def lost_route(index: int, pods: str) -> World:
 
 
 def test_an_answer_that_goes_to_a_gateway_which_does_not_know_the_pod_is_lost() -> None:
-    outcome = only(ask(lost_route(2, "10.244.1.0/24"), POD1, POD2, 8080, "pod"))
+    found = ask(lost_route(2, "10.244.1.0/24"), POD1, POD2, 8080, "pod")
+    outcome = only(found)
     assert outcome.verdict == "dropped"
-    assert "n2 has no route of its own to pod 10.244.1.6, and gateway 192.168.10.1" in outcome.reason
+    lost = "n2 has no route of its own to pod 10.244.1.6, and gateway 192.168.10.1 does not know where it is"
+    assert lost in outcome.reason
+    # What the way back hangs on is said, and what the answer would be otherwise.
+    assert lost in found.assumptions
+    (other,) = found.alternatives
+    assert other.condition == "gateway 192.168.10.1 routes 10.244.1.6 to n1"
+    assert [o.verdict for o in other.outcomes] == ["delivered"]
+
+
+@pytest.mark.parametrize(("rule", "verdict"), [("", "delivered"), ("nat POSTROUTING -j MASQUERADE", "dropped")])
+def test_an_answer_that_a_node_on_its_way_translates_is_none(rule: str, verdict: str) -> None:
+    there = world()
+    second, third = there.nodes["n2"], node("n3", 3, rule)
+    over_third = Route(N("192.168.10.5/32"), "unicast", (NextHop("eth0", A("192.168.10.7")),))
+    nodes = {**there.nodes, "n2": replace(second, routes=(over_third, *second.routes)), "n3": third}
+    outcome = only(ask(World(nodes, there.cluster), NODE1, POD2, 5353, "node", protocol=UDP))
+    assert outcome.verdict == verdict
+    wrong = "n3 translates the answer, which comes from 192.168.10.7:5353, but 10.244.2.6:5353 was asked"
+    assert (wrong in outcome.reason) is (verdict == "dropped")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ SEEN = {
     "unreachable": {"unreachable", "timeout"},
 }
 
+# Whether a host knows a MAC address although nobody answers its ARP hangs on who asked whom before; what a router knows
+# is in no dump of a node. An answer names what it assumes of both and what it would be otherwise.
+IN_NO_DUMP = (" ARP for ", " does not know where it is")
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -137,8 +141,9 @@ def predicted(world: World, asked: Asked, cluster: Cluster) -> tuple[Outcome, ..
     at = f"[{asked.ip}]" if ":" in asked.ip else asked.ip
     ask = Ask(f"{at}:{asked.port}", protocol=asked.protocol, source=source, via=asked.via or None)
     found = trace(world, dialects.resolve(world, ask))
-    # Whether a host knows a MAC address although nobody answers its ARP hangs on who asked whom before.
-    either = [o for other in found.alternatives if " ARP for " in other.condition for o in other.outcomes]
+    either = [
+        o for other in found.alternatives if any(w in other.condition for w in IN_NO_DUMP) for o in other.outcomes
+    ]
     return (*found.outcomes, *either)
 
 

@@ -81,11 +81,25 @@ def _told(scene: Scene, way: Way, end: End) -> Way:
     past = Past(end.past.flow, entries=end.past.entries)
     walk = _sending.send(error, netns, past, conn)
     ends = [e for e in _walk.to_the_end(replace(scene, back=True), walk) if not e.branch.off_default]
-    lost = [e for e in ends if e.verdict not in (DELIVERED, UNKNOWN)]
+    lost = [why for e in ends if (why := _unheard(end.past.flow.packet, e))]
     if not lost or len(lost) < len(ends):
         return way
-    silence = f"{way.reason}; {netns.name} cannot tell the sender: {lost[0].reason}"
+    silence = f"{way.reason}; {netns.name} cannot tell the sender: {lost[0]}"
     return replace(way, verdict=DROPPED, reason=silence)
+
+
+def _unheard(asked: Packet, end: End) -> str:
+    """Why an error does not come to who is told, "" when it does or nobody knows. An ICMP error may be anybody's."""
+    packet = end.branch.flight.packet
+    if end.verdict not in (DELIVERED, UNKNOWN):
+        return end.reason
+    known = end.verdict == UNKNOWN or packet.protocol in (ICMP, ICMPV6) or _recognised(asked, packet)
+    return "" if known else _wrong_address(asked, end)
+
+
+def _recognised(asked: Packet, answer: Packet) -> bool:
+    """Whether a packet is one of the connection to who asked: it comes from where it asked."""
+    return same_port(answer.sport, asked.dport) and answer.src == asked.dst and answer.dst == asked.src
 
 
 def _unspecified(family: int) -> Addr:
@@ -117,12 +131,29 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:
         # How a pod hangs was settled on the way there and is no other thing on the way back.
         walk = _pods.leave_pod(back, Branch(fresh(answer), choices=end.branch.choices), netns, past)
         settled = len(end.branch.choices)
-    ends = [e for e in _walk.to_the_end(back, walk) if all(map(_as_assumed, e.branch.choices[settled:]))]
-    yield from _each(scene, past.flow.packet, way, ends)
+    asked = past.flow.packet
+    for choices, ends in _by_what_is_assumed(way, _walk.to_the_end(back, walk), settled):
+        yield from _each(scene, asked, replace(way, choices=choices), ends)
 
 
-def _as_assumed(choice: Choice) -> bool:
-    return choice.question.default is None or choice.answer == choice.question.default
+def _by_what_is_assumed(way: Way, ends: Iterator[End], settled: int) -> Iterator[tuple[tuple[Choice, ...], list[End]]]:
+    """(what the whole way assumes, ends of the answer): the likely ones first, then those with one assumption false."""
+    known = {choice.question.key for choice in way.choices}
+    own = not any(map(_against, way.choices))
+    groups: dict[str, tuple[dict[str, Choice], list[End]]] = {"": ({}, [])}
+    for end in ends:
+        new = [c for c in end.branch.choices[settled:] if c.question.default is not None]
+        off = [c for c in new if _against(c)]
+        if not off or (own and len(off) == 1 and off[0].question.key not in known):
+            choices, group = groups.setdefault(off[0].question.key if off else "", ({}, []))
+            choices.update({c.question.key: c for c in new if c.question.key not in known})
+            group.append(end)
+    for choices, group in groups.values():
+        yield (*way.choices, *choices.values()), group
+
+
+def _against(choice: Choice) -> bool:
+    return choice.question.default is not None and choice.answer != choice.question.default
 
 
 def _each(scene: Scene, asked: Packet, way: Way, likely: list[End]) -> Iterator[Way]:
@@ -136,8 +167,7 @@ def _each(scene: Scene, asked: Packet, way: Way, likely: list[End]) -> Iterator[
 
 def _judged(scene: Scene, asked: Packet, way: Way, likely: list[End]) -> Way:
     """The way with the reply's fate: translated back, lost, wrongly addressed, or not known."""
-    # Doubts of the way back are not followed apart: one way that works under the defaults is enough, and what it assumed
-    # is said.
+    # Doubts of the way back without a likelier answer are not followed apart: one way that works is enough.
     problems: list[tuple[End, str]] = []
     for end in likely:
         packet = end.branch.flight.packet
@@ -157,8 +187,8 @@ def _judged(scene: Scene, asked: Packet, way: Way, likely: list[End]) -> Way:
             problems.append((end, end.reason))
         elif end.past.later:
             problems.append((end, end.past.later))
-        elif not (same_port(packet.sport, asked.dport) and packet.src == asked.dst and packet.dst == asked.src):
-            problems.append((end, _wrong_address(asked, packet)))
+        elif not _recognised(asked, packet):
+            problems.append((end, _wrong_address(asked, end)))
         elif unheard := _third_packet(scene, way, end):
             problems.append((end, unheard))
         else:
@@ -231,11 +261,15 @@ def _returns_to_translator(scene: Scene, asked: Packet, way: Way) -> bool:
     return any(netns.is_local(packet.src) for netns in scene.netns.values())
 
 
-def _wrong_address(asked: Packet, packet: Packet) -> str:
+def _wrong_address(asked: Packet, end: End) -> str:
+    packet = end.branch.flight.packet
     got = targets.endpoint_text(packet.src, packet.sport)
     wanted = targets.endpoint_text(asked.dst, asked.dport)
     if packet.dst != asked.src:
         return f"the answer goes to {packet.dst}, and {asked.src} asked"
+    changed = [each.node for each in end.branch.flight.rewrites if each.after == packet.src]
+    if changed:
+        return f"{changed[-1]} translates the answer, which comes from {got}, but {wanted} was asked"
     return f"the answer bypasses the node that translated the packet and comes from {got}, but {wanted} was asked"
 
 

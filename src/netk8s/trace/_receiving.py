@@ -233,7 +233,8 @@ def _deliver_locally(scene: Scene, branch: Branch, netns: Netns, past: Past) -> 
     past = hop_done(branch, netns, past)
     pod = scene.around.host_pod(netns, packet)
     reached = Reached(packet.dst, packet.dport, pod, netns.name)
-    if branch.flight.conn.direction == "REPLY" or packet.protocol in (ICMP, ICMPV6):
+    # An answer goes to the socket that asked, and whether that one takes it is the answer's own matter.
+    if scene.back or branch.flight.conn.direction == "REPLY" or packet.protocol in (ICMP, ICMPV6):
         yield End(branch, past, DELIVERED, "", "node", reached, netns.name, check_reply=True)
         return
     if packet.dport is None:
