@@ -74,13 +74,15 @@ def one_text() -> Snapshot:
 
 
 @contextmanager
-def running(take: Callable[[], Snapshot] = one_text, limits: server.Limits | None = None) -> Iterator[Running]:
+def running(
+    take: Callable[[], Snapshot] = one_text, limits: server.Limits | None = None, pods: Any = None
+) -> Iterator[Running]:
     started: list[Any] = []
     ready = threading.Event()
     cluster = Cluster()
 
     async def main() -> None:
-        agent = server.Agent("n1", Holding(take), access.Reviews(cluster), limits)
+        agent = server.Agent("n1", Holding(take), access.Reviews(cluster), limits, pods)
 
         def told(port: int) -> None:
             started.extend((port, agent))
@@ -244,3 +246,40 @@ def test_no_token_in_the_log(agent: Running, caplog: pytest.LogCaptureFixture) -
         broken.sendall(b"GET /v1/snapshot HTTP/1.1\r\nNetk8s-Token: s3cret-two\x01\r\n\r\n")
         broken.recv(65536)
     assert "s3cret" not in caplog.text
+
+
+def texts(packed: bytes) -> tuple[set[str], list[str]]:
+    found = snapshot.read(["-"], stdin=io.BytesIO(packed))
+    return {dump.origin for dump in found.dumps}, [gap.what for gap in found.missing]
+
+
+def test_pods_that_are_asked_for_lie_beside_the_node() -> None:
+    asked: list[Any] = []
+
+    def enter(wanted: Mapping[str, Any]) -> Snapshot:
+        asked.append({pod: str(ip) for pod, ip in wanted.items()})
+        return Snapshot((Dump("nodes/n1/pods/default_web/ip-addr.json", b"[]\n", "n1", "default/web"),))
+
+    with running(pods=enter) as agent:
+        status, body = agent.ask("/v1/snapshot?pods=default/web@10.0.0.5,dns/coredns-0@fd00::5", "jane")
+        assert status == 200
+        assert asked == [{"default/web": "10.0.0.5", "dns/coredns-0": "fd00::5"}]
+        assert texts(body)[0] == {"nodes/n1/ip-addr.json", "nodes/n1/pods/default_web/ip-addr.json"}
+        assert texts(agent.ask("/v1/snapshot", "jane")[1])[0] == {"nodes/n1/ip-addr.json"}
+        assert agent.ask("/v1/snapshot?pods=default/web@10.0.0.5", "joe")[0] == 403
+        assert len(asked) == 1
+
+
+def test_an_agent_that_may_enter_no_pods_says_so(agent: Running) -> None:
+    status, body = agent.ask("/v1/snapshot?pods=default/web@10.0.0.5", "jane")
+    assert status == 200
+    found, missing = texts(body)
+    assert found == {"nodes/n1/ip-addr.json"}
+    assert any(gap.startswith("nodes/n1/pods/default_web (this agent does not enter") for gap in missing)
+
+
+@pytest.mark.parametrize(
+    "words", ["", "web@10.0.0.5", "default/web", "default/web@", "../x@10.0.0.5", ",".join(["a/b@10.0.0.5"] * 17)]
+)
+def test_pods_that_are_none(agent: Running, words: str) -> None:
+    assert agent.ask(f"/v1/snapshot?pods={words}", "jane")[0] == 400

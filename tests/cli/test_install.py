@@ -43,8 +43,10 @@ def test_the_agent_has_the_least_rights(overlay: str, netk8s: Callable) -> None:
         True,
     )
     assert rights["capabilities"]["drop"] == ["ALL"]
-    assert set(rights["capabilities"]["add"]) <= {"NET_ADMIN", "NET_RAW"}
-    assert "hostPID" not in spec
+    entering = overlay == "pod-namespaces"
+    more = {"SYS_ADMIN", "SYS_PTRACE"} if entering else set()
+    assert set(rights["capabilities"]["add"]) <= {"NET_ADMIN", "NET_RAW", *more}
+    assert (spec.get("hostPID", False), "--pods" in spec["containers"][0]["args"]) == (entering, entering)
     assert not [v for v in spec["volumes"] if "hostPath" in v]
     assert spec["tolerations"] == [{"operator": "Exists"}]
     assert agent["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 1}

@@ -65,7 +65,7 @@ def test_the_agents_are_found_once_and_again_before_their_token_ends(monkeypatch
     now, found = [1000.0], list[str]()
 
     class Agents:
-        def snapshot(self, node: str) -> str:
+        def snapshot(self, node: str, pods: object) -> str:
             return node
 
     def find(server: object, namespace: str) -> Agents:

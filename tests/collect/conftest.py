@@ -34,10 +34,10 @@ class Space:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def python(self, code: str) -> str:
-        """Runs Python in the namespace, with netk8s to import."""
+    def python(self, code: str, *before: str) -> str:
+        """Runs Python in the namespace, with netk8s to import; ``before``: a command that runs it."""
         environment = {**os.environ, "PYTHONPATH": str(SRC)}
-        argv = ["nsenter", f"--net={self.path}", sys.executable, "-W", "error", "-c", code]
+        argv = ["nsenter", f"--net={self.path}", *before, sys.executable, "-W", "error", "-c", code]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -140,3 +140,32 @@ print(json.dumps([[(d.origin, d.pod, d.node) for d in found.dumps], [(m.what, m.
         False,
     ] in missing
     assert not [origin for origin, *_ in dumps if "sysctl" in origin]
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("lacking", ["sys_admin", "sys_ptrace"])
+def test_without_the_right_no_pod_is_entered_and_the_reason_is_said(spaces: Callable[[], Any], lacking: str) -> None:
+    code = """
+from ipaddress import ip_address as ip
+from netk8s.collect import kept
+found = kept.pods("n1", {"default/web-0": ip("10.99.0.5")})
+print(len(found.dumps), *(gap.what for gap in found.missing), sep="|")
+"""
+    told = spaces().python(code, "setpriv", "--bounding-set", f"-{lacking}", "--inh-caps", "-all")
+    assert told == (
+        f"0|nodes/n1/pods/default_web-0 (entering pods' network namespaces takes CAP_{lacking.upper()}, "
+        "which this process has not)\n"
+    )
+
+
+@pytest.mark.lab
+def test_without_the_nodes_processes_no_pod_is_found_and_the_reason_is_said(spaces: Callable[[], Any]) -> None:
+    code = """
+from netk8s.collect import namespaces
+print(namespaces.why_closed())
+"""
+    # What a pod without hostPID has: its own processes in /proc, and nothing of the node's /run.
+    hidden = 'mount -t tmpfs none /run; mount -t tmpfs none /var/run 2>/dev/null; exec "$@"'
+    argv = ("unshare", "--pid", "--fork", "--mount-proc", "--mount", "sh", "-c", hidden, "sh")
+    assert "takes the node's process ids (hostPID)" in spaces().python(code, *argv)
+    assert spaces().python(code) == "\n"

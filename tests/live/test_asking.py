@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from netk8s import decode, dialects, journey, render, snapshot
 from netk8s.errors import CollectError
 from netk8s.live import asking
-from netk8s.model import Ask, Snapshot
+from netk8s.model import Addr, Ask, Dump, Snapshot
 
 ASKS = [
     Ask("svc/nginx", "30000"),
@@ -18,6 +19,12 @@ ASKS = [
     Ask("svc/nginx", "80", source="node/k8s-node2"),
     Ask("node/k8s-node1", "30000"),
 ]
+
+
+ETH0 = (
+    b'[{"ifindex":2,"ifname":"eth0","flags":["UP","LOWER_UP"],"operstate":"UP","addr_info":'
+    b'[{"family":"inet","local":"%s","prefixlen":24,"scope":"global"}]}]\n'
+)
 
 
 class Cluster:
@@ -93,3 +100,31 @@ def test_progress_is_told(recorded: Path) -> None:
     cluster, told = Cluster(recorded), list[tuple[int, int]]()
     asking.answer(cluster.objects, Ask("svc/nginx", "30000", via="k8s-node1"), cluster.fetch, lambda *t: told.append(t))
     assert told == [(1, 1), (2, 2)]
+
+
+def test_the_pods_at_both_ends_are_entered_once_and_what_is_closed_is_said(recorded: Path) -> None:
+    cluster, entered = Cluster(recorded), list[tuple[str, dict[str, str]]]()
+
+    def enter(node: str, pods: Mapping[str, Addr]) -> Snapshot:
+        entered.append((node, {pod: str(ip) for pod, ip in pods.items()}))
+        if node == "k8s-node2":
+            raise CollectError("it may not")
+        own = tuple(
+            Dump(f"nodes/{node}/pods/{pod.replace('/', '_')}/ip-addr.json", ETH0 % str(ip).encode(), node, pod)
+            for pod, ip in pods.items()
+        )
+        return Snapshot((*cluster.fetch(node).dumps, *own))
+
+    ask = Ask("svc/nginx", "30000", via="k8s-node1")
+    report, known = asking.answer(cluster.objects, ask, cluster.fetch, enter=enter)
+    assert sorted(node for node, _ in entered) == ["k8s-node1", "k8s-node2"]
+    assert sorted(ip for _, pods in entered for ip in pods.values()) == ["10.244.1.5", "10.244.1.6", "10.244.2.5"]
+    nodes = known.world().nodes
+    assert {str(a.ip) for pod in nodes["k8s-node1"].pods.values() for a in pod.addresses} == {
+        "10.244.1.5",
+        "10.244.1.6",
+    }
+    assert nodes["k8s-node2"].pods == {}
+    assert {o.verdict for o in report.trace.outcomes} == {"delivered"}
+    assert any("of default/nginx-" in gap.what and "(it may not)" in gap.what for gap in report.trace.missing)
+    assert not known.failed

@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_address
 
 from aiohttp import web
 
+from netk8s import snapshot
 from netk8s.agent import access, beside
 from netk8s.agent.certificate import Certificate
 from netk8s.agent.holding import Holding
 from netk8s.agent.metrics import TYPE, Metrics
+from netk8s.collect.kept import not_entered
+from netk8s.collect.node import joined
 from netk8s.errors import CollectError
+from netk8s.model import Addr, Snapshot
 
 HEADER = "Netk8s-Token"
+MOST_PODS = 16
+NOT_ALLOWED = "this agent does not enter the network namespaces of pods; the overlay pod-namespaces lets it"
+_POD = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}/[a-z0-9][a-z0-9.-]{0,252}")
 LOG = logging.getLogger("netk8s.agent")
 _QUIET = logging.getLogger("netk8s.agent.http")
 """aiohttp quotes what it cannot parse, which may be a token; so it says nothing."""
@@ -42,10 +51,19 @@ class Limits:
 class Agent:
     """One node's agent: its parts, and the handlers of its paths."""
 
-    def __init__(self, node: str, holding: Holding, reviews: access.Decides, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        node: str,
+        holding: Holding,
+        reviews: access.Decides,
+        limits: Limits | None = None,
+        pods: Callable[[Mapping[str, Addr]], Snapshot] | None = None,
+    ) -> None:
+        """``pods``: what enters the network namespaces of these pods, None where that is not allowed."""
         self.node, self.holding, self.reviews = node, holding, reviews
         self.limits = limits or Limits()
         self.metrics = Metrics()
+        self._pods = pods
         self._running = 0
         self._answering = asyncio.Semaphore(self.limits.answers)
 
@@ -127,8 +145,23 @@ class Agent:
         return held.packed
 
     async def snapshot(self, request: web.Request) -> web.StreamResponse:
-        """The node's snapshot as a bundle."""
-        return web.Response(body=await self._held(), content_type="application/gzip")
+        """The node's snapshot as a bundle; with ``?pods=NAMESPACE/NAME@IP,…`` that of these pods' namespaces beside it."""
+        data = await self._held()
+        if "pods" in request.query:
+            try:
+                wanted = _pods_of(request.query["pods"])
+            except ValueError as error:
+                return _error(400, str(error))
+            async with self._answering:
+                data = await asyncio.to_thread(self._with_pods, wanted)
+        return web.Response(body=data, content_type="application/gzip")
+
+    def _with_pods(self, wanted: Mapping[str, Addr]) -> bytes:
+        held = self.holding.held
+        if held is None:
+            raise CollectError("no snapshot could be taken")
+        found = self._pods(wanted) if self._pods is not None else not_entered(self.node, wanted, NOT_ALLOWED)
+        return snapshot.packed(joined((held.snapshot, found)))
 
     async def trace(self, request: web.Request) -> web.StreamResponse:
         """A trace on this node's state: ``{"question": {"target": …, "port": …}, "objects": {…kubectl's List…}}``."""
@@ -164,6 +197,20 @@ class Agent:
 
     async def measured(self, request: web.Request) -> web.StreamResponse:
         return web.Response(body=self.metrics.text(), headers={"Content-Type": TYPE})
+
+
+def _pods_of(text: str) -> dict[str, Addr]:
+    """Pods and their addresses by the words of a request. Raises ValueError."""
+    words = text.split(",")
+    if len(words) > MOST_PODS:
+        raise ValueError(f"at most {MOST_PODS} pods are entered for one request")
+    found: dict[str, Addr] = {}
+    for word in words:
+        pod, _, ip = word.rpartition("@")
+        if not _POD.fullmatch(pod):
+            raise ValueError("pods: expected NAMESPACE/NAME@IP, with commas between")
+        found[pod] = ip_address(ip)
+    return found
 
 
 def _error(status: int, why: str, retry: int = 0) -> web.Response:

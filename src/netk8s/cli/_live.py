@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from netk8s.cli import Streams
     from netk8s.live.agents import Agents
     from netk8s.live.api import Access, Api
-    from netk8s.model import Ask, Report, Snapshot, World
+    from netk8s.model import Addr, Ask, Report, Snapshot, World
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,6 +83,7 @@ class Wanted:
     agentless: bool
     image: str
     net_raw: bool
+    enter_pods: bool = False
 
 
 def answer(ask: Ask, cluster: Wanted, streams: Streams) -> Report:
@@ -94,7 +95,7 @@ def answer(ask: Ask, cluster: Wanted, streams: Streams) -> Report:
     ask = with_namespace(ask, server.namespace)
     found = objects.for_question(server, ask)
     with _nodes(server, cluster, streams) as fetch, progress(streams, "nodes that answered") as tick:
-        report, known = asking.answer(found, ask, fetch, tick)
+        report, known = asking.answer(found, ask, fetch, tick, fetch if cluster.enter_pods else None)
     if known.failed and not known.worlds:
         # Not one node answered: the reason is one for all of them, and there is no part of an answer.
         raise CollectError("; ".join(dict.fromkeys(known.failed.values())))
@@ -135,8 +136,8 @@ def world(cluster: Wanted, streams: Streams) -> World:
 
 
 @contextmanager
-def _nodes(server: Api, cluster: Wanted, streams: Streams) -> Iterator[Callable[[str], Snapshot]]:
-    """What gives a node's state by its name. Raises CollectError."""
+def _nodes(server: Api, cluster: Wanted, streams: Streams) -> Iterator[Callable[..., Snapshot]]:
+    """What gives a node's state by its name, and by agents that of pods on it too. Raises CollectError."""
     from netk8s.live import agents
 
     if not cluster.agentless:
@@ -196,7 +197,7 @@ class Lazily:
         self._agents: Agents | None = None
         self._found = 0.0
 
-    def snapshot(self, node: str) -> Snapshot:
+    def snapshot(self, node: str, pods: Mapping[str, Addr] | None = None) -> Snapshot:
         """Raises CollectError."""
         from netk8s.live import agents
 
@@ -205,7 +206,7 @@ class Lazily:
             if self._agents is None or now - self._found > agents.TOKEN_SECONDS / 2:
                 self._agents, self._found = agents.find(self._server, self._namespace), now
             found = self._agents
-        return found.snapshot(node)
+        return found.snapshot(node, pods)
 
 
 def completed(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:

@@ -26,6 +26,12 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
     metavar="SHA256",
     help="Take the one token with this digest (hexadecimal), and ask no API server: for trace --agentless.",
 )
+@click.option(
+    "--pods",
+    "enter",
+    is_flag=True,
+    help="Enter the network namespaces of pods that are asked for: takes SYS_ADMIN, SYS_PTRACE and hostPID.",
+)
 @click.pass_obj
 def command(
     streams: Streams,
@@ -36,6 +42,7 @@ def command(
     token_file: str,
     ca_file: str,
     accept: str | None,
+    enter: bool,
 ) -> int:
     """Answer GET /v1/snapshot, POST /v1/trace and POST /v1/check over HTTPS, for tokens that the API server knows and
     that may `get snapshots.netk8s.dev`; /healthz, /readyz, /metrics beside them.
@@ -46,9 +53,11 @@ def command(
     import gc
     import logging
     import signal
+    from functools import partial
 
     from netk8s.collect import connection, namespaces
     from netk8s.collect.kept import Kept
+    from netk8s.collect.kept import pods as entered_pods
     from netk8s.errors import CollectError, UsageError
 
     try:
@@ -76,7 +85,8 @@ def command(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=streams.stderr)
 
     async def run(kept: Kept) -> None:
-        agent = server.Agent(name, Holding(kept.snapshot), reviews)
+        pods = partial(entered_pods, name, path=where) if enter else None
+        agent = server.Agent(name, Holding(kept.snapshot), reviews, pods=pods)
         certificate = Certificate((name, *([host] if host not in ("::", "0.0.0.0") else [])))  # noqa: S104
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -67,6 +68,11 @@ _FOR_PEOPLE = ("text", "wide")
 )
 @dump_options
 @_live.live_options
+@click.option(
+    "--enter-pods",
+    is_flag=True,
+    help="Have the agents look into the network namespaces of the pods at both ends, where they may.",
+)
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="The namespace of a TARGET without one.")
 @click.option(
     "-o",
@@ -105,6 +111,7 @@ def command(
     namespace: str | None,
     format_: str,
     color: str,
+    enter_pods: bool,
     cluster: _live.Wanted,
 ) -> int:
     """Follow a packet to TARGET: to every endpoint it may reach, with the odds of each, the source address that
@@ -140,7 +147,9 @@ def command(
     if dumps:
         report = answer(ask, dumps, streams, unwrap=unwrap)
     else:
-        report = _live.answer(ask, cluster, streams)
+        if enter_pods and cluster.agentless:
+            raise UsageError("--enter-pods takes agents that run with more rights: it does not go with --agentless")
+        report = _live.answer(ask, replace(cluster, enter_pods=enter_pods), streams)
     people = format_ in _FOR_PEOPLE
     text = render.render(
         report,

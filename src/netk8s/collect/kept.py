@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 
 from netk8s.collect import namespaces, node
@@ -77,6 +77,9 @@ def pods(name: str, wanted: Mapping[str, Addr], path: str | None = None, leave_o
     is not found or cannot be entered is in ``missing`` with the reason. Raises CollectError where the node's own
     namespace cannot be entered.
     """
+    closed = namespaces.why_closed()
+    if closed:
+        return not_entered(name, wanted, closed)
     parts: list[Snapshot] = []
     names = [reader for reader in node.readers() if reader not in leave_out]
     with namespaces.entered(path):
@@ -85,6 +88,11 @@ def pods(name: str, wanted: Mapping[str, Addr], path: str | None = None, leave_o
         try:
             parts += node.read(name, namespaces.the_one(ip, places.get(ip, [])), names, pod).values()
         except UsageError as error:
-            what = f"nodes/{name}/pods/{pod.replace('/', '_')} ({error.why.partition(';')[0]})"
-            parts.append(Snapshot((), (Missing(what, "what this pod's own rules and routes do"),)))
+            parts.append(not_entered(name, [pod], error.why.partition(";")[0]))
     return node.joined(parts)
+
+
+def not_entered(name: str, wanted: Iterable[str], why: str) -> Snapshot:
+    """The gaps for pods of a node whose namespaces were not entered."""
+    gaps = (f"nodes/{name}/pods/{pod.replace('/', '_')} ({why})" for pod in wanted)
+    return Snapshot((), tuple(Missing(gap, "what this pod's own rules and routes do", node=name) for gap in gaps))

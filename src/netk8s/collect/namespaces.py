@@ -25,6 +25,8 @@ CLONE_NEWNET = 0x40000000
 RTM_GETNSID, RTM_NEWNSID = 90, 88
 RTM_GETLINK, LINK_NETNSID = 18, 37
 NETNSA_NSID, NETNSA_FD = 1, 3
+# setns(2) into a network namespace, and a look at the namespaces of other users' processes (proc(5), ptrace(2)).
+_CAPABILITIES = ((21, "CAP_SYS_ADMIN"), (19, "CAP_SYS_PTRACE"))
 
 
 def path_of(word: str) -> str:
@@ -65,6 +67,18 @@ def _setns(fd: int, path: str) -> None:
     if libc.setns(fd, CLONE_NEWNET):
         number = ctypes.get_errno()
         raise CollectError(f"cannot enter the network namespace {path}: {os.strerror(number)}; that needs root")
+
+
+def why_closed() -> str:
+    """Why the namespaces of pods cannot be entered from here, "" when they can."""
+    status = dict(line.partition(":")[::2] for line in Path("/proc/thread-self/status").read_text().splitlines())
+    effective = int(status.get("CapEff", "0"), 16)
+    lacking = [name for number, name in _CAPABILITIES if not effective >> number & 1]
+    if lacking:
+        return f"entering pods' network namespaces takes {' and '.join(lacking)}, which this process has not"
+    if next(_known(), None) is None:
+        return "no other network namespace can be seen from here; that takes the node's process ids (hostPID)"
+    return ""
 
 
 def identity(path: str | None = None) -> tuple[int, int]:

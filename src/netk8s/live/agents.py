@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from netk8s import snapshot
 from netk8s.errors import CollectError, DecodeError
 from netk8s.live.api import Api, Refused
-from netk8s.model import Snapshot
+from netk8s.model import Addr, Snapshot
 
 NAMESPACE = "netk8s"
 SELECTOR = "app.kubernetes.io/name=netk8s-agent"
@@ -33,20 +34,23 @@ class Agents:
     not_ready: dict[str, str]
     token: str = field(repr=False)
 
-    def snapshot(self, node: str) -> Snapshot:
-        """What a node's kernel holds now. Raises CollectError with the reason."""
+    def snapshot(self, node: str, pods: Mapping[str, Addr] | None = None) -> Snapshot:
+        """What a node's kernel holds now, with the namespaces of these pods. Raises CollectError with the reason."""
         pod = self.pods.get(node)
         if pod is None:
             raise CollectError(self.not_ready.get(node) or f"no agent runs on {node}")
-        return ask(self.api, self.namespace, pod, PORT, self.token, node)
+        return ask(self.api, self.namespace, pod, PORT, self.token, node, pods)
 
 
-def ask(api: Api, namespace: str, pod: str, port: int, token: str, node: str) -> Snapshot:
+def ask(
+    api: Api, namespace: str, pod: str, port: int, token: str, node: str, pods: Mapping[str, Addr] | None = None
+) -> Snapshot:
     """The snapshot of a node by the agent in a pod. Raises CollectError with the reason."""
     path = f"/api/v1/namespaces/{namespace}/pods/https:{pod}:{port}/proxy/v1/snapshot"
     headers = {HEADER: token, "Accept": "application/gzip"}
+    query = {"pods": ",".join(f"{name}@{ip}" for name, ip in pods.items())} if pods else None
     try:
-        data = api.get(path, headers=headers, timeout=max(TIMEOUT, api.access.timeout))
+        data = api.get(path, query, headers=headers, timeout=max(TIMEOUT, api.access.timeout))
     except Refused as error:
         raise CollectError(_why(error, pod)) from None
     try:

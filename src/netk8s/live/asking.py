@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from netk8s import decode, dialects, journey
 from netk8s.errors import CollectError, Netk8sError, NotFound
-from netk8s.model import Ask, Missing, Node, Report, Snapshot, Trace, World
+from netk8s.model import Addr, Ask, Missing, Node, Report, Snapshot, Trace, World
 
+MOST_PODS = 16
+"""Pods of one node that are entered: what an agent bears in one request."""
 AT_ONCE = 8
 """Nodes that are asked side by side."""
 
@@ -17,6 +19,8 @@ Fetch = Callable[[str], Snapshot]
 """The state of a node by its name. Raises CollectError."""
 _LEFT_OPEN = "whether its rules let the packet pass, whether somebody listens there, and the way back"
 
+Enter = Callable[[str, Mapping[str, Addr]], Snapshot]
+"""The same with the network namespaces of these pods of the node, by their addresses."""
 Told = Callable[[int, int], None]
 """Told how many nodes have answered of how many that were asked."""
 
@@ -30,6 +34,8 @@ class Asked:
     worlds: dict[str, World] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     taken: list[Snapshot] = field(default_factory=list)
+    entered: set[str] = field(default_factory=set)
+    closed: list[Missing] = field(default_factory=list)
 
     def world(self) -> World:
         """All that is known. A node that was not asked yet is there and nothing is known of it; one that failed is not."""
@@ -42,15 +48,21 @@ class Asked:
             World(
                 dict(sorted(nodes.items())),
                 self.objects.cluster,
-                (*self.objects.missing, *(gap for part in parts for gap in part.missing), *gaps),
+                (*self.objects.missing, *(gap for part in parts for gap in part.missing), *gaps, *self.closed),
                 (*self.objects.notes, *(note for part in parts for note in part.notes)),
                 tuple(origin for part in parts for origin in part.unread),
             )
         )
 
 
-def answer(objects: Snapshot, ask: Ask, fetch: Fetch, told: Told = lambda done, total: None) -> tuple[Report, Asked]:
-    """The answer, after as many rounds as the packet has nodes to cross.
+def answer(
+    objects: Snapshot,
+    ask: Ask,
+    fetch: Fetch,
+    told: Told = lambda done, total: None,
+    enter: Enter | None = None,
+) -> tuple[Report, Asked]:
+    """The answer, after as many rounds as the packet has nodes to cross, and pods where ``enter`` leads into these.
 
     A node that cannot be asked makes the answer partial: it is said in ``missing``. Raises CollectError when the node
     that the packet starts on is such a one and nothing can be said without it.
@@ -66,6 +78,9 @@ def answer(objects: Snapshot, ask: Ask, fetch: Fetch, told: Told = lambda done, 
             raise
         open_ = [name for name in on_the_way(report) if name in known.node_names]
         open_ = [name for name in open_ if name not in known.worlds and name not in known.failed]
+        if not open_ and enter is not None and (pods := _pods(report, known)):
+            _entered(known, pods, enter)
+            continue
         if not open_:
             return report, known
         start = report.trace.flow.node
@@ -73,6 +88,40 @@ def answer(objects: Snapshot, ask: Ask, fetch: Fetch, told: Told = lambda done, 
         if start in known.failed and report.trace.flow.origin == "outside" and ask.via is None and ask.node is None:
             # The node that was chosen stays the one that is asked about, although nothing is known of it now.
             ask = replace(ask, via=start)
+
+
+def _pods(report: Report, known: Asked) -> dict[str, dict[str, Addr]]:
+    """The pods that the packet comes from or goes to and that were not entered yet, by the nodes that answered."""
+    names: dict[str, None] = {}
+    for trace in (report.trace, *(leg.trace for leg in report.legs)):
+        ends = (way.reached.pod for way in trace.ways if way.reached is not None)
+        names.update(dict.fromkeys(name for name in (trace.flow.pod, *ends) if name is not None))
+    found: dict[str, dict[str, Addr]] = {}
+    for pod in known.objects.cluster.pods:
+        name = f"{pod.namespace}/{pod.name}"
+        if (
+            name in names
+            and name not in known.entered
+            and pod.node in known.worlds
+            and pod.ips
+            and not pod.host_network
+        ):
+            found.setdefault(pod.node, {})[name] = pod.ips[0]
+    return {node: dict(list(pods.items())[:MOST_PODS]) for node, pods in found.items()}
+
+
+def _entered(known: Asked, pods: Mapping[str, Mapping[str, Addr]], enter: Enter) -> None:
+    """Asks nodes once more, with pods. What a node does not answer is a gap; what it answered before still holds."""
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pods") as pool:
+        waiting = {node: pool.submit(enter, node, wanted) for node, wanted in pods.items()}
+        for node, answered in waiting.items():
+            known.entered.update(pods[node])
+            try:
+                found = answered.result()
+                known.worlds[node] = decode.decode(found)
+            except Netk8sError as error:
+                what = f"the network namespaces of {', '.join(pods[node])} ({error})"
+                known.closed.append(Missing(what, "what these pods' own rules and routes do", node=node))
 
 
 def _once(report: Report, failed: Collection[str]) -> Report:
