@@ -286,7 +286,8 @@ class _Section(Mapping[str, Chain]):
         self._chains: dict[str, Chain] = {}
         self._declarations_end = start
         self._declared: dict[bytes, int] | None = None
-        self._looked_up = self._searched = 0
+        self._looked_up = 0
+        self._found: dict[bytes, tuple[_Span, ...]] = {}
         self.any_declared = False
 
     # -- index
@@ -334,9 +335,12 @@ class _Section(Mapping[str, Chain]):
 
     def _runs(self, name: bytes) -> tuple[_Span, ...]:
         """A chain's runs of rules, by the index or, in a large dump, by a search for this one chain."""
-        if self._groups is None and self._generated and self._end - self._start > _INDEXED and self._searched < _SOME:
-            self._searched += 1
-            return self._search(name)
+        if self._groups is None and self._generated and self._end - self._start > _INDEXED:
+            found = self._found.get(name)
+            if found is None and len(self._found) < _SOME:
+                found = self._found[name] = self._search(name)
+            if found is not None:
+                return found
         first = self._index().get(name)
         if first is None:
             return ()
