@@ -31,12 +31,16 @@ ANSWERED = {0, 1, 6}
 """Exit statuses that come with an answer."""
 
 DECODE_ALL = """
-import sys
+import gc, sys
+gc.disable()  # as the command line does
 from netk8s import decode, snapshot
 world = decode.decode(snapshot.read([sys.argv[1]]))
-print(sum(1 for node in world.nodes.values() for table in node.tables for chain in table.chains.values()
-          for rule in chain.rules))
+rules = (rule for node in world.nodes.values() for table in node.tables for chain in table.chains.values()
+         for rule in chain.rules)
+print(len(list(rules)) if sys.argv[2:] else sum(1 for rule in rules))
 """
+SHARES = (8, 4, 2, 1)
+"""The sizes over which cost is fitted: an eighth, a quarter, a half of the services, and all."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,54 @@ def print_row(what: str, got: Figures, against: Figures | None = None) -> None:
     print(f"{what:<46} {got.wall:8.3f} {got.user:8.3f} {got.rss:9.1f} {ratio}", flush=True)
 
 
+def fit(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float, float]:
+    """Least squares of cost = start + each × size -> (start, each, the largest deviation from it as a share)."""
+    each, start = statistics.linear_regression(sizes, costs)
+    off = max(abs(cost - start - each * size) / cost for size, cost in zip(sizes, costs, strict=True))
+    return start, each, off
+
+
+def restoring() -> dict[str, list[str]]:
+    """iptables' own reading of a dump, which changes nothing, in a network namespace that ends with it."""
+    tools = ("iptables-legacy-restore", "iptables-nft-restore")
+    unshare = shutil.which("unshare")
+    if unshare is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return {}
+    return {tool: [unshare, "--net", tool, "--test"] for tool in tools if shutil.which(tool)}
+
+
+def bench_decode(services: int, endpoints: int, runs: int) -> None:
+    """What it costs to decode all of a dump, over four sizes, beside what others need to read the same file."""
+    commands = {
+        "every rule decoded": [sys.executable, "-c", DECODE_ALL],
+        "every rule decoded and kept": [sys.executable, "-c", DECODE_ALL, "keep"],
+        "netk8s decode": [*netk8s(), "decode"],
+        **{f"{tool} --test": argv for tool, argv in restoring().items()},
+    }
+    sizes: list[int] = []
+    found: dict[str, list[Figures]] = {what: [] for what in commands}
+    for share in SHARES:
+        folder = DATA / f"{services // share}x{endpoints}"
+        path = folder / "nodes" / generate.NODE / "iptables-save.txt"
+        if not path.exists():
+            generate.write(folder, services // share, endpoints)
+        counted = count_lines(path, runs)
+        with path.open("rb") as lines:
+            sizes.append(sum(line.startswith(b"-A ") for line in lines))
+        print(f"\n{services // share:,} services × {endpoints} endpoints: {sizes[-1]:,} rules")
+        print_row("wc -l", counted, counted)
+        for what, argv in commands.items():
+            # The folder's other dumps are a node's routes and addresses; iptables reads one file.
+            words = [*argv[:3], str(path), *argv[3:]] if argv[0] == sys.executable else [*argv, str(path)]
+            found[what].append(measure(words, runs))
+            print_row(what, found[what][-1], counted)
+    print(f"\n{'fitted over the four sizes':<46} {'µs/rule':>8} {'start s':>8} {'off by':>8} {'B/rule':>8}")
+    for what, figures in found.items():
+        start, each, off = fit(sizes, [one.user for one in figures])
+        _, memory, _ = fit(sizes, [one.rss for one in figures])
+        print(f"{what:<46} {each * 1e6:8.2f} {start:8.2f} {off:8.1%} {memory * (1 << 20):8.0f}")
+
+
 def bench_folder(title: str, folder: Path, runs: int, decode_all: bool) -> None:
     node = next(path for path in sorted((folder / "nodes").iterdir()) if path.is_dir())
     path = rules_file(node)
@@ -125,7 +177,7 @@ def bench_folder(title: str, folder: Path, runs: int, decode_all: bool) -> None:
     verdicts = sorted({outcome["verdict"] for outcome in answer["outcomes"]})
     print(f"  {target}: {len(answer['outcomes'])} outcomes, {', '.join(verdicts)}")
     if decode_all:
-        got = measure([sys.executable, "-c", DECODE_ALL, str(folder)], 1)
+        got = measure([sys.executable, "-c", DECODE_ALL, str(folder)], runs)
         print_row(f"every rule decoded ({int(got.said):,})", got, counted)
 
 
@@ -135,6 +187,9 @@ def main() -> None:
     parser.add_argument("--services", type=int, default=20_000)
     parser.add_argument("--endpoints", type=int, default=15)
     parser.add_argument("--skip-decode-all", action="store_true", help="leave out decoding every rule, which is slow")
+    parser.add_argument(
+        "--decode-runs", type=int, default=1, help="runs of what decodes every rule of a generated dump"
+    )
     args = parser.parse_args()
 
     print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores,", end=" ")
@@ -160,7 +215,9 @@ def main() -> None:
     if not rules_file(folder / "nodes" / generate.NODE).exists():
         generate.write(folder, args.services, args.endpoints)
     title = f"{args.services:,} services × {args.endpoints} endpoints, generated"
-    bench_folder(title, folder, args.runs, not args.skip_decode_all)
+    bench_folder(title, folder, args.runs, decode_all=False)
+    if not args.skip_decode_all:
+        bench_decode(args.services, args.endpoints, args.decode_runs)
 
 
 if __name__ == "__main__":
