@@ -32,6 +32,13 @@ def written(root: Path, to: Path) -> Path:
     )
     (to / "default/nginx-1").mkdir()
     (to / "default/nginx-1/logs.txt").write_text("==== START logs for container nginx of pod default/nginx-1 ====\n")
+    for space in ("default", "kube-node-lease", "kube-public", "kube-system"):
+        (to / space).mkdir(exist_ok=True)
+        (to / space / "replication-controllers.json").write_text('{"kind": "ReplicationControllerList", "items": []}')
+        for kind in ("ServiceList", "PodList"):
+            name = to / space / f"{kind.removesuffix('List').lower()}s.json"
+            if not name.exists():
+                name.write_text(json.dumps({"kind": kind, "apiVersion": "v1", "items": []}))
     return to
 
 
@@ -40,7 +47,8 @@ def test_beside_a_nodes_dumps(root: Path, tmp_path: Path) -> None:
     found = snapshot.read([str(written(root, tmp_path / "dump")), node])
     world = dialects.complete(decode.decode(found))
     assert world.cluster.covered == {"services", "pods", "nodes"}
-    assert [origin for origin in world.unread if "logs.txt" not in origin] == []
+    assert not world.unread
+    assert set(world.nodes) == {"k8s-node1"}
     report = journey.answer(world, Ask("svc/nginx", "30000", via="k8s-node1"))
     ends = {(o.verdict, o.reached.pod.rpartition("-")[0]) for o in report.trace.outcomes if o.reached and o.reached.pod}
     assert {verdict for verdict, _ in ends} == {"delivered"}

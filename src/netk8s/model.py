@@ -58,7 +58,8 @@ class Dump:
 
     ``pod`` (namespace/name): it was taken inside the network namespace of this pod on the node.
     ``data`` is bytes or a read-only :class:`mmap.mmap`; both have find, slicing and a length. ``source`` is the command
-    or interface that gave it and ``taken`` the time (ISO 8601), both "" when nobody wrote them down.
+    or interface that gave it and ``taken`` the time (ISO 8601), both "" when nobody wrote them down. ``partial``: a list
+    of the cluster's objects that is of some namespaces only, so that what it does not have may be there all the same.
     """
 
     origin: str
@@ -67,6 +68,7 @@ class Dump:
     pod: str | None = None
     source: str = ""
     taken: str = ""
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

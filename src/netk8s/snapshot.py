@@ -16,7 +16,7 @@ import shutil
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -24,6 +24,7 @@ from typing import BinaryIO, cast
 
 from netk8s import __version__
 from netk8s.errors import DecodeError, UsageError
+from netk8s.layouts import Reports, cluster_info
 from netk8s.model import Dump, Missing, Snapshot
 
 MAP_FROM = 4 * 1024 * 1024
@@ -48,7 +49,8 @@ def read(paths: Sequence[str], *, node: str | None = None, stdin: BinaryIO | Non
 
     A folder or archive has the layout ``cluster/*``, ``nodes/<node>/*``, or is a folder of one node's dumps; what was
     taken inside a pod's network namespace is in ``nodes/<node>/pods/<namespace>_<name>/*``. Compression and tar are
-    recognised by content. ``node`` names the node of dumps whose place does not.
+    recognised by content; so are, by their folders, the reports of other tools that :mod:`netk8s.layouts` knows.
+    ``node`` names the node of dumps whose place does not.
     Origins are paths as the user knows them: within a folder or archive the path in it, else the path as
     given. Plain files above MAP_FROM bytes are mapped, all others are bytes. Raises DecodeError for whatever
     cannot be read, is damaged, or is larger than MOST_BYTES decompressed.
@@ -73,6 +75,7 @@ def read(paths: Sequence[str], *, node: str | None = None, stdin: BinaryIO | Non
             dumps += (replace(dump, origin=f"{prefix}/{dump.origin}") for dump in part.dumps)
         else:
             dumps += part.dumps
+    dumps = [cluster_info.printed(dump) for dump in dumps]
     return Snapshot(tuple(dumps), tuple(missing for _, part in inputs for missing in part.missing))
 
 
@@ -494,9 +497,11 @@ def _text(data: bytes) -> str:
 
 def _of_archive(stream: _Stream, origin: str, place: _Place, budget: _Budget) -> Snapshot:
     held: dict[tuple[str, ...], bytes] = {}
+    reports = Reports()
     for name, size, pieces in _members(stream, origin):
         parts = tuple(printable(part) for part in name.replace("\\", "/").split("/") if part not in ("", "."))
-        if not parts or not _wanted(parts):
+        reports.seen(parts)
+        if not parts or not _wanted(parts) or not reports.wants(parts):
             continue
         if size > budget.left:
             budget.spend(size, origin)
@@ -505,6 +510,8 @@ def _of_archive(stream: _Stream, origin: str, place: _Place, budget: _Budget) ->
         inner = f"{origin}:{'/'.join(parts)}"
         # A later member of the same name replaces the earlier one, as tar itself has it.
         held[parts] = _collect(_plain(pieces, inner).copy(), inner, budget)
+    if reports.roots:
+        return _of_reports(held, reports, origin, place[0])
     root, chosen = _chosen(held, origin)
     if root is None:
         # Without the layout, folders that all members have in common say nothing.
@@ -583,11 +590,13 @@ def _snapshot(files: Iterable[tuple[tuple[str, ...], str, bytes]], origin: str, 
     dumps: list[Dump] = []
     places: dict[str, int] = {}
     sources: dict[str, tuple[str, str]] = {}
+    partial: set[str] = set()
     for parts, inner, data in files:
         if _bare(parts[-1]) == _INDEX:
             index = _index(data, inner)
             missing += _missing(index)
             sources.update(_sources(index))
+            partial.update(str(item.get("path")) for item in _items(index, "texts") if item.get("partial") is True)
         elif _is_tar(data[:_HEADER]):
             missing.append(Missing(f"the archive {inner}", "the dumps in it; give it by itself, with --dump"))
         else:
@@ -596,6 +605,8 @@ def _snapshot(files: Iterable[tuple[tuple[str, ...], str, bytes]], origin: str, 
     for place, (source, taken) in sources.items():
         if place in places:
             dumps[places[place]] = replace(dumps[places[place]], source=source, taken=taken)
+    for place in partial & places.keys():
+        dumps[places[place]] = replace(dumps[places[place]], partial=True)
     if not dumps:
         why = "holds no dumps; expected cluster/*.json and nodes/<node>/*, or the dumps of one node"
         raise DecodeError(origin, 0, why)
@@ -631,8 +642,26 @@ def _sources(index: dict[str, object]) -> Iterator[tuple[str, tuple[str, str]]]:
             yield place, (source, taken)
 
 
+def _of_reports(texts: Mapping[tuple[str, ...], bytes], reports: Reports, origin: str, node: str | None) -> Snapshot:
+    """Of other tools' reports in a folder or archive; what lies beside them is not read."""
+    found, missing = reports.sorted_out(texts, origin, node)
+    dumps = [
+        Dump("/".join(map(printable, one.parts)), texts[one.parts], one.node, partial=one.partial) for one in found
+    ]
+    return Snapshot(tuple(dumps), tuple(missing))
+
+
 def _of_folder(path: str, shown: str, node: str | None, budget: _Budget) -> Snapshot:
-    root, chosen = _chosen(_walk(path, shown), shown)
+    reports = Reports()
+    names = list(_walk(path, shown, reports))
+    if reports.roots:
+        texts = {
+            parts: _file(os.path.join(path, *parts), "/".join(map(printable, parts)), budget)
+            for parts in names
+            if _wanted(parts) and reports.around(parts) and reports.wants(parts)
+        }
+        return _of_reports(texts, reports, shown, node)
+    root, chosen = _chosen(names, shown)
     own = _place_of_path(os.path.join(path, "dump"), node)
     files = []
     for parts in chosen:
@@ -642,10 +671,11 @@ def _of_folder(path: str, shown: str, node: str | None, budget: _Budget) -> Snap
     return _snapshot(files, shown, own)
 
 
-def _walk(path: str, shown: str) -> Iterator[tuple[str, ...]]:
+def _walk(path: str, shown: str, reports: Reports) -> Iterator[tuple[str, ...]]:
     """The files of a folder, six folders deep: a snapshot in its own folder, with its pods' dumps, and no more.
 
-    A link to a file is followed if it stays in the folder, a link to a folder never.
+    ``reports`` is told of each path, and says which folders of a report to leave out. A link to a file is followed if it
+    stays in the folder, a link to a folder never.
     """
     top = os.path.realpath(path)
     waiting: list[tuple[str, ...]] = [()]
@@ -653,7 +683,10 @@ def _walk(path: str, shown: str) -> Iterator[tuple[str, ...]]:
     while waiting:
         parts = waiting.pop()
         try:
-            with os.scandir(os.path.join(path, *parts)) as entries:
+            with os.scandir(os.path.join(path, *parts)) as scanned:
+                entries = list(scanned)
+                for entry in entries:
+                    reports.seen((*parts, entry.name))
                 for entry in entries:
                     count += 1
                     if count > MOST_DUMPS:
@@ -661,8 +694,10 @@ def _walk(path: str, shown: str) -> Iterator[tuple[str, ...]]:
                             shown, 0, f"holds more than {MOST_DUMPS} files; give the folder of one cluster"
                         )
                     if entry.is_dir(follow_symlinks=False):
-                        if len(parts) < 6 and not entry.name.startswith(".") and entry.name != "kernel-trace":
-                            waiting.append((*parts, entry.name))
+                        inner = (*parts, entry.name)
+                        hidden = entry.name.startswith(".") or entry.name == "kernel-trace"
+                        if len(parts) < 6 and not hidden and reports.enters(inner):
+                            waiting.append(inner)
                     elif entry.is_file() and (
                         not entry.is_symlink() or os.path.realpath(entry.path).startswith(os.path.join(top, ""))
                     ):
@@ -737,7 +772,7 @@ def packed(snapshot: Snapshot) -> bytes:
 
 def _laid_out(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], bytes]]:
     taken: set[tuple[str, ...]] = set()
-    texts: list[dict[str, str]] = []
+    texts: list[dict[str, object]] = []
     for dump in snapshot.dumps:
         name = _file_name(dump.origin)
         folder = ("cluster",) if dump.node is None else ("nodes", _file_name(dump.node))
@@ -749,7 +784,8 @@ def _laid_out(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], bytes]]:
             parts = (*folder, f"{number}-{name}")
         taken.add(parts)
         source = {"from": dump.source or dump.origin, "taken": dump.taken}
-        texts.append({"path": "/".join(parts), **{key: value for key, value in source.items() if value}})
+        known = {key: value for key, value in source.items() if value}
+        texts.append({"path": "/".join(parts), **known, **({"partial": True} if dump.partial else {})})
         yield parts, dump.data
     missing = [
         {"what": gap.what, "needed_for": gap.needed_for, **({"absent": True} if gap.absent else {})}

@@ -130,7 +130,7 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
     default = next(iter(only)) if len(only) == 1 else UNNAMED
     for dump in snapshot.dumps:
         if unwrap and not isinstance(dump.data, bytes):
-            dump = Dump(dump.origin, bytes(dump.data), dump.node)
+            dump = replace(dump, data=bytes(dump.data))
         decoder = recognise(dump)
         if decoder is None and unwrap:
             decoder = next((d for d in decoders() if hasattr(d, "unwrap") and d.sniff(dump)), None)
@@ -147,6 +147,8 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
                 observations.append(fact)
                 continue
             covers = isinstance(fact, Coverage) and fact.kind in _OF_CLUSTER.values()
+            if covers and dump.partial:
+                continue
             if covers or type(fact) in _OF_CLUSTER:
                 cluster.append(fact)
             else:

@@ -1,0 +1,131 @@
+"""An sosreport is a node's dumps under the names of commands."""
+
+from __future__ import annotations
+
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from netk8s import snapshot
+from netk8s.errors import DecodeError
+from netk8s.layouts import sosreport
+from netk8s.layouts._place import Place
+from tests.layouts.conftest import Files, told, world
+
+TOP = "sosreport-worker-0-2026-01-01-abcdefg"
+NAMES = {
+    "firewall_tables/nft_list_ruleset": "nft-ruleset.txt",
+    "kernel/sysctl_-a": "sysctl.txt",
+    "networking/ss_-peaonmi": "listening.txt",
+    "conntrack/conntrack_-L_-o_extended": "conntrack.txt",
+}
+
+
+def files(example: Path, node: str = "k8s-node1", top: str = TOP) -> dict[str, bytes]:
+    found = {
+        f"{top}/etc/hostname": b"elsewhere\n",
+        f"{top}/etc/kubernetes/pki/ca.crt.gz": b"\x1f\x8b\x08 no gzip",
+        f"{top}/proc/net/route": b"Iface\tDestination\n",
+        f"{top}/sos_commands/host/hostname": node.encode() + b"\n",
+        f"{top}/sos_commands/networking/netstat_-W_-neopa": b"Active Internet connections\n",
+        f"{top}/sos_commands/networking/namespaces/cni-1/ip_netns_exec_cni-1_iptables-save": b"*nat\nCOMMIT\n",
+        f"{top}/sos_commands/kubernetes/cluster-info/kubectl_get_-o_json_nodes": b'{"apiVersion": "v1", "items": []}',
+        f"{top}/sos_commands/kubernetes/cluster-info/default/kubectl_get_-o_json_--namespace_default_secrets": b"{}",
+        f"{top}/var/log/messages": b"*nat\nCOMMIT\n",
+    }
+    for name, of in NAMES.items():
+        found[f"{top}/sos_commands/{name}"] = (example / "nodes" / node / of).read_bytes()
+    return found
+
+
+EXPECTED = sorted(
+    [(f"{TOP}/sos_commands/{name}", "k8s-node1", False) for name in NAMES]
+    + [(f"{TOP}/sos_commands/kubernetes/cluster-info/kubectl_get_-o_json_nodes", None, True)]
+)
+
+
+def test_an_archive(example: Path, pack: Callable[..., Path]) -> None:
+    found = snapshot.read([str(pack(files(example)))])
+    assert sorted(told(found)) == EXPECTED
+    assert not found.missing
+    node = world(pack(files(example))).nodes["k8s-node1"]
+    assert node.sysctls["net.ipv4.ip_forward"].value == "1"
+    assert node.nft
+    assert node.sockets
+
+
+def test_a_folder(example: Path, lay: Callable[[Files], Path]) -> None:
+    path = lay(files(example))
+    (path / TOP / "ip_addr").symlink_to("sos_commands/networking/ip_-o_addr")
+    (path / TOP / "sys").symlink_to("/sys")
+    assert sorted(told(snapshot.read([str(path)]))) == EXPECTED
+    inside = {(origin.removeprefix(f"{TOP}/"), node) for origin, node, _ in EXPECTED}
+    assert {(origin, node) for origin, node, _ in told(snapshot.read([str(path / TOP)]))} == inside
+    assert {node for _, node, _ in told(snapshot.read([str(path)], node="mine"))} == {None, "mine"}
+
+
+def test_those_of_several_nodes_together(example: Path, lay: Callable[[Files], Path]) -> None:
+    other = files(example, "k8s-node2", "sosreport-b-1")
+    found = world(lay(files(example) | other))
+    assert set(found.nodes) == {"k8s-node1", "k8s-node2"}
+
+
+def test_the_nodes_name() -> None:
+    host = ("sos_commands", "host", "hostname")
+    assert sosreport.node((TOP,), {host: b"a.example\n", ("etc", "hostname"): b"b"}) == "a.example"
+    assert sosreport.node((TOP,), {host: b"", ("etc", "hostname"): b"b\n"}) == "b"
+    assert sosreport.node((TOP,), {host: b"command not found: hostname"}) == TOP
+    assert sosreport.node((), {}) is None
+
+
+def test_rules_that_are_not_there_are_missing(example: Path, pack: Callable[..., Path]) -> None:
+    without = {name: data for name, data in files(example).items() if "nft" not in name}
+    without[f"{TOP}/sos_commands/firewall_tables/iptables_-t_nat_-nvL"] = (
+        b"Chain PREROUTING (policy ACCEPT 0 packets)\n"
+    )
+    (gap,) = snapshot.read([str(pack(without))]).missing
+    assert (gap.what, gap.node) == ("the rules of k8s-node1", "k8s-node1")
+    assert "iptables-save" in gap.needed_for
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("networking/ip_route_show_table_all", True),
+        ("networking/ip_-6_route_show_table_all", True),
+        ("networking/ip_-4_rule_list", True),
+        ("networking/ip_-s_-s_neigh_show", True),
+        ("networking/ip_-s_-d_link", True),
+        ("networking/bridge_-s_-s_-d_-t_fdb_show", True),
+        ("networking/ip_-d_route_show_cache", False),
+        ("networking/ip_neigh_show_nud_noarp", False),
+        ("networking/ip_mroute_show", False),
+        ("ipvs/ipvsadm_-Ln", True),
+        ("firewall_tables/iptables_-t_nat_-nvL", False),
+        ("podman/ip_-o_addr", False),
+    ],
+)
+def test_which_commands_are_read(name: str, read: bool) -> None:
+    place = sosreport.place(("sos_commands", *name.split("/")))
+    assert place == (Place(of_node=True) if read else None)
+
+
+def test_a_snapshot_in_a_folder_of_such_a_name_is_one_still(lay: Callable[[Files], Path]) -> None:
+    path = lay({f"{TOP}/nodes/a/iptables-save.txt": b"*nat\nCOMMIT\n"})
+    assert told(snapshot.read([str(path)])) == [(f"{TOP}/nodes/a/iptables-save.txt", "a", False)]
+
+
+def test_bombs_and_ways_out(example: Path, pack: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = {"../../sos_commands/kernel/sysctl_-a": b"net.ipv4.ip_forward = 0\n"}
+    found = snapshot.read([str(pack(files(example) | secret))])
+    assert sorted(told(found)) == EXPECTED
+    monkeypatch.setattr(snapshot, "BOMB_BYTES", 1 << 20)
+    name = f"{TOP}/sos_commands/kernel/sysctl_-a"
+    for bomb in (pack({name: lzma.compress(bytes(20 << 20))}), pack({name: bytes(20 << 20)})):
+        with pytest.raises(DecodeError, match="more than 300 times its size"):
+            snapshot.read([str(bomb)])
+    monkeypatch.setattr(snapshot, "MOST_BYTES", 1000)
+    with pytest.raises(DecodeError, match="GiB decompressed; give fewer"):
+        snapshot.read([str(pack(files(example)))])
