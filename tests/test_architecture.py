@@ -41,6 +41,7 @@ OURS: dict[str, frozenset[str] | None] = {
     "survey": frozenset({"model", "dialects", "surroundings", "trace"}),
     "comparison": frozenset({"model", "survey"}),
     "changes": frozenset({"model"}),
+    "whatif": frozenset({"model", "errors", "decode", "dialects", "intent"}),
     "live": frozenset({"model", "errors", "snapshot", "decode", "dialects", "journey"}),
     "checkup": frozenset({"model", "findings", "survey", "drift"}),
     "intent": frozenset({"model"}),

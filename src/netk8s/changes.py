@@ -115,7 +115,7 @@ def _differing(a: _Things, b: _Things) -> Iterator[Change]:
             continue
         for field in dict.fromkeys((*one, *other)):
             if one.get(field, "") != other.get(field, ""):
-                yield Change(*key, field, one.get(field, "none"), other.get(field, "none"))
+                yield Change(*key, field, one.get(field) or "none", other.get(field) or "none")
 
 
 def _told(thing: Mapping[str, str] | None) -> str:

@@ -55,3 +55,9 @@ class CollectError(Netk8sError):
     """A live source (cluster, agent, kernel) that could not be reached or read."""
 
     exit_status = 5
+
+
+class NotKnown(Netk8sError):
+    """A question whose answer cannot be known from this input."""
+
+    exit_status = 6

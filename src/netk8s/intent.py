@@ -84,6 +84,23 @@ def intended(cluster: Cluster, node: str) -> Iterator[Intended]:
                 yield Intended(port, kind, ip, number, family, policy, tuple(dict.fromkeys(choices)), known)
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The endpoints of a port that a node uses, in no order: of the whole cluster, and its own."""
+
+    everywhere: tuple[Where, ...]
+    here: tuple[Where, ...]
+
+
+def chosen(cluster: Cluster, port: ServicePort, family: int, node: str) -> Chosen:
+    """What kube-proxy of today chooses on a node for a port in one address family (CategorizeEndpoints)."""
+    zone = next((item.zone for item in cluster.nodes if item.name == node), None)
+    key = (port.namespace, port.service, port.name, port.protocol)
+    known = [e for e in cluster.endpoints
+             if (e.namespace, e.service, e.port_name, e.protocol) == key and e.ip.version == family]  # fmt: skip
+    return Chosen(tuple(_everywhere(known, _Place(node, zone))[0]), tuple(_here(known, node)[0]))
+
+
 def _dialled(port: ServicePort, family: int) -> Iterator[tuple[str, Addr | None, int]]:
     addresses = (("ClusterIP", port.cluster_ips), ("ExternalIP", port.external_ips), ("LoadBalancer", port.lb_ips))
     for kind, ips in addresses:

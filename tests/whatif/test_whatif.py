@@ -1,0 +1,338 @@
+"""A snapshot with something changed in it, held against what kube-proxy itself wrote in both states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from netk8s import decode, dialects, snapshot
+from netk8s.changes import changes
+from netk8s.errors import NotFound, NotKnown, UsageError
+from netk8s.intent import Chosen, chosen
+from netk8s.model import Dump, ServicePort, Snapshot
+from netk8s.whatif import Wanted, _kube_proxy, whatif
+from netk8s.whatif._save import Save
+
+CASE = "headline-nodeport-30000"
+IPTABLES = (
+    CASE, "iptables-nft-matrix", "iptables-nft-matrix-kp136", "iptables-legacy-matrix", "iptables-nft-dual-stack",
+    "iptables-nft-masquerade-all", "iptables-nft-no-cluster-cidr", "iptables-nft-detect-local-bridge",
+    "iptables-nft-macvlan-bridge",
+)  # fmt: skip
+
+
+def taken(corpus: Path, case: str = CASE) -> Snapshot:
+    return snapshot.read([str(corpus / case)])
+
+
+# ---------------------------------------------------------------- every state that was recorded
+
+
+def written(found: Snapshot) -> Iterator[tuple[str, list[str]]]:
+    """Of every port on every node, in each family: what is written otherwise than the real kube-proxy wrote it."""
+    world = decode.decode(found)
+    for dump in found.dumps:
+        name = dump.origin.rpartition("/")[2]
+        if name not in ("iptables-save.txt", "ip6tables-save.txt"):
+            continue
+        family, save = (4 if name == "iptables-save.txt" else 6), Save(dump)
+        how = _kube_proxy.style(save)
+        (item,) = [item for item in world.cluster.nodes if item.name == dump.node]
+        ips = [ip_address(text) for kind, text in item.addresses if kind == "InternalIP"]
+        for port in world.cluster.services:
+            if any(ip.version == family for ip in port.cluster_ips) and not port.proxy:
+                ends = chosen(world.cluster, port, family, dump.node or "")
+                ends = Chosen(_kube_proxy.in_order(ends.everywhere), _kube_proxy.in_order(ends.here))
+                rules = _kube_proxy.written(port, family, ends, ips, how)
+                told = list(_kube_proxy.differing(_kube_proxy.present(save, port), rules))
+                yield f"{dump.node} {family} {port.service}:{port.name}", told
+
+
+@pytest.mark.parametrize("case", IPTABLES)
+def test_every_port_is_written_as_kube_proxy_wrote_it(corpus: Path, case: str) -> None:
+    """1.30 and 1.36: policies, ranges, affinity, no endpoints, none on the node, draining ones, SCTP, several ports."""
+    found = list(written(taken(corpus, case)))
+    assert len(found) >= 6
+    assert [(name, told) for name, told in found if told] == []
+
+
+def test_a_version_that_writes_otherwise_is_noticed(corpus: Path) -> None:
+    told = [name for name, lines in written(taken(corpus, "headline-nodeport-30000-kp123")) if lines]
+    assert len(told) == 6
+
+
+@pytest.mark.parametrize("case", [CASE, "iptables-legacy-matrix", "iptables-nft-portmap-hostport"])
+def test_a_dump_taken_apart_and_put_together_says_the_same(corpus: Path, case: str) -> None:
+    found = taken(corpus, case)
+    again = Snapshot(
+        tuple(
+            Dump(d.origin, Save(d).text().data, d.node, d.pod) if d.origin.endswith("tables-save.txt") else d
+            for d in found.dumps
+        )
+    )
+    a, b = (dialects.complete(decode.decode(each)) for each in (found, again))
+    assert changes(a, b, dialects.programmed(a), dialects.programmed(b)).found == ()
+
+
+# ---------------------------------------------------------------- pairs that the real kube-proxy wrote
+
+
+def service(name: str, port_name: str, **spec: object) -> dict[str, object]:
+    lb = spec.pop("lb", None)
+    port = {"port": 80, "targetPort": 80, "protocol": "TCP", **({"name": port_name} if port_name else {})}
+    if "nodePort" in spec:
+        port["nodePort"] = spec.pop("nodePort")
+    status = {"loadBalancer": {"ingress": [{"ip": lb}]}} if lb else {}
+    kind = "LoadBalancer" if lb else "ClusterIP"
+    return {
+        "metadata": {"name": name, "namespace": "ns1"},
+        "spec": {"type": kind, "ports": [port], **spec},
+        "status": status,
+    }
+
+
+def recorded(root: Path, ruleset: str, item: dict[str, object], ends: dict[str, str], port_name: str = "") -> Snapshot:
+    """A ruleset of kube-proxy's own tests with the objects that it was written for. ``ends``: node by address."""
+    slices = {
+        "metadata": {"name": "s", "namespace": "ns1", "labels": {"kubernetes.io/service-name": "svc1"}},
+        "addressType": "IPv4", "ports": [{"port": 80, "protocol": "TCP", "name": port_name}],
+        "endpoints": [{"addresses": [ip], "nodeName": node, "conditions": {"ready": True, "serving": True, "terminating": False}}
+                      for ip, node in ends.items()],
+    }  # fmt: skip
+    node = {"metadata": {"name": "here"}, "status": {"addresses": [{"type": "InternalIP", "address": "192.168.0.2"}]}}
+
+    def listed(kind: str, api: str, *items: dict[str, object]) -> bytes:
+        whole = [{"apiVersion": api, "kind": kind, **each} for each in items]
+        return json.dumps({"apiVersion": "v1", "kind": "List", "items": whole}).encode()
+
+    rules = (root / "tests/flows/rulesets" / f"iptables-{ruleset}.txt").read_bytes()
+    return Snapshot(
+        (
+            Dump("cluster/services.json", listed("Service", "v1", item)),
+            Dump("cluster/endpointslices.json", listed("EndpointSlice", "discovery.k8s.io/v1", slices)),
+            Dump("cluster/nodes.json", listed("Node", "v1", node)),
+            Dump("nodes/here/iptables-save.txt", rules, "here"),
+        )
+    )
+
+
+def rules_of(text: bytes) -> dict[str, object]:
+    """The chains of each table and their rules in order, by name: where a chain stands means nothing."""
+    save = Save(Dump("x", text))
+    return {name: (sorted(section.declared), {c: r for c, r in section.rules.items() if r})
+            for name, section in save.tables.items()}  # fmt: skip
+
+
+def becomes(found: Snapshot, wanted: Wanted) -> dict[str, object]:
+    """The rules of the node after a change, as they are decoded then."""
+    after = whatif(found, wanted).after
+    lines: dict[str, object] = {}
+    for table in after.nodes["here"].tables:
+        chains = {name: [rule.raw for rule in chain.rules] for name, chain in table.chains.items() if len(chain.rules)}
+        lines[table.name] = (sorted(table.chains), chains)
+    return lines
+
+
+EXTERNAL = {"clusterIP": "172.30.0.41", "clusterIPs": ["172.30.0.41"], "externalIPs": ["192.168.99.11"], "lb": "1.2.3.4",
+            "nodePort": 3001}  # fmt: skip
+ONE_HERE = {"10.180.0.1": "elsewhere", "10.180.2.1": "here"}
+PLAIN = {"clusterIP": "172.30.1.1", "clusterIPs": ["172.30.1.1"]}
+THREE = {"10.0.1.1": "here", "10.0.1.2": "elsewhere", "10.0.1.3": "elsewhere"}
+READY = {"10.0.1.1": "here", "10.0.1.2": "here", "10.0.1.5": "elsewhere"}
+
+
+def other(root: Path, ruleset: str) -> dict[str, object]:
+    return rules_of((root / "tests/flows/rulesets" / f"iptables-{ruleset}.txt").read_bytes())
+
+
+def test_external_policy_cluster(root: Path) -> None:
+    item = service("svc1", "p80", **EXTERNAL, externalTrafficPolicy="Local", healthCheckNodePort=30000)
+    found = recorded(root, "externalpolicylocal", item, ONE_HERE, "p80")
+    wanted = Wanted(external=("ns1/svc1=Cluster",))
+    assert becomes(found, wanted) == other(root, "externalpolicycluster")
+    assert whatif(found, wanted).notes == ()
+
+
+def test_external_policy_local(root: Path) -> None:
+    """The port for health checks is the API server's to choose, so its rule is left out, and that is said."""
+    found = recorded(root, "externalpolicycluster", service("svc1", "p80", **EXTERNAL), ONE_HERE, "p80")
+    wanted = Wanted(external=("svc/ns1/svc1=Local",))
+    text = (root / "tests/flows/rulesets/iptables-externalpolicylocal.txt").read_bytes()
+    lines = [line for line in text.splitlines() if b"health check node port" not in line]
+    assert len(lines) == len(text.splitlines()) - 1
+    assert becomes(found, wanted) == rules_of(b"\n".join(lines))
+    assert len(whatif(found, wanted).notes) == 1
+
+
+def test_internal_policy_local(root: Path) -> None:
+    found = recorded(root, "internalpolicy-internalpolicy-is-cluster", service("svc1", "", **PLAIN), THREE)
+    local = "internalpolicy-internalpolicy-is-local-and-there-is-one-local-endpoint"
+    assert becomes(found, Wanted(internal=("ns1/svc1=Local",))) == other(root, local)
+
+
+def test_internal_policy_cluster(root: Path) -> None:
+    item = service("svc1", "", **PLAIN, internalTrafficPolicy="Local")
+    found = recorded(root, "internalpolicy-internalpolicy-is-local-and-there-is-one-local-endpoint", item, THREE)
+    assert becomes(found, Wanted(internal=("ns1/svc1=Cluster",))) == other(
+        root, "internalpolicy-internalpolicy-is-cluster"
+    )
+
+
+def test_endpoints_away(root: Path) -> None:
+    found = recorded(root, "internalpolicy-internalpolicy-is-cluster", service("svc1", "", **PLAIN), THREE)
+    wanted = Wanted(endpoints=("10.0.1.1", "10.0.1.2:80", "10.0.1.3"))
+    assert becomes(found, wanted) == other(root, "internalpolicy-internalpolicy-is-cluster-2")
+
+
+@pytest.mark.parametrize("policy", ["cluster", "local"])
+def test_endpoints_of_a_load_balancer_away(root: Path, policy: str) -> None:
+    spec = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 30000} if policy == "local" else {}
+    name = f"terminatingendpointspolicy{policy}-ready-endpoints-exist"
+    found = recorded(root, name, service("svc1", "", **PLAIN, lb="1.2.3.4", **spec), READY)
+    assert becomes(found, Wanted(endpoints=tuple(READY))) == other(root, f"{name}-2")
+
+
+# ---------------------------------------------------------------- objects, rules, settings of a recorded cluster
+
+
+def ports(found: Snapshot, wanted: Wanted, name: str) -> tuple[ServicePort, ...]:
+    return tuple(s for s in whatif(found, wanted).after.cluster.services if s.service == name)
+
+
+def test_a_pod_away_takes_its_endpoints_along(corpus: Path) -> None:
+    found = taken(corpus)
+    before = decode.decode(found)
+    pod = next(e.pod for e in before.cluster.endpoints if e.service == "nginx")
+    after = whatif(found, Wanted(pods=(str(pod),))).after
+    gone = {e.ip for e in before.cluster.endpoints} - {e.ip for e in after.cluster.endpoints}
+    assert len(gone) == 1
+    assert pod not in {f"{p.namespace}/{p.name}" for p in after.cluster.pods}
+    rows = [row for row in dialects.programmed(dialects.complete(after)) if row.service == "default/nginx"]
+    assert len(rows) == 6
+    assert {frozenset(end.odds for end in row.backends) for row in rows} == {frozenset({rows[0].backends[0].odds})}
+    assert {len(row.backends) for row in rows} == {2}
+    assert not gone & {end.ip for row in rows for end in row.backends}
+
+
+def test_a_drained_node_has_no_endpoints_and_its_own_services_stay(corpus: Path) -> None:
+    found = whatif(taken(corpus, "iptables-nft-matrix"), Wanted(drained=("k8s-node1",)))
+    left = [e for e in found.after.cluster.endpoints if e.node == "k8s-node1"]
+    assert {str(e.ip) for e in left} == {"192.168.52.201"}
+    assert {p.host_network for p in found.after.cluster.pods if p.node == "k8s-node1"} == {True}
+    assert "k8s-node1 is drained" in found.notes[0]
+
+
+def test_a_rule_in_and_out(corpus: Path) -> None:
+    found = taken(corpus)
+    wanted = Wanted(rules=("k8s-node1: iptables -I FORWARD -s 10.9.9.9/32 -p tcp --dport 80 -j DROP",))
+    after = whatif(found, wanted).after
+    (table,) = [t for t in after.nodes["k8s-node1"].tables if (t.family, t.name) == (4, "filter")]
+    assert next(iter(table.chains["FORWARD"].rules)).raw == "-A FORWARD -s 10.9.9.9/32 -p tcp -m tcp --dport 80 -j DROP"
+    again = Wanted(rules=(*wanted.rules, "k8s-node1: -D FORWARD -s 10.9.9.9/32 -p tcp -m tcp --dport 80 -j DROP"))
+    a, b = (dialects.complete(each) for each in (whatif(found, again).before, whatif(found, again).after))
+    assert changes(a, b, dialects.programmed(a), dialects.programmed(b)).found == ()
+
+
+def test_a_table_that_no_dump_has_is_made(corpus: Path) -> None:
+    after = whatif(taken(corpus), Wanted(rules=("k8s-node1: -t raw -A PREROUTING -s 10.9.9.9/32 -j DROP",))).after
+    raw = [t for t in after.nodes["k8s-node1"].tables if (t.family, t.name) == (4, "raw")]
+    assert [(t.backend, [r.raw for r in t.chains["PREROUTING"].rules]) for t in raw] == [
+        ("nft", ["-A PREROUTING -s 10.9.9.9/32 -j DROP"])
+    ]
+
+
+def test_forwarding_is_that_of_every_device(corpus: Path) -> None:
+    """inet_forward_change() writes net.ipv4.ip_forward to all, default and each device; other settings stay."""
+    found = taken(corpus)
+    before = decode.decode(found).nodes["k8s-node1"].sysctls
+    after = whatif(found, Wanted(sysctls=("k8s-node1:net.ipv4.ip_forward=0",))).after
+    have = after.nodes["k8s-node1"].sysctls
+    changed = {name for name, each in have.items() if each.value != before[name].value}
+    assert changed == {name for name in have if (name.startswith("net.ipv4.") and name.endswith("forward"))
+                       or (name.startswith("net.ipv4.conf.") and name.endswith(".forwarding"))}  # fmt: skip
+    assert {have[name].value for name in changed} == {"0"}
+    assert after.nodes["k8s-node2"].sysctls["net.ipv4.ip_forward"].value == "1"
+    alone = whatif(found, Wanted(sysctls=("net.ipv4.conf.all.rp_filter=1",))).after
+    assert [n.sysctls["net.ipv4.conf.all.rp_filter"].value for n in alone.nodes.values()] == ["1", "1", "1"]
+    assert alone.nodes["k8s-node1"].sysctls["net.ipv4.conf.cni0.rp_filter"].value == "0"
+
+
+# ---------------------------------------------------------------- what is not known, not there, not understood
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        ("nftables-matrix", "nftables mode"),
+        ("ipvs-rr-matrix", "IPVS mode"),
+        ("headline-nodeport-30000-kp123", "1.25"),
+        ("broken-stale-node", "k8s-node2: the rules of svc/default/nginx"),
+    ],
+)
+def test_rules_that_cannot_be_written(corpus: Path, case: str, why: str) -> None:
+    with pytest.raises(NotKnown, match=why):
+        whatif(taken(corpus, case), Wanted(external=("nginx=Local",)))
+
+
+@pytest.mark.parametrize("case", ["both-backends-legacy-then-nft", "both-backends-stale-nft-wins"])
+def test_rules_in_both_backends(corpus: Path, case: str) -> None:
+    with pytest.raises(NotKnown, match="both backends"):
+        whatif(taken(corpus, case), Wanted(external=("nginx=Local",)))
+
+
+def test_a_change_of_rules_by_hand_within_those_of_a_service_is_noticed(corpus: Path) -> None:
+    """After such a rule it is not known what kube-proxy would leave of it."""
+    found = taken(corpus)
+    text = b"\n-A KUBE-EXT-2CMXP7HKUVJN7L6M -j "
+    edited = tuple(
+        Dump(d.origin, bytes(d.data).replace(text, b"\n-A KUBE-EXT-2CMXP7HKUVJN7L6M -s 10.9.9.9/32 -j DROP" + text), d.node)
+        if text in bytes(d.data) else d
+        for d in found.dumps
+    )  # fmt: skip
+    assert edited != found.dumps
+    with pytest.raises(NotKnown, match="not what a kube-proxy"):
+        whatif(Snapshot(edited), Wanted(external=("nginx=Local",)))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [
+        (Wanted(external=("ngnix=Local",)), "default/nginx"),
+        (Wanted(endpoints=("10.244.1.99",)), None),
+        (Wanted(pods=("default/nginks",)), None),
+        (Wanted(drained=("k8s-node9",)), None),
+        (Wanted(sysctls=("net.ipv4.ip_forwarding=0",)), None),
+        (Wanted(sysctls=("k8s-node9:net.ipv4.ip_forward=0",)), None),
+        (Wanted(rules=("k8s-node1: -A FORWARDS -j DROP",)), None),
+        (Wanted(rules=("k8s-node1: -t nut -A FORWARD -j DROP",)), None),
+        (Wanted(rules=("k8s-node1: -D FORWARD -s 10.9.9.9/32 -j DROP",)), None),
+    ],
+)
+def test_what_is_not_there(corpus: Path, wanted: Wanted, near: str | None) -> None:
+    with pytest.raises(NotFound) as raised:
+        whatif(taken(corpus), wanted)
+    if near is not None:
+        assert raised.value.candidates[0] == near
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Wanted(external=("nginx=local",)),
+        Wanted(external=("kubernetes=Local",)),
+        Wanted(sysctls=("net.ipv4.ip_forward",)),
+        Wanted(rules=("-A FORWARD -j DROP",)),
+        Wanted(rules=("k8s-node1: -A FORWARD -m comment --comment 'x",)),
+        Wanted(rules=("k8s-node1: -F FORWARD",)),
+        Wanted(rules=("k8s-node1: -I FORWARD 99 -j DROP",)),
+        Wanted(rules=("k8s-node1: -D FORWARD 99",)),
+        Wanted(rules=("k8s-node1:",)),
+    ],
+)
+def test_what_is_not_understood(corpus: Path, wanted: Wanted) -> None:
+    with pytest.raises(UsageError):
+        whatif(taken(corpus), wanted)
