@@ -6,14 +6,27 @@ The same finding of many flows is one problem. Nothing is scored: what does not 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from netk8s import findings
 from netk8s.drift import Drift, drift
 from netk8s.model import Finding, Missing, World
-from netk8s.survey import CLUSTER_IP, IN_RANGE, OUTSIDE, Answer, Ground, Key, Port, Question, answer, questions
+from netk8s.survey import (
+    CLUSTER_IP,
+    IN_RANGE,
+    OUTSIDE,
+    Answer,
+    Ground,
+    Key,
+    Kindred,
+    Names,
+    Port,
+    Question,
+    answer,
+    questions,
+)
 
 Wanted = Callable[[Sequence[Port]], Iterable[Key] | None]
 """Which of the ports to ask about, None for all of them."""
@@ -21,16 +34,26 @@ Wanted = Callable[[Sequence[Port]], Iterable[Key] | None]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One flow with its answer. ``problems`` are indexes of :attr:`Checkup.problems`."""
+    """One flow with what came of it. ``problems`` are indexes of :attr:`Checkup.problems`.
+
+    ``walked`` is the answer in the names of the flow that was walked, if another one that is like this one was; ``names``
+    are those of that flow and of this one.
+    """
 
     question: Question
-    answer: Answer
+    walked: Answer
     problems: tuple[int, ...] = ()
+    names: tuple[Names, Names] | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """The answer in this flow's own names."""
+        return self.walked if self.names is None else self.names[0].to(self.names[1]).answer(self.walked)
 
     @property
     def fate(self) -> str:
         """ "arrives" if everything does, "unknown" if the dumps do not tell, else "fails", if only in a share."""
-        verdicts = self.answer.verdicts
+        verdicts = self.walked.verdicts
         if verdicts == {"delivered"}:
             return "arrives"
         return "unknown" if not verdicts or "unknown" in verdicts else "fails"
@@ -113,14 +136,25 @@ def check(
     for finding in findings.drifted(_meant(differs, keys, nodes)):
         folded.add(finding, None)
     graded = _Graded(differs)
+    kindred = Kindred(ground)
+    walked: dict[Hashable, _Walked] = {}
     asked = []
     for number, question in enumerate(todo):
         if tick is not None:
             tick(number, len(todo))
-        found, trace = answer(ground, question)
-        told = (graded.of(finding, question) for finding in findings.check(world, trace))
-        indexes = dict.fromkeys(folded.add(finding, question) for finding in told)
-        asked.append(Asked(question, found, tuple(indexes)))
+        like = kindred.of(question)
+        known = walked.get(like[0]) if like is not None else None
+        if known is None:
+            found, trace = answer(ground, question)
+            told = findings.check(world, trace)
+            indexes = dict.fromkeys(folded.add(graded.of(finding, question), question) for finding in told)
+            asked.append(Asked(question, found, tuple(indexes)))
+            if like is not None:
+                walked[like[0]] = _Walked(like[1], found, told, world.nodes)
+        else:
+            assert like is not None  # noqa: S101 - it was looked up by this
+            again = known.again(folded, graded, question, like[1])
+            asked.append(Asked(question, known.answer, again, (known.names, like[1])))
     problems, order = folded.sorted()
     return Checkup(
         tuple(name for name in world.nodes if nodes is None or name in nodes),
@@ -145,6 +179,33 @@ def _meant(found: Drift, keys: set[Key] | None, nodes: Sequence[str] | None) -> 
     return replace(found, differences=tuple(kept))
 
 
+class _Walked:
+    """What was found of a flow that was walked, for those that are like it."""
+
+    def __init__(self, names: Names, answer: Answer, told: Sequence[Finding], nodes: Mapping[str, object]) -> None:
+        self.names, self.answer, self._told = names, answer, tuple(told)
+        # What a flow's own names make a problem of its own is looked at anew in every flow.
+        self._own = [any(word in _said(finding.summary, nodes) for word in names.words) for finding in told]
+        lines = {f"{origin}:{line}": place for place, (origin, line) in enumerate(names.rules)}
+        self._evidence = [[(text, lines.get(text)) for text in finding.evidence] for finding in told]
+        self._indexes: dict[tuple[int, bool], int] = {}
+
+    def again(self, folded: _Folded, graded: _Graded, question: Question, names: Names) -> tuple[int, ...]:
+        """The problems of another flow, added to."""
+        out = []
+        off = graded.is_off(question)
+        for number, finding in enumerate(self._told):
+            index = None if self._own[number] else self._indexes.get((number, off))
+            if index is None:
+                index = folded.add(graded.of(self.names.to(names).finding(finding), question), question)
+                self._indexes[number, off] = index
+            else:
+                places = self._evidence[number]
+                folded.again(index, question, (t if n is None else "{}:{}".format(*names.rules[n]) for t, n in places))
+            out.append(index)
+        return tuple(dict.fromkeys(out))
+
+
 class _Graded:
     """Findings of what the API's objects ask for: no errors, where the nodes have what these ask for."""
 
@@ -152,9 +213,13 @@ class _Graded:
         self._wanted: dict[str, str] = {m.CODE: m.WANTED for m in findings.modules() if hasattr(m, "WANTED")}
         self._off = {name.partition(":")[0] for each in found.differences for name in each.service.split(", ")}
 
+    def is_off(self, question: Question) -> bool:
+        """Whether nodes lack what the objects of the question's Service ask for."""
+        return question.port.service in self._off
+
     def of(self, finding: Finding, question: Question) -> Finding:
         severity = self._wanted.get(finding.code)
-        if severity is None or question.port.service in self._off:
+        if severity is None or self.is_off(question):
             return finding
         return replace(finding, severity=max(severity, finding.severity, key=findings.SEVERITIES.index))
 
@@ -257,6 +322,13 @@ class _Folded:
             self._evidence[index].update(dict.fromkeys(finding.evidence))
         return index
 
+    def again(self, index: int, question: Question, evidence: Iterable[str]) -> None:
+        """Adds another flow that shows a problem, on the nodes that a flow like it has shown it on."""
+        self._services[index][str(question.port)] = None
+        self._flows[index] += 1
+        if len(self._evidence[index]) < findings.MOST_EVIDENCE:
+            self._evidence[index].update(dict.fromkeys(evidence))
+
     def sorted(self) -> tuple[tuple[Problem, ...], dict[int, int]]:
         """The problems, the worst and widest first, and the place of each index among them."""
         made = []
@@ -313,7 +385,7 @@ def _outside(flows: Iterable[Asked]) -> str:
         result.seen == "kept"
         for each in flows
         if each.question.client in (OUTSIDE, IN_RANGE) and not each.question.dialled.kind.startswith(CLUSTER_IP)
-        for result in each.answer.results
+        for result in each.walked.results
         if result.verdict == "delivered"
     }
     if len(seen) > 1:
@@ -328,7 +400,7 @@ def _exceptions(found: Checkup, flows: Iterable[Asked]) -> Iterator[Exceptional]
             continue
         told = (found.problems[i].finding for i in each.problems)
         codes = tuple(sorted({f.code for f in told if f.severity != "info"}))
-        alike.setdefault((_what(each.answer), codes), []).append(each)
+        alike.setdefault((_what(each.walked), codes), []).append(each)
     for (what, codes), group in sorted(alike.items(), key=lambda item: (item[0][0], -len(item[1]))):
         dialled: dict[str, dict[str, None]] = {}
         nodes: dict[str, None] = {}

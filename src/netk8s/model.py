@@ -140,6 +140,10 @@ class Rules(Protocol):
         """The rules whose text contains ``text``, in order."""
         ...
 
+    def texts(self) -> Iterable[tuple[int, str]]:
+        """The line and text of every rule, in order, not decoded: what is no rule is told of where it is decoded."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:

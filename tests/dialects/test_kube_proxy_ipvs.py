@@ -138,6 +138,9 @@ class Listed:
     def mentioning(self, text: str) -> tuple[Rule, ...]:
         return ()
 
+    def texts(self) -> tuple[tuple[int, str], ...]:
+        return ()
+
 
 NAT = Table(4, "nat", "legacy", {"KUBE-NODE-PORT": Chain("KUBE-NODE-PORT", None, Listed(), At("x"))}, At("x"))
 

@@ -673,6 +673,14 @@ class _Runs:
                 yield from self._rules(start + first, block[first:end])
                 at = block.find(needle, end)
 
+    def texts(self) -> Iterator[tuple[int, str]]:
+        """See :class:`netk8s.model.Rules`."""
+        for start, end in self.spans:
+            lines = self._run(start, end).decode("utf-8", errors="replace").removesuffix("\n").split("\n")
+            for number, line in enumerate(lines, self.text.line(start)):
+                text = line.strip(_BLANK)
+                yield number, _counted(text)[0] if text[:1] == "[" else text
+
     def _rules(self, offset: int, raw: bytes) -> list[Rule]:
         if self._decoded is None:
             self._decoded = {}

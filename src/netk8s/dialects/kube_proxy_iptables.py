@@ -453,6 +453,9 @@ class _Listed:
     def mentioning(self, text: str) -> tuple[Rule, ...]:
         return tuple(r for r in self._rules if text in r.raw)
 
+    def texts(self) -> Iterator[tuple[int, str]]:
+        return ((rule.at.line, rule.raw) for rule in self._rules)
+
 
 def complete(table: Table) -> tuple[Table, str] | None:
     """A nat table whose dump has kube-proxy's chains and no built-in ones, with the jumps kube-proxy makes to them.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from netk8s import dialects
 from netk8s.model import Addr, Trace
 from netk8s.survey._answers import Answer, Because, Result, reduced
+from netk8s.survey._kindred import Kindred, Names
 from netk8s.survey._ports import CLUSTER_IP, Dialled, Key, Place, Port, ports
 from netk8s.survey._questions import IN_RANGE, OUTSIDE, Ground, Question, Stop, questions
 from netk8s.trace import trace
@@ -45,6 +46,8 @@ __all__ = [
     "Dialled",
     "Ground",
     "Key",
+    "Kindred",
+    "Names",
     "Place",
     "Port",
     "Question",

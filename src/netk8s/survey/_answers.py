@@ -58,12 +58,13 @@ class Answer:
 
 def reduced(world: World, trace: Trace, note: str = "") -> Answer:
     """The answer of a trace whose steps are labelled (``dialects.label``). ``note``: why what fails fails, besides."""
-    results = tuple(sorted((_result(world, trace, o) for o in trace.outcomes), key=_order))
+    results = tuple(sorted((_result(world, trace, o) for o in trace.outcomes), key=in_order))
     why = tuple(dict.fromkeys(_because(trace, outcome, note) for outcome in trace.outcomes))
     return Answer(results, why, any(outcome.assumed for outcome in trace.outcomes))
 
 
-def _order(result: Result) -> tuple[object, ...]:
+def in_order(result: Result) -> tuple[object, ...]:
+    """What the results of an answer are sorted by."""
     return (result.verdict, str(result.ip), result.port or 0, str(result.source))
 
 

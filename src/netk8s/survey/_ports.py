@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 
 from netk8s.model import Addr, Cluster, Endpoint, Net, Programmed, World
 
@@ -121,13 +120,17 @@ def _of_pods(cluster: Cluster) -> list[Port]:
     return out
 
 
+_Prefix = tuple[int, int]
+"""(length, the first bits) of a network."""
+
+
 class _Near:
     """Which addresses are on which node: its own, or ones that a route without gateway leads to."""
 
     def __init__(self, world: World) -> None:
-        self._local: dict[int, dict[Net, list[str]]] = {4: {}, 6: {}}
-        self._links: dict[int, dict[Net, list[str]]] = {4: {}, 6: {}}
-        self._shared: dict[int, dict[Net, list[str]]] = {4: {}, 6: {}}
+        self._local: dict[int, dict[_Prefix, list[str]]] = {4: {}, 6: {}}
+        self._links: dict[int, dict[_Prefix, list[str]]] = {4: {}, 6: {}}
+        self._shared: dict[int, dict[_Prefix, list[str]]] = {4: {}, 6: {}}
         self._lengths: dict[int, set[int]] = {4: set(), 6: set()}
         self._order = {name: place for place, name in enumerate(world.nodes)}
         for name, node in world.nodes.items():
@@ -142,17 +145,19 @@ class _Near:
                     if all(hop.dev for hop in route.nexthops):
                         self._add(self._links[version], route.dst, name)
 
-    def _add(self, known: dict[Net, list[str]], net: Net, name: str) -> None:
+    def _add(self, known: dict[_Prefix, list[str]], net: Net, name: str) -> None:
         self._lengths[net.version].add(net.prefixlen)
-        names = known.setdefault(net, [])
+        number = int(net.network_address) >> (net.max_prefixlen - net.prefixlen)
+        names = known.setdefault((net.prefixlen, number), [])
         if name not in names:
             names.append(name)
 
     def node_of(self, ip: Addr) -> str | None:
         """The first node that an address is on, None when it is on none that is known."""
         found: list[str] = []
+        bits, number = ip.max_prefixlen, int(ip)
         for length in self._lengths[ip.version]:
-            net = ip_network((ip, length), strict=False)
+            net = (length, number >> (bits - length))
             found += self._local[ip.version].get(net, ())
             # The nodes' own network is on every node: only a local route tells whose an address of it is.
             if len(self._shared[ip.version].get(net, ())) == 1:
