@@ -250,6 +250,12 @@ def test_chains_that_jump_in_a_circle_end() -> None:
     ]
     found = rows(table(rules))
     assert (found["ClusterIP", 80].backends, found["ClusterIP", 80].affinity) == ((), False)
+    there, back = f"KUBE-FW-{WEB}", f"KUBE-FW-{DNS}"
+    head = (
+        f'KUBE-SERVICES -d 10.0.0.1/32 -p tcp -m comment --comment "a/b loadbalancer IP" -m tcp --dport 80 -j {there}'
+    )
+    found = rows(table([head, f"{there} -j {back}", f"{back} -j {there}"]))
+    assert (found["LoadBalancer", 80].backends, found["LoadBalancer", 80].policy) == ((), "")
 
 
 @pytest.mark.parametrize("probability", ["1e-999999999", "nonsense", "-1", "7", "0"])

@@ -507,7 +507,7 @@ class _Section(Mapping[str, Chain]):
         policy = self._policy(offset) if offset is not None and offset >= 0 else None
         at = self._text.at(runs[0][0] if offset is None else abs(offset))
         rules = _Runs(self._text, self._end, runs, key)
-        chain = self._chains[key] = Chain(key, policy, rules, at, declared=offset is not None or believed)
+        chain = self._chains[key] = Chain(key, policy, rules, at, offset is not None or believed)
         return chain
 
     def __contains__(self, key: object) -> bool:

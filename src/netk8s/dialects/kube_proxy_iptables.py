@@ -180,10 +180,10 @@ class _Balancing:
         backends = self.backends(row.chain)
         seconds = self.affinity(row.chain)
         # KUBE-XLB of kube-proxy up to 1.23 marks for drop what it has no endpoint for.
-        dropped = not backends and _marks_for_drop(self._table, row.chain)
+        dropped = not backends and self._marks_for_drop(row.chain)
         if row.ip is None and self._addresses is None:
             self._addresses = _nodeport_addresses(self._table)
-        policy = _policy(self._table, row.chain, told or row.kind != "ClusterIP")
+        policy = self.policy(row.chain, told or row.kind != "ClusterIP")
         return replace(
             row, backends=backends, affinity=seconds is not None, affinity_seconds=seconds or None, policy=policy,
             verdict="DROP" if dropped else "", scheduler="random" if backends else "",
@@ -264,23 +264,30 @@ class _Balancing:
         self._affinity[name] = seconds
         return seconds
 
+    def policy(self, name: str, told: bool, depth: int = 0) -> str:
+        """The traffic policy that a chain carries out, "" where it does not tell."""
+        found = HASHED.fullmatch(name)
+        kind = found[1] if found else ""
+        if kind in ("SVL", "XLB"):
+            return "Local"
+        if kind == "SVC":
+            return "Cluster" if told else ""
+        for rule in self.rules(name):
+            target = rule.target.name if rule.target else ""
+            if kind == "FW" and HASHED.fullmatch(target):
+                return self.policy(target, True, depth + 1) if depth < 4 else ""
+            if kind == "EXT" and target.startswith("KUBE-SVC-") and not _conditional(rule):
+                return "Cluster"
+        return "Local" if kind == "EXT" else ""
 
-def _policy(table: Table, name: str, told: bool) -> str:
-    """The traffic policy that a chain carries out, "" where it does not tell."""
-    found = HASHED.fullmatch(name)
-    kind = found[1] if found else ""
-    if kind in ("SVL", "XLB"):
-        return "Local"
-    if kind == "SVC":
-        return "Cluster" if told else ""
-    chain = table.chains.get(name)
-    for rule in chain.rules if chain is not None else ():
-        target = rule.target.name if rule.target else ""
-        if kind == "FW" and HASHED.fullmatch(target):
-            return _policy(table, target, told=True)
-        if kind == "EXT" and target.startswith("KUBE-SVC-") and not _conditional(rule):
-            return "Cluster"
-    return "Local" if kind == "EXT" else ""
+    def _marks_for_drop(self, name: str) -> bool:
+        for rule in self.rules(name):
+            target = rule.target.name if rule.target else ""
+            if target == "KUBE-MARK-DROP" and name.startswith(("KUBE-XLB-", "KUBE-SVL-")):
+                return True
+            if name.startswith("KUBE-FW-") and target.startswith(("KUBE-XLB-", "KUBE-EXT-")):
+                return self._marks_for_drop(target)
+        return False
 
 
 def _tells_internal_policy(table: Table) -> bool:
@@ -292,19 +299,6 @@ def _tells_internal_policy(table: Table) -> bool:
             for rule in table.chains[name].rules:
                 if rule.target is not None and rule.target.name.startswith("KUBE-SEP-"):
                     return " -> " in (rule.comment or "")
-    return False
-
-
-def _marks_for_drop(table: Table, name: str) -> bool:
-    chain = table.chains.get(name)
-    if chain is None:
-        return False
-    for rule in chain.rules:
-        target = rule.target.name if rule.target else ""
-        if target == "KUBE-MARK-DROP" and name.startswith(("KUBE-XLB-", "KUBE-SVL-")):
-            return True
-        if name.startswith("KUBE-FW-") and target.startswith(("KUBE-XLB-", "KUBE-EXT-")):
-            return _marks_for_drop(table, target)
     return False
 
 
