@@ -313,16 +313,17 @@ class Plane:
         env = {"PATH": f"{tools}:{os.environ['PATH']}"}
         self.start(node, f"kube-proxy-{node}", [programs / "kube-proxy", "--config", path], env)
 
-    def start_agent(self, node: str) -> None:
+    def start_agent(self, node: str, *more: str) -> None:
         """The agent as its pod would run it: in the node's namespace, with a token of its service account."""
+        begun = self.log(f"agent-{node}").count("API server") if node in self.agents else 0
         token = self.folder / f"agent-{node}.token"
         token.write_text(self.kubectl("-n", "netk8s", "create", "token", "netk8s-agent"))
         ip = self.topology.node(node).ip(4)
         self.agents[node] = self.start(node, f"agent-{node}", [
             *self.command(), "agent", "--node", node, "--listen", f"{ip}:{AGENT_PORT}",
-            "--api-server", f"https://{API}:6443", "--token-file", token, "--ca-file", self.ca,
+            "--api-server", f"https://{API}:6443", "--token-file", token, "--ca-file", self.ca, *more,
         ])  # fmt: skip
-        self.wait(lambda: "API server" in self.log(f"agent-{node}"), 30, f"the agent of {node}")
+        self.wait_for(lambda: self.log(f"agent-{node}").count("API server") > begun, 30)
 
     def ask_agent(self, node: str, path: str, token: str, *more: str) -> tuple[int, str]:
         """The agent's port itself, from the LAN: (status, body)."""

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from netk8s import decode, snapshot
+
 QUESTION = ("trace", "svc/nginx", "--port", "30000", "--from", "192.168.52.50", "--via", "k8s-node1")
 EVERY = ("default/nginx-a", "default/nginx-b", "default/nginx-c")
 
@@ -155,6 +157,40 @@ def test_an_agent_that_is_killed_or_stopped_makes_the_answer_partial(plane: Any)
     finally:
         plane.start_agent("k8s-node2")
     assert plane.netk8s(*QUESTION, "-o", "json").stderr == ""
+
+
+@pytest.mark.e2e
+def test_pods_are_entered_by_the_agents_that_may(plane: Any) -> None:
+    before = plane.netk8s(*QUESTION, "-o", "json")
+    plane.stop(plane.agents["k8s-node1"])
+    plane.start_agent("k8s-node1", "--pods")
+    try:
+        ran = plane.netk8s(*QUESTION, "--enter-pods", "-o", "json")
+        assert ran.returncode == 0, ran.stderr
+        assert outcomes(ran.stdout) == outcomes(before.stdout)
+        closed = [gap["what"] for gap in json.loads(ran.stdout)["missing"] if "/pods/" in gap["what"]]
+        assert closed
+        assert all(gap.startswith("nodes/k8s-node2/pods/default_nginx-c (this agent does not enter") for gap in closed)
+        pods = {"default/nginx-a": "10.244.1.5", "default/nginx-b": "10.244.1.6", "default/none": "10.244.1.99"}
+        path = plane.folder / "pods.tgz"
+        query = ",".join(f"{pod}@{ip}" for pod, ip in pods.items())
+        good = plane.token("netk8s-client", "--audience=netk8s.dev")
+        asked = plane.run("client", [
+            "curl", "-sk", "-o", path, "-H", f"Netk8s-Token: {good}",
+            f"https://{plane.topology.node('k8s-node1').ip(4)}:9797/v1/snapshot?pods={query}",
+        ])  # fmt: skip
+        assert asked.returncode == 0
+        node = decode.decode(snapshot.read([str(path)])).nodes["k8s-node1"]
+        found = {
+            pod: [str(a.ip) for a in inside.addresses if not a.ip.is_loopback] for pod, inside in node.pods.items()
+        }
+        assert {pod: pods[pod] in ips for pod, ips in found.items()} == {
+            "default/nginx-a": True,
+            "default/nginx-b": True,
+        }
+    finally:
+        plane.stop(plane.agents["k8s-node1"])
+        plane.start_agent("k8s-node1")
 
 
 @pytest.mark.e2e
