@@ -55,6 +55,9 @@ class Kept:
                 if "" in taken:
                     raise CollectError(taken[""].missing[0].what)
                 self._parts |= taken
+                if self._stale <= self._watch.untold:
+                    self._stale = set()
+                    break
                 # Signatures come before texts: what changes in between is seen here, and never taken for the old state.
                 self._stale = set(self._watch.changed() - self._watch.untold)
             return node.joined(self._parts[name] for name in sorted(self._parts))
