@@ -112,3 +112,21 @@ def test_what_is_too_long_is_not_read(
     server.answers["/x"] = (200, b" " * (3 << 20))
     with pytest.raises(CollectError, match="longer than 1 MiB"):
         api.connect(access(kubeconfig(server.url))).get("/x")
+
+
+def test_several_kubeconfigs_are_one_as_for_kubectl(
+    server: Any, kubeconfig: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first file that says something has it; a file that is not there says nothing."""
+    first = Path(kubeconfig("http://127.0.0.1:1", namespace="one")).rename(tmp_path / "first")
+    text = first.read_text().replace('"here"', '"other"').replace('"there"', '"far"').replace('"c"', '"c2"')
+    (tmp_path / "second").write_text(text.replace("http://127.0.0.1:1", server.url).replace('"one"', '"two"'))
+    monkeypatch.setenv("KUBECONFIG", f"{first}:{tmp_path / 'gone'}:{tmp_path / 'second'}")
+    server.answers["/api/v1/x"] = (200, b"{}")
+    current, other = api.connect(api.Access()), api.connect(api.Access(context="far"))
+    assert (current.host, current.namespace) == ("http://127.0.0.1:1", "one")
+    assert (other.host, other.namespace) == (server.url, "two")
+    assert other.get("/api/v1/x") == b"{}"
+    with pytest.raises(UsageError, match="has no context nowhere") as caught:
+        api.connect(api.Access(context="nowhere"))
+    assert set(caught.value.candidates) == {"here", "there", "other", "far"}

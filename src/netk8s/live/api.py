@@ -194,6 +194,7 @@ def connect(access: Access) -> Api:
     if not there:
         raise CollectError(f"no kubeconfig at {files}; name one with --kubeconfig, or give a dump with --dump PATH")
     try:
+        named = access.context or _current(files)
         contexts, current = config.list_kube_config_contexts(config_file=files)
     except (config.ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
         raise CollectError(f"kubeconfig {files}: {' '.join(str(error).split())}") from None
@@ -202,16 +203,29 @@ def connect(access: Access) -> Api:
     names = [str(entry.get("name")) for entry in contexts or ()]
     if access.context is not None and access.context not in names:
         raise UsageError(f"kubeconfig {files} has no context {access.context}", names)
-    chosen = next((c for c in contexts or () if c.get("name") == access.context), current)
+    chosen = next((c for c in contexts or () if c.get("name") == named), current)
     try:
         config.load_kube_config(
-            config_file=files, context=access.context, client_configuration=configuration, persist_config=False
+            config_file=files, context=named, client_configuration=configuration, persist_config=False
         )
         pool = RESTClientObject(configuration).pool_manager
     except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
         raise CollectError(f"kubeconfig {files}: {' '.join(str(error).split())[:300]}") from None
     namespace = ((chosen or {}).get("context") or {}).get("namespace") or "default"
     return Api(configuration.host.rstrip("/"), namespace, pool, configuration, access)
+
+
+def _current(files: str) -> str | None:
+    """The current context as kubectl has it: that of the first file that names one. The client's own takes the last."""
+    from kubernetes.config import kube_config as untyped
+
+    reader: Any = untyped
+    for path in files.split(os.pathsep):
+        found = reader.KubeConfigMerger(path).config if path and os.path.exists(path) else None
+        name = found.value.get("current-context") if found is not None and isinstance(found.value, dict) else None
+        if name:
+            return str(name)
+    return None
 
 
 def _from_inside(access: Access, configuration: Any, config: Any, rest: Any) -> Api:
