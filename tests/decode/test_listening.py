@@ -89,3 +89,10 @@ def test_recorded_nodes(corpus: Path) -> None:
         if data.strip():
             assert listening.sniff(Dump(str(path), data))
             assert len(sockets(data)) == len(data.splitlines())
+
+
+def test_what_ss_says_on_standard_error_is_passed_over() -> None:
+    text = b"RTNETLINK answers: Invalid argument\nNetid State Recv-Q Send-Q Local Address:Port Peer Address:Port\n"
+    dump = Dump("x", text + b"tcp LISTEN 0 128 127.0.0.1:8080 0.0.0.0:*\nRTNETLINK answers: Invalid argument\n")
+    assert listening.sniff(dump)
+    assert [fact.port for fact in listening.decode(dump) if isinstance(fact, Socket)] == [8080]

@@ -121,6 +121,21 @@ def test_what_is_not_understood_is_unknown_and_the_rest_is_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "signs"),
+    [
+        ("meta mark set mark or 0x4000", "meta mark set meta mark | 0x4000"),
+        ("meta mark set mark and 0xff xor 0x4000", "meta mark set meta mark & 0xff ^ 0x4000"),
+        ("ct mark set ct mark lshift 2", "ct mark set ct mark << 2"),
+    ],
+)
+def test_bits_by_words_as_by_signs(words: str, signs: str) -> None:
+    """iptables-nft's MARK targets are listed in words: read as anything else, a node would not masquerade."""
+    (found,), _ = _nft_words.rule(words)
+    assert found.kind == "mangle"
+    assert ((found,), "") == _nft_words.rule(signs)
+
+
+@pytest.mark.parametrize(
     "text", ["(" * 100, "{" * 100, "ct " * 50, "meta mark & " * 60, "dnat to", "@", "add @s {", '"']
 )
 def test_any_words_end(text: str) -> None:

@@ -86,7 +86,12 @@ def world(*paths: Path) -> World:
     return dialects.complete(decode.decode(snapshot.read([str(path) for path in paths])))
 
 
-def ends(of: World) -> set[tuple[str, str]]:
-    """(verdict, pod) of each end of the example's NodePort, dialled at NODE."""
+def seen(of: World) -> set[tuple[str, str, str]]:
+    """(verdict, pod, source that it sees) of each end of the example's NodePort, dialled at NODE."""
     report = journey.answer(of, Ask("svc/nginx", "30000", via=NODE))
-    return {(o.verdict, (o.reached.pod if o.reached else None) or "") for o in report.trace.outcomes}
+    return {(o.verdict, (o.reached.pod if o.reached else None) or "", str(o.source)) for o in report.trace.outcomes}
+
+
+def ends(of: World) -> set[tuple[str, str]]:
+    """The same without the source."""
+    return {(verdict, pod) for verdict, pod, _ in seen(of)}

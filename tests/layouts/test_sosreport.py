@@ -12,7 +12,7 @@ from netk8s import snapshot
 from netk8s.errors import DecodeError
 from netk8s.layouts import sosreport
 from netk8s.layouts._place import Place
-from tests.layouts.conftest import Files, told, world
+from tests.layouts.conftest import Files, seen, told, world
 
 TOP = "sosreport-worker-0-2026-01-01-abcdefg"
 NAMES = {
@@ -21,6 +21,15 @@ NAMES = {
     "networking/ss_-peaonmi": "listening.txt",
     "conntrack/conntrack_-L_-o_extended": "conntrack.txt",
 }
+PRINTED = {
+    "ip_route_show_table_all": "route.txt",
+    "ip_-6_route_show_table_all": "route6.txt",
+    "ip_-4_rule_list": "rule.txt",
+    "ip_-6_rule_list": "rule6.txt",
+    "ip_-s_-s_neigh_show": "neigh-stats.txt",
+    "bridge_-s_-s_-d_-t_fdb_show": "fdb-stats.txt",
+}
+RECORDED = Path(__file__).parent.parent / "decode/iproute2"
 
 
 def files(example: Path, node: str = "k8s-node1", top: str = TOP) -> dict[str, bytes]:
@@ -35,6 +44,8 @@ def files(example: Path, node: str = "k8s-node1", top: str = TOP) -> dict[str, b
         f"{top}/sos_commands/kubernetes/cluster-info/default/kubectl_get_-o_json_--namespace_default_secrets": b"{}",
         f"{top}/var/log/messages": b"*nat\nCOMMIT\n",
     }
+    for name, of in PRINTED.items():
+        found[f"{top}/sos_commands/networking/{name}"] = (RECORDED / of).read_bytes()
     for name, of in NAMES.items():
         found[f"{top}/sos_commands/{name}"] = (example / "nodes" / node / of).read_bytes()
     return found
@@ -42,6 +53,7 @@ def files(example: Path, node: str = "k8s-node1", top: str = TOP) -> dict[str, b
 
 EXPECTED = sorted(
     [(f"{TOP}/sos_commands/{name}", "k8s-node1", False) for name in NAMES]
+    + [(f"{TOP}/sos_commands/networking/{name}", "k8s-node1", False) for name in PRINTED]
     + [(f"{TOP}/sos_commands/kubernetes/cluster-info/kubectl_get_-o_json_nodes", None, True)]
 )
 
@@ -54,6 +66,23 @@ def test_an_archive(example: Path, pack: Callable[..., Path]) -> None:
     assert node.sysctls["net.ipv4.ip_forward"].value == "1"
     assert node.nft
     assert node.sockets
+    assert {"route4", "route6", "rule4", "rule6", "neigh", "fdb"} <= node.covered
+    assert len(node.rules) == 17
+
+
+def test_its_rules_answer_as_iptables_save_does(
+    example: Path, pack: Callable[..., Path], lay: Callable[[Files], Path]
+) -> None:
+    own = {name: data for name, data in files(example).items() if "networking" not in name}
+    node = example / "nodes/k8s-node1"
+    beside = {f"nodes/k8s-node1/{path.name}": path.read_bytes() for path in node.glob("ip*.json")}
+    found = seen(world(pack(own), lay(beside), example / "cluster"))
+    assert found == seen(world(node, example / "cluster"))
+    assert {source for _, _, source in found} == {"10.244.1.1", "192.168.52.201"}
+
+
+def test_nothing_in_it_is_a_format_that_is_not_known(example: Path, pack: Callable[..., Path]) -> None:
+    assert world(pack(files(example))).unread == ()
 
 
 def test_a_folder(example: Path, lay: Callable[[Files], Path]) -> None:
@@ -80,11 +109,14 @@ def test_the_nodes_name() -> None:
     assert sosreport.node((), {}) is None
 
 
-def test_rules_that_are_not_there_are_missing(example: Path, pack: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("empty", [True, False])
+def test_rules_that_are_not_there_are_missing(example: Path, pack: Callable[..., Path], empty: bool) -> None:
     without = {name: data for name, data in files(example).items() if "nft" not in name}
     without[f"{TOP}/sos_commands/firewall_tables/iptables_-t_nat_-nvL"] = (
         b"Chain PREROUTING (policy ACCEPT 0 packets)\n"
     )
+    if empty:  # what nft prints where iptables-legacy has the rules
+        without[f"{TOP}/sos_commands/firewall_tables/nft_list_ruleset"] = b"\n"
     (gap,) = snapshot.read([str(pack(without))]).missing
     assert (gap.what, gap.node) == ("the rules of k8s-node1", "k8s-node1")
     assert "iptables-save" in gap.needed_for

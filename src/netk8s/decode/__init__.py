@@ -158,8 +158,8 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
         raise DecodeError(
             first.origin,
             1,
-            "not a format netk8s knows; expected the output of iptables-save, ip -d link, ip addr, ip -j (link, addr, "
-            "route, rule, neigh), bridge -j (fdb, vlan), sysctl, ss, nft (ruleset, hooks), ipset save, ipvsadm -Sn, "
+            "not a format netk8s knows; expected the output of iptables-save, ip (-d link, addr, route, rule, neigh; with -j "
+            "too), bridge fdb, bridge -j vlan, sysctl, ss, nft (ruleset, hooks), ipset save, ipvsadm -Sn, "
             "conntrack -L or kubectl get -o json",
         )
     if not facts and not cluster and not observations:

@@ -381,11 +381,15 @@ def _expression(words: _Words) -> NftValue:
     return out
 
 
+# nft's scanner (src/scanner.l) takes either spelling; xtables' translation of MARK prints the words.
+_BITS = {"and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>"}
+
+
 def _arithmetic(words: _Words) -> NftValue:
     left = _primary(words)
-    while words.peek() in ("&", "|", "^", "<<", ">>"):
+    while words.peek() in ("&", "|", "^", "<<", ">>", *_BITS):
         operator = words.next()
-        left = NftExpr(operator, (), (left, _primary(words)))
+        left = NftExpr(_BITS.get(operator, operator), (), (left, _primary(words)))
     return left
 
 

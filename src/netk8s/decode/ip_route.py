@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 
 from netk8s.decode._iproute2 import gateway, prefix, tos
@@ -29,19 +29,30 @@ def decode(dump: Dump) -> Iterator[Fact]:
     repeats some of them: the same route of two dumps differs in ``at`` alone. A route for some sources only
     has the flag ``from PREFIX``, one with a tunnel header the flag ``encap``. Raises DecodeError.
     """
-    covered: set[int] = set()
+    covered: set[str] = set()
     for at, items in arrays(dump, COMMAND):
-        # A table is named only where the command did not choose one.
-        unnamed = not any("table" in item.members for item in items)
-        for item in items:
-            route = _route(item, at, unnamed)
-            if route.dst.version not in covered:
-                covered.add(route.dst.version)
-                yield Coverage(f"route{route.dst.version}", at)
-            yield route
+        for fact in of_items(items, at):
+            if not isinstance(fact, Coverage):
+                yield fact
+            elif fact.kind not in covered:
+                covered.add(fact.kind)
+                yield fact
 
 
-def _route(item: JsonObject, at: At, unnamed: bool) -> Route:
+def of_items(items: Sequence[JsonObject], at: At) -> Iterator[Coverage | Route]:
+    """The same of the routes of one command's output, each with the members that its JSON has."""
+    covered: set[int] = set()
+    # A table is named only where the command did not choose one.
+    unnamed = not any("table" in item.members for item in items)
+    for item in items:
+        route = _route(item, unnamed)
+        if route.dst.version not in covered:
+            covered.add(route.dst.version)
+            yield Coverage(f"route{route.dst.version}", at)
+        yield route
+
+
+def _route(item: JsonObject, unnamed: bool) -> Route:
     kind = item.text("type") or "unicast"
     flags = item.texts("flags")
     hops = tuple(_hop(hop, hop.texts("flags")) for hop in item.children("nexthops"))
@@ -61,7 +72,7 @@ def _route(item: JsonObject, at: At, unnamed: bool) -> Route:
         protocol=item.word("protocol") or "boot",
         tos=_tos(item),
         flags=flags + extra,
-        at=at,
+        at=item.at,
     )
 
 

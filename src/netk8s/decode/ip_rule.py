@@ -35,10 +35,15 @@ def decode(dump: Dump) -> Iterator[Fact]:
     is in ``unknown`` and never left out. Raises DecodeError.
     """
     for at, items in arrays(dump, COMMAND):
-        family = _family(items)
-        yield Coverage(f"rule{family}", at)
-        for item in items:
-            yield _rule(item, family, at)
+        yield from of_items(items, at)
+
+
+def of_items(items: list[JsonObject], at: At) -> Iterator[Fact]:
+    """The same of the rules of one command's output, each with the members that its JSON has."""
+    family = _family(items)
+    yield Coverage(f"rule{family}", at)
+    for item in items:
+        yield _rule(item, family)
 
 
 def _family(items: list[JsonObject]) -> int:
@@ -49,7 +54,7 @@ def _family(items: list[JsonObject]) -> int:
     return 4 if any(item.word("table") in ("default", "253") for item in items) else 6
 
 
-def _rule(item: JsonObject, family: int, at: At) -> RoutingRule:
+def _rule(item: JsonObject, family: int) -> RoutingRule:
     src, dst = prefix(item, "src", "srclen"), prefix(item, "dst", "dstlen")
     for key, net in (("src", src), ("dst", dst)):
         if net is not None and net.version != family:
@@ -87,7 +92,7 @@ def _rule(item: JsonObject, family: int, at: At) -> RoutingRule:
         negated=item.present("not"),
         suppress_prefixlength=item.number("suppress_prefixlen", -1, 128),
         unknown=tuple(unknown),
-        at=at,
+        at=item.at,
     )
 
 

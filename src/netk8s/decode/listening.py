@@ -22,12 +22,14 @@ _STATES = frozenset({
     "CLOSE-WAIT", "LAST-ACK", "CLOSING", "NEW-SYN-RECV", "UNKNOWN",
 })  # fmt: skip
 _PROCESS = re.compile(r'users:\(\("((?:[^"\\]|\\.)*)"')
+# What ss says on standard error of kinds of sockets that the kernel has no module for.
+_NOISE = re.compile(r"RTNETLINK answers: ")
 _HEADER = re.compile(r"(?:Netid\s+)?State\s+Recv-Q\s+Send-Q\s")
 
 
 def sniff(dump: Dump) -> bool:
     """ss's header, or a first line of protocol and state."""
-    found = first_lines(dump)
+    found = [line for line in first_lines(dump) if not _NOISE.match(line)]
     if not found:
         return False
     words = found[0].split()
@@ -45,7 +47,7 @@ def decode(dump: Dump) -> Iterator[Fact]:
     yield Coverage("socket", At(dump.origin))
     for number, line in lines(dump):
         # Indented lines are details that -e, -i, -m or -o add, and associations of SCTP sockets.
-        if not line.strip() or line[0].isspace() or line.startswith("`") or _HEADER.match(line):
+        if not line.strip() or line[0].isspace() or line.startswith("`") or _HEADER.match(line) or _NOISE.match(line):
             continue
         socket = _socket(line, At(dump.origin, number))
         if socket is not None:

@@ -41,7 +41,7 @@ class Layout(Protocol):
         ...
 
     def lacks(self, paths: Iterable[Parts], node: str) -> Iterable[Missing]:
-        """What such a report does not hold, when the files below its root are ``paths``."""
+        """What such a report does not hold, when the files below its root that are not empty are ``paths``."""
         ...
 
 
@@ -123,7 +123,8 @@ class Reports:
             for parts, place in places.items():
                 if not place.names_node:
                     read.append(Read(parts, name if place.of_node else None, place.partial and not whole))
-            missing += layout.lacks(below, name or "")
+            full = [path for path in below if texts[(*root, *path)][:256].strip()]
+            missing += layout.lacks(full, name or "")
         if not read:
             names = ", ".join(sorted({layout.NAME for layout in self.roots.values()}))
             raise DecodeError(

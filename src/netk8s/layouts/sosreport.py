@@ -26,7 +26,7 @@ _PLUGINS = frozenset({"conntrack", "firewall_tables", "firewalld", "ipset", "ipv
 _COMMAND = re.compile(
     r"ip6?tables(?:-legacy|-nft)?-save|nft_list_ruleset|nft_list_hooks|sysctl_-a|ss_-\w+|conntrack_-L(?:_.+)?"
     r"|ip_(?:-[\w]+_)*(?:link|addr|address|route_show_table_all|rule|rule_list|neigh|neigh_show)"
-    r"|bridge_(?:-[\w]+_)*(?:fdb|link|vlan)_show|ipset_(?:save|list)|ipvsadm_-\w+"
+    r"|bridge_(?:-[\w]+_)*(?:fdb|link)_show|ipset_save|ipvsadm_-(?:Ln|Sn)"
 )
 _OBJECTS = re.compile(
     r"(?:microk8s_|k8s_)?(?:kubectl|oc)(?:_--kubeconfig\S*)?_get_-o_json(?:_--namespace\S+)?"
