@@ -30,6 +30,8 @@ EXAMPLE = ROOT / "examples" / "nginx-nodeport"
 ANSWERED = {0, 1, 6}
 """Exit statuses that come with an answer."""
 
+CHECK = "netk8s check --node, every flow"
+
 DECODE_ALL = """
 import gc, sys
 gc.disable()  # as the command line does
@@ -131,11 +133,12 @@ def restoring() -> dict[str, list[str]]:
 
 
 def bench_decode(services: int, endpoints: int, runs: int) -> None:
-    """What it costs to decode all of a dump, over four sizes, beside what others need to read the same file."""
+    """What it costs to decode or check all of a dump, over four sizes, beside what others need to read the same file."""
     commands = {
         "every rule decoded": [sys.executable, "-c", DECODE_ALL],
         "every rule decoded and kept": [sys.executable, "-c", DECODE_ALL, "keep"],
         "netk8s decode": [*netk8s(), "decode"],
+        CHECK: [*netk8s(), "check", "--node", generate.NODE],
         **{f"{tool} --test": argv for tool, argv in restoring().items()},
     }
     sizes: list[int] = []
@@ -153,7 +156,9 @@ def bench_decode(services: int, endpoints: int, runs: int) -> None:
         for what, argv in commands.items():
             # The folder's other dumps are a node's routes and addresses; iptables reads one file.
             words = [*argv[:3], str(path), *argv[3:]] if argv[0] == sys.executable else [*argv, str(path)]
-            found[what].append(measure(words, runs))
+            if what == CHECK:
+                words[-1] = str(folder)
+            found[what].append(measure(words, runs, ANSWERED if what == CHECK else None))
             print_row(what, found[what][-1], counted)
     print(f"\n{'fitted over the four sizes':<46} {'µs/rule':>8} {'start s':>8} {'off by':>8} {'B/rule':>8}")
     for what, figures in found.items():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from netk8s import checkup, decode, dialects, snapshot
 from netk8s.checkup import Checkup, check, lines, only
+from netk8s.drift import Difference, Drift
 from netk8s.findings import SEVERITIES, symptoms
-from netk8s.model import World
+from netk8s.model import Finding, World
 
 CASE = "broken-stale-node"
 
@@ -43,6 +45,19 @@ def test_exceptions_are_all_that_does_not_arrive(found: Checkup) -> None:
     # One of three endpoints of the stale node is gone, for every client that comes by that node.
     assert {each.what for each in nginx.exceptions} == {"unreachable in 1/3 of cases"}
     assert {node for each in nginx.exceptions for node in each.nodes} == {"k8s-node2"}
+
+
+@pytest.mark.parametrize("code", ["NK204", "NK408"])
+def test_what_is_not_served_where_nobody_asks_is_no_error(found: Checkup, code: str) -> None:
+    graded = checkup._Graded(Drift())
+    said = Finding(code, "error", "", (), "", True)
+    main = next(each.question for each in found.asked if each.question.dialled.ip is None and not each.question.address)
+    assert graded.of(said, main).severity == "error"
+    assert graded.of(said, replace(main, address="127.0.0.1")).severity == "info"
+    # A node that lacks what the Service asks for does not make an error of it either.
+    off = checkup._Graded(Drift((Difference("", "n", main.port.service),)))
+    assert off.of(said, replace(main, address="another address (cni0)")).severity == "info"
+    assert off.of(replace(said, code="NK402"), replace(main, address="127.0.0.1")).severity == "error"
 
 
 def test_findings_of_one_cause_are_one_problem(found: Checkup) -> None:

@@ -207,10 +207,14 @@ class _Walked:
 
 
 class _Graded:
-    """Findings of what the API's objects ask for: no errors, where the nodes have what these ask for."""
+    """Findings of what the API's objects ask for: no errors, where the nodes have what these ask for.
+
+    Nor are those of addresses of a node that are asked for only because every address is.
+    """
 
     def __init__(self, found: Drift) -> None:
         self._wanted: dict[str, str] = {m.CODE: m.WANTED for m in findings.modules() if hasattr(m, "WANTED")}
+        self._unasked: dict[str, str] = {m.CODE: m.UNASKED for m in findings.modules() if hasattr(m, "UNASKED")}
         self._off = {name.partition(":")[0] for each in found.differences for name in each.service.split(", ")}
 
     def is_off(self, question: Question) -> bool:
@@ -218,8 +222,10 @@ class _Graded:
         return question.port.service in self._off
 
     def of(self, finding: Finding, question: Question) -> Finding:
-        severity = self._wanted.get(finding.code)
-        if severity is None or self.is_off(question):
+        severity = self._unasked.get(finding.code) if question.address else None
+        if severity is None and not self.is_off(question):
+            severity = self._wanted.get(finding.code)
+        if severity is None:
             return finding
         return replace(finding, severity=max(severity, finding.severity, key=findings.SEVERITIES.index))
 

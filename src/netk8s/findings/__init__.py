@@ -3,7 +3,8 @@
 A finding module has ``CODE``, ``SEVERITY`` (its usual one), ``SUMMARY`` and either ``check(world, trace)`` or, where no
 packet is needed, ``drift(found)``; both yield :class:`netk8s.model.Finding`. Its file being here is enough. One with
 ``SYMPTOM`` set to True tells what is seen rather than why, so it stands behind the causes of its severity. One with
-``WANTED`` finds what the API's objects may ask for, and says how severe it is where they do.
+``WANTED`` finds what the API's objects may ask for, and says how severe it is where they do. One with ``UNASKED`` may find
+how a proxy mode works, and says how severe that is at an address that only ``netk8s check`` asks for, as it does for all.
 """
 
 from __future__ import annotations

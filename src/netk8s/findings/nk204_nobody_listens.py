@@ -9,7 +9,8 @@ why the rules did not take it: the address is none that kube-proxy serves NodePo
 Why it matters
 --------------
 The refusal comes from the node's own kernel. Either the port is wrong, or the Service is not
-served on that address, or the hostNetwork process that should listen does not.
+served on that address, or the hostNetwork process that should listen does not. `netk8s check`
+asks for every address of a node; at those but its main one it tells this as info.
 
 Example
 -------
@@ -35,6 +36,7 @@ from netk8s.model import At, Finding, ServicePort, Trace, World
 
 CODE = "NK204"
 SEVERITY = "error"
+UNASKED = "info"
 SUMMARY = "Nobody listens on the port, and no rule takes the packet elsewhere."
 
 

@@ -10,7 +10,7 @@ Why it matters
 It worked in kube-proxy's iptables mode for years and people rely on it (registries at
 localhost:NODEPORT). It needs route_localnet=1, which kube-proxy sets unless
 --iptables-localhost-nodeports is false or --nodeport-addresses leaves loopback out. IPv6,
-nftables and IPVS mode never had it.
+nftables and IPVS mode never had it. `netk8s check`, which asks for every address, tells it as info.
 
 Example
 -------
@@ -35,6 +35,7 @@ from netk8s.model import At, Finding, ServicePort, Trace, World
 
 CODE = "NK408"
 SEVERITY = "error"
+UNASKED = "info"
 SUMMARY = "A NodePort is not served at a loopback address."
 
 

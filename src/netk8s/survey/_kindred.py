@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from itertools import chain
 
 from netk8s import dialects
@@ -35,7 +35,7 @@ _DOOR = re.compile(
     r"(?:-m addrtype --dst-type LOCAL )?-m \w+ --dport (\d+) "
 )
 _HOST = r"\d{1,3}(?:\.\d{1,3}){3}"
-_TOKEN = re.compile(rf"{_OWN.pattern}|(?<![\w.:-]){_HOST}(?:/\d+)?(?![\w./])|--dport \d+")
+_TOKEN = re.compile(rf"({_OWN.pattern}|(?<![\w.:-]){_HOST}(?:/\d+)?(?![\w./])|--dport \d+)")
 _NET = re.compile(rf"(?<![\w.:]){_HOST}(?:/\d+)?")
 _PORTS = re.compile(r"--[a-z-]*ports? ([\d:,]+)")
 _COMPUTED = re.compile(r"-j NETMAP|-m (?:iprange|set|u32|bpf|cgroup|string|geoip)\b")
@@ -128,7 +128,6 @@ class Kindred:
         self._cluster = ground.world.cluster
         self._shapes: dict[Key, _Shape | None] = {}
         self._numbers: dict[Hashable, int] = {}
-        self._of_address: dict[Addr, Hashable] = {}
         self._pods: dict[str, Pod] = {}
         self.able = _looked_through(ground.world)
         if self.able:
@@ -143,7 +142,11 @@ class Kindred:
         if not self.able:
             return None
         if port.key not in self._shapes:
-            self._shapes[port.key] = self._shape(port)
+            try:
+                self._shapes[port.key] = self._shape(port)
+            except ValueError:
+                # What looks like an address and is none.
+                self._shapes[port.key] = None
         shape = self._shapes[port.key]
         if shape is None:
             return None
@@ -174,7 +177,7 @@ class Kindred:
                 more.append(text)
         return (
             tuple(shape.places.get(text, -1) for text in (name, *map(str, pod.ips))),
-            tuple(self._signature(ip) for ip in pod.ips), self._objects.of_pod(pod), pod.node,
+            tuple(self._written.of(str(ip)) for ip in pod.ips), self._objects.of_pod(pod), pod.node,
         )  # fmt: skip
 
     def _shape(self, port: Port) -> _Shape | None:
@@ -194,8 +197,7 @@ class Kindred:
         for word in (port.service, *ports):
             places.setdefault(word, len(places))
 
-        def numbered(found: re.Match[str]) -> str:
-            word = found[0]
+        def numbered(word: str) -> str:
             if word.startswith("--dport "):
                 return f"--dport <{places[word[8:]]}>" if word[8:] in ports else word
             host, slash, length = word.partition("/")
@@ -203,15 +205,19 @@ class Kindred:
                 return word
             return f"<{places.setdefault(host, len(places))}>{slash}{length}"
 
-        text = _TOKEN.sub(numbered, "\n".join(texts).replace(port.service, "<0>"))
-        for place in port.endpoints:
-            places.setdefault(str(place.ip), len(places))
-        for ip in (d.ip for d in port.dialled if d.ip is not None):
-            places.setdefault(str(ip), len(places))
-        addresses = [(n, ip_address(word)) for word, n in places.items() if _NET.fullmatch(word)]
+        parts = _TOKEN.split("\n".join(texts).replace(port.service, "<0>"))
+        known: dict[str, str] = {}
+        for i in range(1, len(parts), 2):
+            word = parts[i]
+            parts[i] = known.get(word) or known.setdefault(word, numbered(word))
+        text = "".join(parts)
+        ends = {place.ip: str(place.ip) for place in port.endpoints}
+        for host in (*ends.values(), *(str(d.ip) for d in port.dialled if d.ip is not None)):
+            places.setdefault(host, len(places))
+        addresses = [(n, word) for word, n in places.items() if word[0].isdecimal() and _NET.fullmatch(word)]
         ways = []
-        for _, ip in addresses:
-            for route in self._written.routes(ip):
+        for _, host in addresses:
+            for route in self._written.routes(host):
                 hops = (str(hop.gateway) for hop in route.nexthops)
                 ways.append(tuple(places.setdefault(word, len(places)) for word in (str(route.dst), *hops)))
                 rules.append((route.at.origin, route.at.line))
@@ -224,18 +230,13 @@ class Kindred:
             text, len(port.dialled), port.name, port.protocol, port.source_ranges, port.node,
             tuple((d.kind, None if d.ip is None else places[str(d.ip)], None if d.ip is None else d.port)
                   for d in port.dialled),
-            tuple(sorted(((places[str(p.ip)], p.port, p.node if p.node in self._world.nodes else None)
+            tuple(sorted(((places[ends[p.ip]], p.port, p.node if p.node in self._world.nodes else None)
                           for p in port.endpoints), key=str)),
-            tuple((n, self._signature(ip), self._written.doors(str(ip), own, self._books)) for n, ip in addresses),
+            tuple((n, self._written.of(host), self._written.doors(host, own, self._books)) for n, host in addresses),
             tuple(self._written.numbers(int(number)) for number in ports), objects, tuple(ways),
         )  # fmt: skip
         number = self._numbers.setdefault(key, len(self._numbers))
         return _Shape(number, Names(tuple(places), tuple(rules)), places)
-
-    def _signature(self, ip: Addr) -> Hashable:
-        if ip not in self._of_address:
-            self._of_address[ip] = self._written.of(ip)
-        return self._of_address[ip]
 
 
 def _looked_through(world: World) -> bool:
@@ -286,17 +287,19 @@ class _Book:
         todo: dict[tuple[int, str], Table] = {}
         done: set[tuple[int, str]] = set()
 
-        def add(table: Table, line: int, text: str) -> None:
+        def add(table: Table, some: Sequence[tuple[int, str]]) -> None:
+            origin = table.at.origin
+            rules.extend((origin, line) for line, _ in some)
+            text = "\n".join(text for _, text in some)
             texts.append(text)
-            rules.append((table.at.origin, line))
-            for name in _OWN.findall(text):
+            for name in dict.fromkeys(_OWN.findall(text)):
                 if (id(table), name) not in done:
                     todo.setdefault((id(table), name), table)
 
         for door in dict.fromkeys(doors):
             for table, line, text in self.doors.get(door, ()):
                 texts.append(f"{table.backend} {table.name}")
-                add(table, line, text)
+                add(table, ((line, text),))
         while todo:
             key = next(iter(todo))
             table = todo.pop(key)
@@ -305,8 +308,7 @@ class _Book:
                 return False
             called = table.chains.get(key[1])
             texts.append("chain" if called is not None else "no chain")
-            for line, text in called.rules.texts() if called is not None else ():
-                add(table, line, text)
+            add(table, tuple(called.rules.texts()) if called is not None else ())
         return True
 
 
@@ -334,7 +336,9 @@ class _Written:
         alike: dict[Hashable, Hashable] = {}
         merged: list[tuple[Net, Hashable]] = []
         for name, route in gated:
-            hops = tuple((replace(h, gateway=None), self.of(h.gateway) if h.gateway else None) for h in route.nexthops)
+            hops = tuple(
+                (replace(h, gateway=None), self.of(str(h.gateway)) if h.gateway else None) for h in route.nexthops
+            )
             kind: Hashable = (
                 name,
                 "route",
@@ -401,16 +405,18 @@ class _Written:
                 except ValueError:
                     continue
 
-    def of(self, ip: Addr) -> Hashable:
+    def of(self, host: str) -> Hashable:
         """What is written that an address lies in."""
-        number = int(ip)
+        if ":" in host:
+            return host
+        number = int(IPv4Address(host))
         lengths = ((length, nets.get(number >> (32 - length))) for length, nets in self._nets.items())
-        found = tuple((length, tuple(kinds)) for length, kinds in lengths if kinds) if ip.version == 4 else (str(ip),)
+        found = tuple((length, tuple(kinds)) for length, kinds in lengths if kinds)
         return self._known.setdefault(found, len(self._known))
 
-    def routes(self, ip: Addr) -> Iterator[Route]:
+    def routes(self, host: str) -> Iterator[Route]:
         """The routes through gateways that an address lies in."""
-        number = int(ip)
+        number = int(IPv4Address(host))
         for length, nets in self._gated.items():
             yield from nets.get(number >> (32 - length), ())
 

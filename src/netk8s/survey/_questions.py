@@ -142,7 +142,8 @@ def _stops(grounds: Sequence[Ground], same: Sequence[Port], nodes: Sequence[str]
     """One node of each kind, those with endpoints first."""
     kinds: dict[object, list[str]] = {}
     for name in nodes:
-        kind = tuple(
+        # One node alone is like no other, whatever it holds.
+        kind: object = len(nodes) > 1 and tuple(
             (
                 ground.environments[name],
                 _alike.programming([r for r in port.rows if r.node == name], name, port),
