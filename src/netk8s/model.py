@@ -1284,7 +1284,7 @@ class MtuFit:
     """How large a packet a tunnel device can carry whole: ``mtu`` is ``underlay_mtu`` less ``overhead``.
 
     ``underlay`` is the device its wrapped packets leave by, of several the one with the smallest MTU. ``family``: 4 or 6,
-    that of the outer header.
+    that of the outer header. ``told``: the device tells who sends a larger packet; others have it cut into fragments.
     """
 
     mtu: int
@@ -1292,6 +1292,21 @@ class MtuFit:
     family: int
     underlay: str
     underlay_mtu: int
+    told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """Packets of the connection may be larger (``size``) than the device they leave a node by takes (``mtu``).
+
+    ``untold``: why the sender does not hear of it (ICMP "fragmentation needed", ICMPv6 "packet too big"), "" where it
+    does, None where that is not known.
+    """
+
+    size: int
+    mtu: int
+    sender: Addr
+    untold: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -1303,6 +1318,7 @@ class Hop:
     oif: str | None
     steps: tuple[Step, ...]
     wraps: MtuFit | None = None
+    too_large: TooLarge | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def test_or_else_those_that_routes_to_its_other_ends_name() -> None:
     assert mtu.fit(netns(many, fdb=ends), many) == MtuFit(1350, 50, 4, "eth1", 1400)
     tunl0 = Link("tunl0", 9, "ipip", detail=Tunnel())
     route = Route(ip_network("10.0.0.0/8"), "unicast", (NextHop("tunl0", A("172.16.0.9")),))
-    assert mtu.fit(netns(tunl0, routes=(route,)), tunl0) == MtuFit(1380, 20, 4, "eth1", 1400)
+    assert mtu.fit(netns(tunl0, routes=(route,)), tunl0) == MtuFit(1380, 20, 4, "eth1", 1400, told=True)
     assert mtu.fit(netns(tunl0), tunl0) is None
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from netk8s import decode, snapshot
+from netk8s import decode, dialects, findings, snapshot
+from netk8s.model import Ask
+from netk8s.trace import trace
 
 from .cluster import Cluster
 from .connections import differs, predicted
@@ -15,6 +18,8 @@ from .generate_cluster import Asked
 from .topology import NodeSpec, Topology, two_nodes
 
 pytestmark = pytest.mark.lab
+
+ADDRESSES = {"client": "192.168.52.50", "client-far": "203.0.113.7"}
 
 
 def results(cluster: Cluster, folder: Path, asked: list[Asked]) -> list[tuple[str, str | None]]:
@@ -55,3 +60,49 @@ def test_a_bridge_translates_ipv6_for_its_own_pods_without_forwarding(bridge_nf:
             if bridge_nf
             else [silence] * 4
         )
+
+
+LARGE = """
+import socket, sys, time
+ip, port, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+six = ":" in ip
+udp = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+level, discover, mtu = (41, 23, 24) if six else (0, 10, 14)
+udp.setsockopt(level, discover, 2)
+udp.connect((ip, port))
+for _ in range(2):
+    try:
+        udp.send(b"x" * size)
+    except OSError:
+        pass
+    time.sleep(0.15)
+print(udp.getsockopt(level, mtu))
+"""
+"""Sends datagrams with DF set and prints the path's MTU as the kernel has learnt it by then."""
+
+
+@pytest.mark.parametrize("rule", ["", "-A OUTPUT -p icmp -j DROP"])
+def test_whether_the_sender_hears_that_its_packets_are_too_large(rule: str, tmp_path: Path) -> None:
+    with Cluster(two_nodes(overlay="vxlan")) as cluster:
+        cluster.load_kube_rules("nft")
+        if rule:
+            cluster.host("k8s-node1").call("run", ["iptables-nft-restore", "--noflush"], f"*filter\n{rule}\nCOMMIT\n")
+        cluster.snapshot(tmp_path)
+        world = decode.decode(snapshot.read([str(tmp_path)]))
+        for source, ip, port in (
+            ("pod/default/toolbox", "10.244.2.9", 5353),
+            ("pod/default/toolbox", "10.96.53.53", 53),
+            ("client", "192.168.52.201", 30053),
+            ("client-far", "192.168.52.201", 30053),
+        ):
+            learnt = cluster.host(source).call("run", [sys.executable, "-c", LARGE, ip, str(port), "1460"])
+            # flannel.1 has 50 bytes less than the devices of pods and clients.
+            assert int(learnt) == (1500 if rule else 1450), (source, ip)
+            asked = ADDRESSES.get(source, source)
+            found = trace(world, dialects.resolve(world, Ask(f"{ip}:{port}", protocol="udp", source=asked)))
+            (hop,) = (hop for way in found.ways for hop in way.hops if hop.too_large)
+            assert hop.too_large is not None
+            assert (hop.node, hop.oif, hop.too_large.size, hop.too_large.mtu) == ("k8s-node1", "flannel.1", 1500, 1450)
+            assert bool(hop.too_large.untold) is bool(rule), hop.too_large
+            codes = [f.code for f in findings.check(world, found)]
+            assert ("NK415" in codes) is bool(rule)

@@ -2,8 +2,9 @@
 
 What it sees
 ------------
-A tunnel device (vxlan, ipip, gre, geneve) on the way there or back whose MTU is larger than that
-of the device below less what the tunnel puts around each packet.
+A tunnel device (vxlan, geneve) on the way there or back whose MTU is larger than that of the device
+below less what the tunnel puts around each packet. (ipip, sit and gre tell the sender; NK415 says
+where it does not hear.)
 
 Why it matters
 --------------
@@ -42,7 +43,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     for way in live(trace):
         for hop in (*way.hops, *way.reply_hops):
             link = _device(world, hop)
-            if link is None or link.mtu is None or hop.wraps is None or link.mtu <= hop.wraps.mtu:
+            if link is None or link.mtu is None or hop.wraps is None or hop.wraps.told or link.mtu <= hop.wraps.mtu:
                 continue
             key = (hop.node, link.name)
             if key in told:

@@ -367,6 +367,10 @@ def _translated(hook: str, stage: Stage, branch: Branch, netns: Netns) -> Iterat
     if conn.direction == "REPLY":
         yield Verdict(branch.fly(undo(flight, side)), targets.ACCEPT)
         return
+    if conn.state == "RELATED":
+        # An ICMP error about an answer (nf_nat_icmp_reply_translation).
+        yield Verdict(branch.fly(_as_translated(flight, side)), targets.ACCEPT)
+        return
     if conn.entry is not None:
         there = conntrack.translate(hook, branch, netns, destination=side == DESTINATION)
         yield Verdict(there, targets.ACCEPT)
@@ -398,6 +402,15 @@ def undo(flight: Flight, side: str) -> Flight:
         packet = packet.replace(dst=conn.original.src, dport=conn.original.sport)
     elif side == SOURCE and conn.dnat:
         packet = packet.replace(src=conn.original.dst, sport=conn.original.dport)
+    return flight.with_(packet=packet)
+
+
+def _as_translated(flight: Flight, side: str) -> Flight:
+    packet, conn = flight.packet, flight.conn
+    if side == DESTINATION and conn.dnat:
+        packet = packet.replace(dst=conn.reply.src)
+    elif side == SOURCE and conn.snat:
+        packet = packet.replace(src=conn.reply.dst)
     return flight.with_(packet=packet)
 
 

@@ -72,7 +72,16 @@ def fit(netns: Netns, link: Link) -> MtuFit | None:
     if not sized:
         return None
     mtu, name = min(sized)
-    return MtuFit(max(mtu - size, 0), size, family, name, mtu)
+    # tnl_update_pmtu; pmtudisc is the default. vxlan, geneve and wireguard do not look.
+    told = link.kind in ("ipip", "sit", "gre") and bool(link.info.get("pmtudisc", True))
+    return MtuFit(max(mtu - size, 0), size, family, name, mtu, told)
+
+
+def takes(netns: Netns, link: Link) -> int | None:
+    """The largest packet that the device takes; of a larger one the sender is told."""
+    within = fit(netns, link)
+    sizes = [link.mtu, within.mtu if within is not None and within.told else None]
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def _below(netns: Netns, link: Link) -> Iterator[str]:

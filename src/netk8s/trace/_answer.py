@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
 
 from netk8s.kernel import hooks, targets
 from netk8s.kernel.flight import Branch, Conn, tuple_of
 from netk8s.kernel.netns import Netns
-from netk8s.model import ICMP, ICMPV6, TCP, Addr, Choice, Hop, Packet, Way
-from netk8s.trace import _pods, _sending, _walk
+from netk8s.model import TCP, Choice, Packet, Way
+from netk8s.trace import _errors, _pods, _sending, _sizes, _walk
 from netk8s.trace._state import (
     DELIVERED,
     DROPPED,
@@ -21,12 +20,11 @@ from netk8s.trace._state import (
     Past,
     Scene,
     answering,
+    forwards,
     fresh,
-    same_port,
     same_tuple,
 )
 
-_RESET = frozenset({"RST", "ACK"})
 _ECHO: Mapping[int, int] = {8: 0, 128: 129}
 """ICMP and ICMPv6 echo request -> reply."""
 
@@ -50,7 +48,7 @@ def finish(scene: Scene, end: End) -> Iterator[Way]:
         missing=past.missing,
     )
     if end.told_by is not None:
-        yield _told(scene, way, end)
+        yield _errors.told(scene, way, end)
         return
     if not end.check_reply or not flight.src_known:
         known = end.verdict not in (DELIVERED, REFUSED)
@@ -59,59 +57,12 @@ def finish(scene: Scene, end: End) -> Iterator[Way]:
         yield from _with_reply(scene, way, end)
 
 
-def _told(scene: Scene, way: Way, end: End) -> Way:
-    """Whether the sender hears of it: the error goes back like an answer, and what it goes through is translated alike.
-
-    An ICMP error has an address of the node that sends it (icmp_route_lookup) and passes as RELATED to the flow it tells of.
-    """
-    packet = way.packet
-    netns = scene.netns[end.told_by or ""]
-    own = end.past.flow.origin == "node" and end.past.flow.node == netns.name
-    entry = next((c for n, c in reversed(end.past.entries) if n == netns.name), None)
-    if own or entry is None:
-        return way
-    there = entry.reply
-    error = Packet(packet.protocol, there.src, there.dst, there.sport, there.dport, tcp_flags=_RESET)
-    conn = answering(entry, error)
-    if "tcp-reset" not in way.reason:
-        kind, code = (ICMP, 3) if packet.family == 4 else (ICMPV6, 1)
-        own_address = there.src if netns.is_local(there.src) else _unspecified(packet.family)
-        error = error.replace(src=own_address, protocol=kind, tcp_flags=frozenset(), icmp_type=code, icmp_code=1)
-        conn = replace(conn, state="RELATED")
-    past = Past(end.past.flow, entries=end.past.entries)
-    walk = _sending.send(error, netns, past, conn)
-    ends = [e for e in _walk.to_the_end(replace(scene, back=True), walk) if not e.branch.off_default]
-    lost = [why for e in ends if (why := _unheard(end.past.flow.packet, e))]
-    if not lost or len(lost) < len(ends):
-        return way
-    silence = f"{way.reason}; {netns.name} cannot tell the sender: {lost[0]}"
-    return replace(way, verdict=DROPPED, reason=silence)
-
-
-def _unheard(asked: Packet, end: End) -> str:
-    """Why an error does not come to who is told, "" when it does or nobody knows. An ICMP error may be anybody's."""
-    packet = end.branch.flight.packet
-    if end.verdict not in (DELIVERED, UNKNOWN):
-        return end.reason
-    known = end.verdict == UNKNOWN or packet.protocol in (ICMP, ICMPV6) or _recognised(asked, packet)
-    return "" if known else _wrong_address(asked, end)
-
-
-def _recognised(asked: Packet, answer: Packet) -> bool:
-    """Whether a packet is one of the connection to who asked: it comes from where it asked."""
-    return same_port(answer.sport, asked.dport) and answer.src == asked.dst and answer.dst == asked.src
-
-
-def _unspecified(family: int) -> Addr:
-    return IPv4Address(0) if family == 4 else IPv6Address(0)
-
-
 def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:
     """Follows the first packet of the answer: who translates it back, and does the client recognise it."""
     packet = way.packet
     answer = Packet(
         packet.protocol, packet.dst, packet.src, packet.dport, packet.sport,
-        tcp_flags=_RESET if end.verdict == REFUSED else frozenset({"SYN", "ACK"}),
+        tcp_flags=_errors.RESET if end.verdict == REFUSED else frozenset({"SYN", "ACK"}),
         icmp_type=_ECHO.get(packet.icmp_type or -1), icmp_code=0 if packet.icmp_type is not None else None,
     )  # fmt: skip
     back = replace(scene, back=True)
@@ -131,9 +82,8 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:
         # How a pod hangs was settled on the way there and is no other thing on the way back.
         walk = _pods.leave_pod(back, Branch(fresh(answer), choices=end.branch.choices), netns, past)
         settled = len(end.branch.choices)
-    asked = past.flow.packet
     for choices, ends in _by_what_is_assumed(way, _walk.to_the_end(back, walk), settled):
-        yield from _each(scene, asked, replace(way, choices=choices), ends)
+        yield from _each(scene, past, replace(way, choices=choices), ends)
 
 
 def _by_what_is_assumed(way: Way, ends: Iterator[End], settled: int) -> Iterator[tuple[tuple[Choice, ...], list[End]]]:
@@ -156,17 +106,18 @@ def _against(choice: Choice) -> bool:
     return choice.question.default is not None and choice.answer != choice.question.default
 
 
-def _each(scene: Scene, asked: Packet, way: Way, likely: list[End]) -> Iterator[Way]:
+def _each(scene: Scene, past: Past, way: Way, likely: list[End]) -> Iterator[Way]:
     """The ways of the answer: several, with odds, where it has several next hops."""
     if len(likely) > 1 and sum(e.branch.odds for e in likely) == 1:
         for end in likely:
-            yield _judged(scene, asked, replace(way, odds=way.odds * end.branch.odds), [end])
+            yield _judged(scene, past, replace(way, odds=way.odds * end.branch.odds), [end])
     else:
-        yield _judged(scene, asked, way, likely)
+        yield _judged(scene, past, way, likely)
 
 
-def _judged(scene: Scene, asked: Packet, way: Way, likely: list[End]) -> Way:
-    """The way with the reply's fate: translated back, lost, wrongly addressed, or not known."""
+def _judged(scene: Scene, past: Past, way: Way, likely: list[End]) -> Way:
+    """The way with the reply's fate: translated back, lost, wrongly addressed, or not known. ``past``: the question's."""
+    asked = past.flow.packet
     # Doubts of the way back without a likelier answer are not followed apart: one way that works is enough.
     problems: list[tuple[End, str]] = []
     for end in likely:
@@ -187,12 +138,15 @@ def _judged(scene: Scene, asked: Packet, way: Way, likely: list[End]) -> Way:
             problems.append((end, end.reason))
         elif end.past.later:
             problems.append((end, end.past.later))
-        elif not _recognised(asked, packet):
-            problems.append((end, _wrong_address(asked, end)))
+        elif not _errors.recognised(asked, packet):
+            problems.append((end, _errors.wrong_address(asked, end)))
         elif unheard := _third_packet(scene, way, end):
             problems.append((end, unheard))
         else:
-            return replace(way, reply_hops=end.past.hops, assumptions=_more(way, *end.branch.assumptions))
+            there, back = way.hops, end.past.hops
+            if way.verdict == DELIVERED and not any(map(_against, way.choices)):
+                there, back = _sizes.marked(scene, way, end, len(past.entries))
+            return replace(way, hops=there, reply_hops=back, assumptions=_more(way, *end.branch.assumptions))
     if not problems:
         return replace(way, reply_known=False)
     end, why = problems[0]
@@ -219,7 +173,7 @@ def _third_packet(scene: Scene, way: Way, end: End) -> str:
     for hop in way.hops:
         name = hop.node
         conn = next((c for n, c in reversed(end.past.entries) if n == name and c.state == "NEW"), None)
-        if heard[name] >= 0 or not _forwards(hop) or hop.oif is None or conn is None:
+        if heard[name] >= 0 or not forwards(hop) or hop.oif is None or conn is None:
             continue
         there = conn.original
         packet = Packet(TCP, there.src, there.dst, there.sport, there.dport, tcp_flags=frozenset({"ACK"}))
@@ -231,11 +185,6 @@ def _third_packet(scene: Scene, way: Way, end: End) -> str:
                 f"invalid to {name}, {stopped}"
             )
     return ""
-
-
-def _forwards(hop: Hop) -> bool:
-    """Whether a node sent the packet on by FORWARD: what ipvlan's and IPVS' hooks send goes by OUTPUT."""
-    return any(step.hook == "routing" and step.action.startswith("forward") for step in hop.steps)
 
 
 def _stopped(branch: Branch, netns: Netns, oif: str) -> str:
@@ -259,18 +208,6 @@ def _returns_to_translator(scene: Scene, asked: Packet, way: Way) -> bool:
     if (packet.dst, packet.dport) == (asked.dst, asked.dport):
         return True
     return any(netns.is_local(packet.src) for netns in scene.netns.values())
-
-
-def _wrong_address(asked: Packet, end: End) -> str:
-    packet = end.branch.flight.packet
-    got = targets.endpoint_text(packet.src, packet.sport)
-    wanted = targets.endpoint_text(asked.dst, asked.dport)
-    if packet.dst != asked.src:
-        return f"the answer goes to {packet.dst}, and {asked.src} asked"
-    changed = [each.node for each in end.branch.flight.rewrites if each.after == packet.src]
-    if changed:
-        return f"{changed[-1]} translates the answer, which comes from {got}, but {wanted} was asked"
-    return f"the answer bypasses the node that translated the packet and comes from {got}, but {wanted} was asked"
 
 
 def _more(way: Way, *texts: str) -> tuple[str, ...]:

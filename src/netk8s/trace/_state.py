@@ -127,6 +127,11 @@ def hop_done(branch: Branch, netns: Netns, past: Past) -> Past:
     return replace(past, hops=(*past.hops, hop), entries=entries)
 
 
+def forwards(hop: Hop) -> bool:
+    """Whether a node sent the packet on by FORWARD: what ipvlan's and IPVS' hooks send goes by OUTPUT."""
+    return any(step.hook == "routing" and step.action.startswith("forward") for step in hop.steps)
+
+
 def _wrapping(netns: Netns, dev: str | None) -> MtuFit | None:
     """How large a packet goes into a tunnel whole; looked up once for a device."""
     link = netns.links.get(dev or "")
@@ -172,6 +177,8 @@ def tracked(scene: Scene, flight: Flight, netns: Netns, past: Past) -> Flight:
             return flight.with_(conn=replace(answering(entry, flight.packet), state="RELATED"))
         if name == netns.name and not scene.back and there == entry.original:
             return flight.with_(conn=entry)
+        if name == netns.name and not scene.back and _is_error_about_answer(flight.packet, entry):
+            return flight.with_(conn=replace(entry, state="RELATED"))
     return flight.with_(conn=new_conn(flight.packet))
 
 
@@ -180,6 +187,11 @@ def _is_error(packet: Packet, entry: Conn) -> bool:
     if packet.protocol not in (ICMP, ICMPV6) or entry.original.protocol == packet.protocol:
         return False
     return packet.dst == entry.reply.dst and same_port(packet.dport, entry.reply.dport)
+
+
+def _is_error_about_answer(packet: Packet, entry: Conn) -> bool:
+    error = packet.protocol in (ICMP, ICMPV6) and entry.original.protocol != packet.protocol
+    return error and entry.direction == "ORIGINAL" and packet.dst == entry.original.dst
 
 
 def passed_by(netns: Netns, past: Past, iif: str | None, oif: str | None, action: str) -> Past:
