@@ -473,6 +473,51 @@ def test_what_a_tunnel_wraps_around_a_packet_meets_rules_of_its_own(first: str, 
     assert ("wraps around it (UDP to 192.168.10.6, port 8472) is lost" in outcome.reason) is bool(why)
 
 
+@pytest.mark.parametrize(
+    ("kind", "detail", "rule", "why"),
+    [
+        ("ipip", Tunnel(), "", ""),
+        (
+            "ipip",
+            Tunnel(),
+            "filter INPUT -p ipencap -j DROP",
+            "(ipip to 192.168.10.6) is lost: n2: dropped by the rule",
+        ),
+        ("ipip", Tunnel(), "filter INPUT -p gre -j DROP", ""),
+        ("gre", Tunnel(), "filter INPUT -p gre -j DROP", "(gre to 192.168.10.6) is lost: n2: dropped by the rule"),
+        ("gre", Tunnel(remote=A("192.168.10.6")), "filter INPUT -p gre -j DROP", "(gre to 192.168.10.6) is lost"),
+        (
+            "geneve",
+            Tunnel(1, None, A("192.168.10.6")),
+            "filter INPUT -p udp -m udp --dport 6081 -j DROP",
+            "port 6081) is lost",
+        ),
+        ("ipip", Tunnel(), "filter FORWARD -i tunnel0 -j DROP", "n2: dropped by the rule"),
+        ("wireguard", None, "filter FORWARD -i tunnel0 -j DROP", "n2: dropped by the rule"),
+        ("wireguard", None, "filter FORWARD -i eth0 -j DROP", ""),
+    ],
+)
+def test_other_tunnels_wrap_and_unwrap_too(kind: str, detail: Tunnel | None, rule: str, why: str) -> None:
+    there = world("", rule)
+    nodes = {}
+    for index, (name, each) in enumerate(there.nodes.items(), 1):
+        own = replace(detail, remote=A(f"192.168.10.{7 - index}")) if detail and detail.remote else detail
+        hop = (
+            NextHop("tunnel0")
+            if kind in ("wireguard", "geneve")
+            else NextHop("tunnel0", A(f"192.168.10.{7 - index}"), onlink=True)
+        )
+        pods = N(f"10.244.{3 - index}.0/24")
+        nodes[name] = replace(
+            each,
+            links=(*each.links, Link("tunnel0", 9, kind, detail=own)),
+            routes=(Route(pods, "unicast", (hop,)), *(r for r in each.routes if r.dst != pods)),
+        )
+    outcome = only(ask(World(nodes, there.cluster), POD1, POD2, 8080, "pod"))
+    assert outcome.verdict == ("dropped" if why else "delivered"), outcome.reason
+    assert why in outcome.reason
+
+
 @pytest.mark.parametrize(("rp_filter", "verdict"), [("0", "delivered"), ("1", "dropped")])
 def test_a_packet_by_a_router_comes_in_by_the_device_on_its_network(rp_filter: str, verdict: str) -> None:
     there = world()

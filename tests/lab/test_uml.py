@@ -157,6 +157,19 @@ def cases(booted: tuple[Path, dict[str, uml.Result]]) -> dict[str, Ran]:
     return {name: ran(booted, name) for name in CASES if not lacking(name)}
 
 
+@pytest.mark.parametrize("name", ["ipip", "gre", "geneve"])
+def test_what_a_tunnel_wraps_is_followed_as_the_kernel_sends_it(cases: dict[str, Ran], name: str) -> None:
+    counts, wrong = judged(cases[name], exact=False)
+    assert not wrong, "\n".join(wrong)
+    assert counts == {"right": 39}
+    # The third node drops what is wrapped, and nothing else.
+    assert cases[name].seen("web-2--direct--pod/default/web-1") == {("connected", "10.244.2.5:80", "10.244.1.5")}
+    for flow in ("web-3--direct--pod/default/web-1", "web-1--direct--pod/default/web-3", "web-3--nodeport"):
+        assert cases[name].seen(flow) == {("silence", None, None)}
+    told = answered(cases[name].world, cases[name].record("web-3--direct--pod/default/web-1"))["outcomes"][0]["reason"]
+    assert "wraps around it" in told
+
+
 @pytest.mark.parametrize("name", ["ipvs", "iptables", "ipvlan"])
 def test_what_netk8s_says_is_what_the_kernel_does(cases: dict[str, Ran], name: str) -> None:
     """Of ipvlan the dumps of nodes alone do not tell the mode: an answer may rest on the likelier one, and names the rest."""

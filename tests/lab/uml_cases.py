@@ -381,11 +381,73 @@ def iptables(folder: Path) -> dict[str, Any]:
         return {"flows": records, "paths": traced(cluster, records)}
 
 
+# ------------------------------------------------------------ overlays
+
+
+def ipip(folder: Path) -> dict[str, Any]:
+    """One device for all nodes, as calico has it: the route's gateway is the other end."""
+    return _overlay(folder, ["link add over type ipip local {own}"], "via {other} dev over onlink", "4")
+
+
+def gre(folder: Path) -> dict[str, Any]:
+    return _overlay(folder, [], "dev over{n}", "47", "link add over{n} type gre local {own} remote {other}")
+
+
+def geneve(folder: Path) -> dict[str, Any]:
+    """IP over the frames of geneve devices: each end has an address that the other asks for."""
+    return _overlay(
+        folder, [], "via 10.9.{id}.{n} dev over{n}", "17 --dport 6081",
+        "link add over{n} type geneve id {id} remote {other}", "addr add 10.9.{id}.{me}/24 dev over{n}",
+    )  # fmt: skip
+
+
+def _overlay(folder: Path, device: list[str], route: str, outer: str, *devices: str) -> dict[str, Any]:
+    """Three nodes with tunnels between each two; the third drops the outer packets that come to it."""
+    nodes, pods = [], []
+    for me in (1, 2, 3):
+        lines = [line.format(own=f"192.168.52.20{me}") for line in device]
+        lines += ["link set over up"] if device else []
+        for n in sorted({1, 2, 3} - {me}):
+            words = {
+                "own": f"192.168.52.20{me}", "other": f"192.168.52.20{n}", "id": me * n, "me": me, "n": n,
+            }  # fmt: skip
+            lines += [line.format(**words) for line in devices]
+            lines += [f"link set over{n} up"] if devices else []
+            lines.append(f"route replace 10.244.{n}.0/24 {route.format(**words)}")
+        addresses = (f"192.168.52.20{me}/24",)
+        nodes.append(NodeSpec(f"k8s-node{me}", addresses, (f"10.244.{me}.0/24",), extra=tuple(lines)))
+        pods.append(PodSpec(f"web-{me}", f"k8s-node{me}", (f"10.244.{me}.5",), (("tcp", 80),)))
+    services = tuple(
+        ServiceSpec(pod.name, (f"10.96.0.{i}",), 80, 80, (pod.key,), node_port=30000 + i)
+        for i, pod in enumerate(pods, 1)
+    )
+    topology = Topology(
+        nodes=tuple(nodes), pods=tuple(pods), services=services, clients=(CLIENT,), cluster_cidrs=("10.244.0.0/16",)
+    )
+    with Cluster(topology) as cluster:
+        cluster.load_kube_rules("legacy", [4])
+        drop = f"*filter\n-I INPUT -p {outer} -j DROP\nCOMMIT\n"
+        cluster.host("k8s-node3").call("run", ["iptables-legacy-restore", "--noflush"], drop)
+        cluster.snapshot(folder)
+        sources = [*(node.name for node in nodes), *(f"pod/{pod.key}" for pod in pods)]
+        flows = [
+            Flow(f"{pod.name}--{kind}--{source}", source, ip, 80)
+            for i, pod in enumerate(pods, 1)
+            for kind, ip in (("direct", pod.ips[0]), ("clusterip", f"10.96.0.{i}"))
+            for source in sources
+        ]
+        flows += [Flow(f"web-{i}--nodeport", "client", "192.168.52.201", 30000 + i) for i in (1, 2, 3)]
+        return {"flows": observed(cluster, flows, attempts=1)}
+
+
 CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ipvs": ipvs,
     "ipvlan": ipvlan,
     "iptables": iptables,
     "cni_ipvlan": cni_ipvlan,
+    "ipip": ipip,
+    "gre": gre,
+    "geneve": geneve,
 }
 
 

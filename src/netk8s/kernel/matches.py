@@ -144,7 +144,9 @@ def protocol_number(word: str) -> int | None:
     word = word.lower()
     if word.isdecimal():
         return int(word)
-    return {"all": 0, "icmpv6": ICMPV6, "ipv6-icmp": ICMPV6, "ipencap": 4, "ospfigp": 89}.get(word, _NUMBERS.get(word))
+    return {"all": 0, "icmpv6": ICMPV6, "ipv6-icmp": ICMPV6, "ipencap": 4, "ipv4": 4, "ospfigp": 89}.get(
+        word, _NUMBERS.get(word)
+    )
 
 
 _NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}

@@ -57,7 +57,8 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
         return
     for other in scene.netns.values():
         if other.name != netns.name and (entered := _enters(netns, other, target, dev)):
-            iif = entered if entered != "?" else None
+            far = _tunnel.far_device(netns, link, other) if link is not None else None
+            iif = far or (entered if entered != "?" else None)
             # Who was asked by a neighbour knows its MAC address: an answer goes back the way the question came.
             refused = None if scene.back else _arp.refused(event, other, iif)
             for answers, there in branch.ask(refused) if refused is not None else ((True, branch),):
@@ -66,6 +67,11 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
                 else:
                     yield End(there, past, UNREACHABLE, refused.if_false if refused else "", told_by=told_by)
             return
+    far = _tunnel.far_device(netns, link, owner) if link is not None and owner is not None else None
+    if owner is not None and far is not None:
+        there = branch.assume(f"{dev} of {netns.name} sends packets for {target} to {owner.name}, where the pod is")
+        yield Arriving(on_wire(there, far), owner, past)
+        return
     yield from _beyond(scene, branch, netns, past, dev, target, pod, foreign=event.foreign)
 
 
