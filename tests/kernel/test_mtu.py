@@ -90,3 +90,10 @@ def test_or_else_those_that_routes_to_its_other_ends_name() -> None:
 @pytest.mark.parametrize("link", [Link("w", 9, "wireguard"), Link("v", 9, "vlan", parent="eth0"), Link("x", 9)])
 def test_nothing_is_said_where_nothing_is_wrapped_or_nothing_known(link: Link) -> None:
     assert mtu.fit(netns(link), link) is None
+
+
+def test_a_device_that_tells_takes_what_fits_whole() -> None:
+    fits = MtuFit(1380, 20, 4, "eth1", 1400, told=True)
+    assert mtu.takes(Link("t", 9, "ipip", mtu=1480), fits) == 1380
+    assert mtu.takes(Link("t", 9, "vxlan", mtu=1480), MtuFit(1350, 50, 4, "eth1", 1400)) == 1480
+    assert mtu.takes(Link("t", 9), None) is None

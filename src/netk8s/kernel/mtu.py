@@ -77,9 +77,8 @@ def fit(netns: Netns, link: Link) -> MtuFit | None:
     return MtuFit(max(mtu - size, 0), size, family, name, mtu, told)
 
 
-def takes(netns: Netns, link: Link) -> int | None:
-    """The largest packet that the device takes; of a larger one the sender is told."""
-    within = fit(netns, link)
+def takes(link: Link, within: MtuFit | None) -> int | None:
+    """The largest packet that the device takes; of a larger one the sender is told. ``within``: its :func:`fit`."""
     sizes = [link.mtu, within.mtu if within is not None and within.told else None]
     return min((size for size in sizes if size is not None), default=None)
 

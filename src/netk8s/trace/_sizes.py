@@ -39,7 +39,7 @@ def _each(
     for hop in hops:
         netns = scene.netns[hop.node]
         link = netns.links.get(hop.oif or "")
-        largest = mtu.takes(netns, link) if link is not None else None
+        largest = mtu.takes(link, hop.wraps) if link is not None else None
         if size is None or largest is None or size <= largest:
             yield hop
             continue

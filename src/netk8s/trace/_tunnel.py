@@ -46,6 +46,14 @@ def lost(event: OnLink, link: Link, to_the_end: Callable[[Walk], Iterator[End]])
 
 def far_device(netns: Netns, link: Link, other: Netns) -> str | None:
     """The device of another node that unwraps what ``link`` sends there, None where it is not clear which."""
+    key = ("far", link.name, other.name)
+    if key not in netns.memo:
+        netns.memo[key] = (other.node, _far_device(netns, link, other))
+    found = netns.memo[key][1]
+    return found if isinstance(found, str) else None
+
+
+def _far_device(netns: Netns, link: Link, other: Netns) -> str | None:
     if link.kind == "wireguard":
         same = [each for each in other.links.values() if each.kind == link.kind]
     elif isinstance(link.detail, Tunnel):
