@@ -234,7 +234,7 @@ class Cluster:
             for gw in self.topology.router
             if of_family(node.addresses, 4 if "." in gw else 6)
         ]
-        if not self.topology.overlay and node.wiring != "macvlan":
+        if not self.topology.overlay and not node.wiring.startswith("macvlan"):
             for other in self.topology.nodes:
                 if other is node:
                     continue
@@ -285,7 +285,7 @@ class Cluster:
             pod.calico_device if node.wiring == "routed" else "veth" + hashlib.sha256(pod.key.encode()).hexdigest()[:8]
         )
         full = {4: 32, 6: 128}
-        if node.wiring == "macvlan" or node.wiring.startswith("ipvlan-"):
+        if node.wiring.startswith(("macvlan", "ipvlan-")):
             kind, _, mode = node.wiring.partition("-")
             on.call(
                 "ip",

@@ -15,7 +15,7 @@ from netk8s.trace import trace
 from .cluster import Cluster
 from .connections import differs, predicted
 from .generate_cluster import Asked
-from .topology import NodeSpec, Topology, two_nodes
+from .topology import ClientSpec, NodeSpec, PodSpec, Topology, two_nodes
 
 pytestmark = pytest.mark.lab
 
@@ -106,3 +106,34 @@ def test_whether_the_sender_hears_that_its_packets_are_too_large(rule: str, tmp_
             assert bool(hop.too_large.untold) is bool(rule), hop.too_large
             codes = [f.code for f in findings.check(world, found)]
             assert ("NK415" in codes) is bool(rule)
+
+
+def test_macvlan_modes(tmp_path: Path) -> None:
+    """private and vepa keep the pods of one parent apart where the switch does not send a frame back; passthru gives all
+    that comes in to the one pod, the node's own packets too."""
+    wirings = ("macvlan-private", "macvlan-vepa", "macvlan-passthru")
+    nodes = tuple(NodeSpec(f"k8s-node{i}", (f"192.168.52.20{i}/24",), (), wiring=w) for i, w in enumerate(wirings, 1))
+    pods = tuple(
+        PodSpec(f"{node.wiring[8:]}-{k}", node.name, (f"192.168.52.1{i}{k}",), (("tcp", 80),))
+        for i, node in enumerate(nodes, 1) for k in range(1, 2 if node.wiring.endswith("passthru") else 3)
+    )  # fmt: skip
+    topology = Topology(nodes=nodes, pods=pods, clients=(ClientSpec("client", ("192.168.52.50/24",)),))
+    with Cluster(topology) as cluster:
+        cluster.load_kube_rules("nft", [4])
+        inside = {pod.key: cluster.host(f"pod/{pod.key}").call("run", ["ip", "-j", "-d", "addr"]) for pod in pods}
+        asked = [
+            Asked(source, pod.ips[0], 80)
+            for pod in pods for source in ("client", "k8s-node1", *(f"pod/{p.key}" for p in pods if p is not pod))
+        ]  # fmt: skip
+        for pod in pods:
+            folder = tmp_path / "nodes" / pod.node / "pods" / pod.key.replace("/", "_")
+            folder.mkdir(parents=True)
+            for name in ("ip-link", "ip-addr"):
+                (folder / f"{name}.json").write_text(inside[pod.key])
+        seen = dict(zip(asked, results(cluster, tmp_path, asked), strict=True))
+        connected = {(each.source, each.ip) for each, (result, _) in seen.items() if result == "connected"}
+        for pod in pods:
+            assert ("client", pod.ips[0]) in connected
+            for other in pods:
+                apart = other.node == pod.node
+                assert other is pod or ((f"pod/{other.key}", pod.ips[0]) in connected) is not apart
