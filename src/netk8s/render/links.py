@@ -127,7 +127,7 @@ def _device(device: model.Device, on: str | None) -> Device:
         link=_link(device.link, device.addresses),
         on=None if on is None else utf8(on),
         vlans=[Vlan(vlan=v.vlan, pvid=v.pvid, untagged=v.untagged) for v in device.vlans],
-        fit=None if device.fit is None else Fit(**asdict(device.fit)),
+        fit=None if device.fit is None else Fit(**{f: getattr(device.fit, f) for f in Fit.__struct_fields__}),
         means=utf8(device.means),
     )
 
