@@ -93,7 +93,7 @@ def between(
     return Comparison(
         len(asked),
         tuple(found),
-        tuple(_rows(found)),
+        tuple(rows(found)),
         tuple(_lacking(*grounds, keys)),
         tuple(_lacking(grounds[1], grounds[0], keys)),
         unknown,
@@ -161,14 +161,14 @@ def _lacking(one: Ground, other: Ground, keys: list[Key] | None) -> Iterator[str
 # ---------------------------------------------------------------- folding
 
 
-def _rows(found: Sequence[Difference]) -> Iterator[Row]:
+def rows(found: Sequence[Difference]) -> Iterator[Row]:
     """Rows by what differs and how, the weightiest kind and the most flows first."""
     alike: dict[tuple[str, str, str, str], list[Difference]] = {}
     for each in found:
         a, b = shape(each.a, each), shape(each.b, each)
         alike.setdefault((each.kind, each.question.kind, a, b), []).append(each)
-    rows = [_row(key, flows) for key, flows in alike.items()]
-    yield from sorted(rows, key=lambda row: (KINDS.index(row.kind), -len(row.flows), row.dialled, row.a))
+    made = [_row(key, flows) for key, flows in alike.items()]
+    yield from sorted(made, key=lambda row: (KINDS.index(row.kind), -len(row.flows), row.dialled, row.a))
 
 
 def _row(key: tuple[str, str, str, str], flows: list[Difference]) -> Row:

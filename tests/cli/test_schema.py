@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 
-@pytest.mark.parametrize("kind", ["trace", "decode", "compare", "diff", "links"])
+@pytest.mark.parametrize("kind", ["trace", "decode", "compare", "diff", "links", "watch"])
 def test_a_schema_is_printed_as_json(netk8s: Callable, kind: str) -> None:
     ran = netk8s("schema", kind)
     assert (ran.status, ran.err) == (0, "")

@@ -16,6 +16,7 @@ DOCUMENTS = {
     "check": ("netk8s.render.check.document", "Checked"),
     "compare": ("netk8s.render.compared", "Compared"),
     "diff": ("netk8s.render.diffed", "Diffed"),
+    "watch": ("netk8s.render.watched", "Watched"),
     "links": ("netk8s.render.links", "Links"),
 }
 """What can be asked for: the module and the type that a command's document is made of."""

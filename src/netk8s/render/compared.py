@@ -93,7 +93,7 @@ def compared(found: Comparison, a: str, b: str) -> Compared:
     """The document of ``netk8s compare -o json``. ``a`` and ``b`` are the snapshots' names."""
     return Compared(
         a=utf8(a), b=utf8(b), asked=found.asked, differ=len(found.flows), unknown=found.unknown,
-        differences=[_difference(row) for row in found.rows],
+        differences=[difference(row) for row in found.rows],
         only_a=[utf8(text) for text in found.only_a], only_b=[utf8(text) for text in found.only_b],
         stands_for={utf8(node): [utf8(name) for name in names] for node, names in found.stands_for},
     )  # fmt: skip
@@ -113,7 +113,8 @@ def as_yaml(found: Comparison, a: str, b: str) -> str:
     )
 
 
-def _difference(row: Row) -> Difference:
+def difference(row: Row) -> Difference:
+    """A row of the document."""
     return Difference(
         kind=row.kind,  # type: ignore[arg-type]
         dialled=utf8(row.dialled), clients=list(row.clients), services=[utf8(name) for name in row.services],
@@ -185,7 +186,7 @@ def summed(page: Page, found: Comparison) -> None:
     page.put(_total(found))
     if found.rows:
         page.blank()
-        _table(page, found.rows)
+        table(page, found.rows)
 
 
 def explained(page: Page, found: Comparison) -> None:
@@ -209,7 +210,8 @@ def _total(found: Comparison) -> str:
     return f"{asked}, {len(found.flows)} differ{'s' if len(found.flows) == 1 else ''}{unknown}"
 
 
-def _table(page: Page, rows: Iterable[Row]) -> None:
+def table(page: Page, rows: Iterable[Row]) -> None:
+    """A line for each kind of difference."""
     lines = [("", "FLOWS", "WHAT", "DIALLED", "A", "B")]
     for number, row in enumerate(rows, 1):
         lines.append((str(number), str(len(row.flows)), row.kind, row.dialled, row.a, row.b))
@@ -278,10 +280,12 @@ __all__ = [
     "as_yaml",
     "clients",
     "compared",
+    "difference",
     "explained",
     "outcomes",
     "reason",
     "several",
     "summed",
+    "table",
     "words",
 ]

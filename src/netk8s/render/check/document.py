@@ -122,7 +122,7 @@ def checked(found: Checkup) -> Checked:
     """The document of ``netk8s check -o json``."""
     return Checked(
         summary=summary(found),
-        findings=[_finding(problem) for problem in found.problems],
+        findings=[finding(problem) for problem in found.problems],
         services=[_service(line) for line in lines(found)],
         flows=[_flow(each) for each in found.asked],
         stands_for={utf8(node): [utf8(name) for name in names] for node, names in found.stands_for},
@@ -141,7 +141,8 @@ def summary(found: Checkup) -> Summary:
     )  # fmt: skip
 
 
-def _finding(problem: Problem) -> Finding:
+def finding(problem: Problem) -> Finding:
+    """A finding of the document."""
     one = problem.finding
     return Finding(
         code=one.code, severity=cast(Severity, one.severity), summary=utf8(one.summary),
