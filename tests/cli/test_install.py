@@ -53,6 +53,12 @@ def test_the_agent_has_the_least_rights(overlay: str, netk8s: Callable) -> None:
     role = next(one for one in found if (one["kind"], one["metadata"]["name"]) == ("ClusterRole", "netk8s-agent"))
     granted = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
     assert granted == {("tokenreviews", "create"), ("subjectaccessreviews", "create")}
+    telling = overlay == "events"
+    assert ("--events" in spec["containers"][0]["args"]) is telling
+    own = [one for one in found if (one["kind"], one["metadata"]["name"]) == ("Role", "netk8s-agent-events")]
+    assert [(one["metadata"]["namespace"], one["rules"]) for one in own] == [
+        ("default", [{"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]}])
+    ] * telling
 
 
 def test_another_image(netk8s: Callable) -> None:

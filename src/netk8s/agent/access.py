@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 import ssl
 import time
 from collections import OrderedDict
@@ -168,17 +169,32 @@ class ApiServer:
         self._tls = ssl.create_default_context(cafile=ca_file)
 
     async def __call__(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        answered, found = await self._sent("POST", path, body, "application/json")
+        if answered >= 300:
+            raise ValueError(f"status {answered}")
+        status: Mapping[str, Any] = json.loads(found)["status"]
+        return status
+
+    async def send(self, method: str, path: str, body: Mapping[str, Any]) -> int:
+        """The status of an answer; a PATCH is a merge. Raises OSError, TimeoutError, ValueError."""
+        import aiohttp
+
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        try:
+            return (await self._sent(method, path, body, kind))[0]
+        except aiohttp.ClientError as error:
+            raise OSError(type(error).__name__) from None
+
+    async def _sent(self, method: str, path: str, body: Mapping[str, Any], kind: str) -> tuple[int, bytes]:
         import aiohttp
 
         token = Path(self._token_file).read_text(encoding="ascii").strip()
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
         waits = aiohttp.ClientTimeout(total=TIMEOUT, connect=5.0)
         async with (
             aiohttp.ClientSession(timeout=waits, trust_env=False) as session,
-            session.post(f"{self._url}{path}", json=body, headers=headers, ssl=self._tls) as answer,
+            session.request(
+                method, f"{self._url}{path}", data=json.dumps(body).encode(), headers=headers, ssl=self._tls
+            ) as answer,
         ):
-            if answer.status >= 300:
-                raise ValueError(f"status {answer.status}")
-            found: dict[str, Any] = await answer.json(content_type=None)
-        status: Mapping[str, Any] = found["status"]
-        return status
+            return answer.status, await answer.read()

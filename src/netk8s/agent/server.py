@@ -18,6 +18,7 @@ from aiohttp import web
 from netk8s import snapshot
 from netk8s.agent import access, beside
 from netk8s.agent.certificate import Certificate
+from netk8s.agent.events import Events
 from netk8s.agent.holding import Holding
 from netk8s.agent.metrics import TYPE, Metrics
 from netk8s.collect.kept import not_entered
@@ -58,12 +59,17 @@ class Agent:
         reviews: access.Decides,
         limits: Limits | None = None,
         pods: Callable[[Mapping[str, Addr]], Snapshot] | None = None,
+        events: Events | None = None,
     ) -> None:
-        """``pods``: what enters the network namespaces of these pods, None where that is not allowed."""
+        """``pods``: what enters the network namespaces of these pods, None where that is not allowed.
+
+        ``events``: what tells findings to the API server, None where nobody asked for that.
+        """
         self.node, self.holding, self.reviews = node, holding, reviews
         self.limits = limits or Limits()
         self.metrics = Metrics()
-        self._pods = pods
+        self._pods, self._events = pods, events
+        self._telling: asyncio.Task[None] | None = None
         self._running = 0
         self._answering = asyncio.Semaphore(self.limits.answers)
 
@@ -184,6 +190,9 @@ class Agent:
         if found.status != 200:
             return _error(found.status, found.why)
         self.metrics.answered(found.document)
+        # One after the other, and no answer waits for it: what is not told now is when it is found again.
+        if verb == "check" and self._events is not None and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(self._events.told(found.document))
         return web.Response(body=found.document, content_type="application/json")
 
     async def health(self, request: web.Request) -> web.StreamResponse:

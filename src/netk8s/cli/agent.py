@@ -32,6 +32,12 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
     is_flag=True,
     help="Enter the network namespaces of pods that are asked for: takes SYS_ADMIN, SYS_PTRACE and hostPID.",
 )
+@click.option(
+    "--events",
+    "tells",
+    is_flag=True,
+    help="Write errors and warnings of checks as Events of the node: takes create and patch of events in default.",
+)
 @click.pass_obj
 def command(
     streams: Streams,
@@ -43,6 +49,7 @@ def command(
     ca_file: str,
     accept: str | None,
     enter: bool,
+    tells: bool,
 ) -> int:
     """Answer GET /v1/snapshot, POST /v1/trace and POST /v1/check over HTTPS, for tokens that the API server knows and
     that may `get snapshots.netk8s.dev`; /healthz, /readyz, /metrics beside them.
@@ -63,6 +70,7 @@ def command(
     try:
         from netk8s.agent import access, server
         from netk8s.agent.certificate import Certificate
+        from netk8s.agent.events import Events
         from netk8s.agent.holding import Holding
     except ImportError as error:
         raise CollectError(f"the agent needs {error.name}: pip install 'netk8s[agent]'") from None
@@ -70,6 +78,11 @@ def command(
     host, port = _place(listen)
     where = namespaces.path_of(namespace_path) if namespace_path else None
     reviews: access.Decides
+    told: Events | None = None
+    if accept is not None and tells:
+        raise UsageError(
+            "--accept and --events: an agent that takes one token asks no API server, so it tells it nothing"
+        )
     if accept is not None:
         if not re.fullmatch("[0-9a-fA-F]{64}", accept):
             raise UsageError("--accept: expected 64 hexadecimal digits, the SHA-256 digest of a token")
@@ -77,7 +90,9 @@ def command(
     else:
         url = api_server or _inside()
         try:
-            reviews, asked = access.Reviews(access.ApiServer(url, token_file, ca_file)), f"API server {url}"
+            api = access.ApiServer(url, token_file, ca_file)
+            reviews, asked = access.Reviews(api), f"API server {url}"
+            told = Events(name, api.send) if tells else None
         except OSError as error:
             raise UsageError(f"--ca-file {ca_file}: {error.strerror or error}") from None
     # The command line does without, as it is over after one question; this one stays.
@@ -86,7 +101,7 @@ def command(
 
     async def run(kept: Kept) -> None:
         pods = partial(entered_pods, name, path=where) if enter else None
-        agent = server.Agent(name, Holding(kept.snapshot), reviews, pods=pods)
+        agent = server.Agent(name, Holding(kept.snapshot), reviews, pods=pods, events=told)
         certificate = Certificate((name, *([host] if host not in ("::", "0.0.0.0") else [])))  # noqa: S104
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
