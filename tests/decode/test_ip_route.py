@@ -121,3 +121,14 @@ def test_recorded_nodes_print_the_ipv6_routes_twice(corpus: Path) -> None:
             again = [fact for fact in ip_route.decode(Dump("6", six.read_bytes())) if isinstance(fact, Route)]
             assert {route.dst.version for route in again} <= {6}
             assert {replace(route, at=At("")) for route in again} == {route for route in both if route.dst.version == 6}
+
+
+def test_the_header_of_a_tunnel_has_a_destination_of_its_own() -> None:
+    """Recorded with iproute2 6.1: the JSON has the member twice, and the route's own is the first."""
+    text = (
+        b'[{"dst":"10.72.0.0/16","dev":"v1","flags":[]},{"dst":"10.73.0.0/16","encap":"ip","id":5,"src":"0.0.0.0",'
+        b'"dst":"192.168.52.8","ttl":0,"tos":0,"dev":"v1","scope":"link","flags":[]}]'
+    )
+    found = [fact for fact in ip_route.decode(Dump("x", text)) if isinstance(fact, Route)]
+    assert [str(route.dst) for route in found] == ["10.72.0.0/16", "10.73.0.0/16"]
+    assert "encap" in found[1].flags

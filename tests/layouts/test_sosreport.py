@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from netk8s import snapshot
+from netk8s import decode, dialects, snapshot
 from netk8s.errors import DecodeError
 from netk8s.layouts import sosreport
 from netk8s.layouts._place import Place
@@ -79,6 +79,17 @@ def test_its_rules_answer_as_iptables_save_does(
     found = seen(world(pack(own), lay(beside), example / "cluster"))
     assert found == seen(world(node, example / "cluster"))
     assert {source for _, _, source in found} == {"10.244.1.1", "192.168.52.201"}
+
+
+def test_a_plain_folder_of_any_names_answers_the_same(example: Path, lay: Callable[[Files], Path]) -> None:
+    node = example / "nodes/k8s-node1"
+    names = [path for path in sorted(node.iterdir()) if "counters" not in path.name]
+    loose = {f"Output ({i}).log": path.read_bytes() for i, path in enumerate(names)}
+    loose |= {"notes.md": b"# what we saw\n", "blob": bytes(range(256)), "empty": b""}
+    paths = [str(lay(loose)), str(example / "cluster")]
+    found = decode.decode(snapshot.read(paths, node="k8s-node1"))
+    assert {origin.rpartition("/")[2] for origin in found.unread} == {"notes.md", "blob"}
+    assert seen(dialects.complete(found)) == seen(world(node, example / "cluster"))
 
 
 def test_nothing_in_it_is_a_format_that_is_not_known(example: Path, pack: Callable[..., Path]) -> None:

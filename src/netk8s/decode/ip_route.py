@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from ipaddress import ip_network
 
 from netk8s.decode._iproute2 import gateway, prefix, tos
@@ -12,6 +14,9 @@ from netk8s.model import At, Coverage, Dump, Fact, Net, NextHop, Route
 NAME = "ip-route"
 COMMAND = "ip -j route show table all"
 _EVERY = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+# The destination of a tunnel header is spelled "dst" in the route's own object, after that of the route
+# (ip/iproute_lwtunnel.c, print_encap_ip); a reader of JSON takes the last.
+_SECOND_DST = re.compile(rb'("dst"[^{}]*?"encap"[^{}]*?)"dst"(?=\s*:)')
 # Kinds that the kernel keeps in the table local unless somebody put them elsewhere by hand.
 _LOCAL_KINDS = frozenset({"local", "broadcast", "anycast", "multicast"})
 
@@ -30,6 +35,8 @@ def decode(dump: Dump) -> Iterator[Fact]:
     has the flag ``from PREFIX``, one with a tunnel header the flag ``encap``. Raises DecodeError.
     """
     covered: set[str] = set()
+    if dump.data.find(b'"encap"') >= 0:
+        dump = replace(dump, data=_SECOND_DST.sub(rb'\1"encap_dst"', bytes(dump.data)))
     for at, items in arrays(dump, COMMAND):
         for fact in of_items(items, at):
             if not isinstance(fact, Coverage):
