@@ -421,7 +421,9 @@ def test_a_node_that_sees_no_answer_takes_the_third_packet_for_invalid(rule: str
     outcome = only(ask(world(rule), CLIENT, POD2, 8080))
     assert outcome.verdict == verdict
     assert ("(asymmetric): the client's next packet is invalid to n1" in outcome.reason) is (verdict == "dropped")
-    assert only(ask(world(rule), CLIENT, POD2, 8080, protocol=UDP)).verdict == "delivered"
+    found = ask(world(rule), CLIENT, POD2, 8080, protocol=UDP)
+    assert only(found).verdict == "delivered"
+    assert found.reply.why.endswith("asymmetric: it goes there over n1, n2 and comes back over n2")
 
 
 def test_an_answer_with_several_next_hops_has_odds() -> None:
@@ -750,6 +752,7 @@ def test_an_endpoint_that_answers_past_the_translation() -> None:
     found = ask(world(rules), CLIENT, NODE1, 30080)
     outcome = only(found)
     assert outcome.verdict == "dropped"
+    assert "comes from 192.168.10.6:22, but 192.168.10.5:30080 was asked; the client resets it" in outcome.reason
     assert found.reply.symmetric is False
     masqueraded = ask(world(rules + "nat POSTROUTING -d 192.168.10.6/32 -j MASQUERADE\n"), CLIENT, NODE1, 30080)
     assert (only(masqueraded).verdict, only(masqueraded).source) == ("delivered", NODE1)

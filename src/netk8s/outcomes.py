@@ -240,6 +240,18 @@ def _reply(ways: Iterable[Way]) -> Reply:
         why = f"; it begins on {', '.join(begins)}, of which there is none" if begins else ""
         return Reply(None, f"the dumps do not show the way back{why}")
     nodes = list(dict.fromkeys(r.node for way in live for r in way.rewrites))
+    apart = next((f"; {words}" for way in live if (words := _asymmetric(way))), "")
     if nodes:
-        return Reply(True, f"{', '.join(nodes)} translates the answer back")
-    return Reply(True, "the answer passes every node that translated the packet")
+        return Reply(True, f"{', '.join(nodes)} translates the answer back{apart}")
+    return Reply(True, f"the answer passes every node that translated the packet{apart}")
+
+
+def _asymmetric(way: Way) -> str:
+    """That the answer passes the hooks of other nodes than the question, "" when it does not."""
+    there, back = (
+        [h.node for h in hops if any(s.hook != "device" for s in h.steps)] for hops in (way.hops, way.reply_hops)
+    )
+    if not there or not back or set(there) == set(back):
+        return ""
+    ways = (", ".join(dict.fromkeys(nodes)) for nodes in (there, back))
+    return "asymmetric: it goes there over {} and comes back over {}".format(*ways)

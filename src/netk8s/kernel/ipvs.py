@@ -381,7 +381,7 @@ def _sent(hook: str, pick: _Pick, real: RealServer, netns: Netns, server: Virtua
         by = "direct routing" if real.method == "route" else "an IP tunnel"
         why = (
             f"{netns.name} passes the packet unchanged to real server {real.ip} by {by} ({real.at}): whether that one "
-            f"has {packet.dst} and answers is in no dump"
+            f"has {packet.dst} is in no dump; if it has, it answers the client itself, past {netns.name} (direct server return)"
         )
         return Verdict(branch.step(replace(step, unknown=why)), targets.UNKNOWN, why)
     if flight.local and netns.flag("net.ipv4.vs.conntrack") is False:

@@ -151,7 +151,9 @@ def _judged(scene: Scene, past: Past, way: Way, likely: list[End]) -> Way:
         return replace(way, reply_known=False)
     end, why = problems[0]
     where = targets.endpoint_text(way.packet.dst, way.packet.dport)
-    failed = f"the packet reaches {where}, but the answer does not come back: {why}"
+    stranger = end.verdict == DELIVERED and why == _errors.wrong_address(asked, end)
+    sees = _errors.seen_of_a_stranger(asked, end) if stranger else ""
+    failed = f"the packet reaches {where}, but the answer does not come back: {why}{sees}"
     if way.verdict == REFUSED:
         failed = f"{way.reason}; the refusal does not come back: {why}"
     return replace(

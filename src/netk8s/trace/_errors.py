@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from netk8s.kernel import targets
 from netk8s.kernel.flight import Conn
 from netk8s.kernel.netns import Netns
-from netk8s.model import ICMP, ICMPV6, Addr, Packet, Way
+from netk8s.model import ICMP, ICMPV6, TCP, Addr, Packet, Way
 from netk8s.trace import _sending, _walk
 from netk8s.trace._state import DELIVERED, DROPPED, UNKNOWN, End, Past, Scene, answering, same_port
 
@@ -76,6 +76,15 @@ def wrong_address(asked: Packet, end: End) -> str:
     if changed:
         return f"{changed[-1]} translates the answer, which comes from {got}, but {wanted} was asked"
     return f"the answer bypasses the node that translated the packet and comes from {got}, but {wanted} was asked"
+
+
+def seen_of_a_stranger(asked: Packet, end: End) -> str:
+    """What the client makes of an answer from an address that it did not ask."""
+    if end.branch.flight.packet.dst != asked.src:
+        return ""
+    if asked.protocol == TCP:
+        return "; the client resets it as a stranger's and waits for its own until it times out"
+    return "; a client whose socket is connected does not take it and waits on"
 
 
 def too_large_untold(scene: Scene, netns: Netns, past: Past, entry: Conn, *, answer: bool) -> str | None:
