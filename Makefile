@@ -46,10 +46,10 @@ check: lint test
 lab: $(VENV)/.installed-dev
 	NETK8S_REQUIRE_LAB=1 $(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
 
-# The first run builds the two programs (about 15 minutes on two cores); NETK8S_E2E_CACHE says where they are kept.
+# The first run builds the three programs (about 15 minutes on two cores); NETK8S_E2E_CACHE says where they are kept.
 e2e: $(VENV)/.installed-dev
 	$(BIN)/python tests/e2e/build.py
-	NETK8S_E2E=1 $(BIN)/python -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
+	NETK8S_E2E=1 $(BIN)/python -m pytest tests/e2e $(PYTEST_ARGS)
 
 # Both ask this machine's kernel, in network namespaces of their own; the machine's own network is not touched.
 N ?= 2000

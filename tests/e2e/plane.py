@@ -120,7 +120,6 @@ class Plane:
     # ------------------------------------------------------------ the control plane
 
     def _start(self) -> None:
-        programs = build.folder()
         keys = self.folder / "keys"
         keys.mkdir()
         run = ["openssl", "genrsa", "-out", keys / "sa.key", "2048"]
@@ -131,7 +130,7 @@ class Plane:
             "--advertise-client-urls", "http://127.0.0.1:2379", "--listen-peer-urls", "http://127.0.0.1:2380",
         ])  # fmt: skip
         self.api_server = self.start("api", "kube-apiserver", [
-            programs / "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", f"--cert-dir={keys}",
+            build.path("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379", f"--cert-dir={keys}",
             f"--bind-address={API}", f"--advertise-address={API}", f"--token-auth-file={keys / 'tokens.csv'}",
             "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC", "--secure-port=6443",
             "--service-account-issuer=https://kubernetes.default.svc", "--api-audiences=https://kubernetes.default.svc",
@@ -154,7 +153,7 @@ class Plane:
                 pod.namespace, "pod", pod.name, self.topology.pod_ips(pod, 4), self.topology.node(pod.node).ip(4)
             )
         for node in self.topology.nodes:
-            self._proxy(node.name, programs)
+            self._proxy(node.name)
             self.start_agent(node.name)
         # A kubelet would do this when the probe passes.
         for node in self.topology.nodes:
@@ -294,7 +293,7 @@ class Plane:
 
     # ------------------------------------------------------------ nodes
 
-    def _proxy(self, node: str, programs: Path) -> None:
+    def _proxy(self, node: str) -> None:
         config = {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": self.mode,
             "hostnameOverride": node, "clusterCIDR": self.topology.cluster_cidrs[0],
@@ -311,7 +310,7 @@ class Plane:
                 with suppress(FileExistsError):
                     (tools / f"{family}{verb}").symlink_to(f"/usr/sbin/{family}-{self.backend}{verb}")
         env = {"PATH": f"{tools}:{os.environ['PATH']}"}
-        self.start(node, f"kube-proxy-{node}", [programs / "kube-proxy", "--config", path], env)
+        self.start(node, f"kube-proxy-{node}", [build.path("kube-proxy"), "--config", path], env)
 
     def start_agent(self, node: str, *more: str) -> None:
         """The agent as its pod would run it: in the node's namespace, with a token of its service account."""

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import build
 import pytest
 
 from netk8s import decode, snapshot
@@ -210,7 +211,55 @@ def test_the_api_server_is_gone(plane: Any) -> None:
 
 @pytest.mark.e2e
 def test_the_api_server_takes_the_manifests(plane: Any, root: Path) -> None:
-    for folder in ("base", *(f"overlays/{p.name}" for p in sorted((root / "daemonset/overlays").iterdir()))):
-        text = plane.kubectl("kustomize", str(root / "daemonset" / folder))
+    overlays = sorted(p.name for p in (root / "daemonset/overlays").iterdir())
+    made = [
+        plane.kubectl("kustomize", str(root / "daemonset" / f)) for f in ("base", *(f"overlays/{o}" for o in overlays))
+    ]
+    for overlay in overlays:
+        chart = [
+            build.path("helm"),
+            "template",
+            "x",
+            root / "daemonset/helm",
+            "-n",
+            "netk8s",
+            "--set",
+            f"overlay={overlay}",
+        ]
+        ran = plane.run("api", chart)
+        assert ran.returncode == 0, ran.stderr
+        made.append(ran.stdout)
+    for text in made:
         said = plane.kubectl("apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", "-", stdin=text)
         assert "daemonset.apps/netk8s-agent serverside-applied (server dry run)" in said
+
+
+@pytest.mark.e2e
+def test_helm_installs_and_upgrades(plane: Any, root: Path) -> None:
+    def helm(*words: str) -> str:
+        ran = plane.run("api", [build.path("helm"), "--kubeconfig", plane.kubeconfig("admin"), *words])
+        assert ran.returncode == 0, ran.stderr
+        return str(ran.stdout)
+
+    def added() -> str:
+        path = "jsonpath={.spec.template.spec.containers[0].securityContext.capabilities.add}"
+        return str(plane.kubectl("-n", "netk8s", "get", "daemonset", "netk8s-agent", "-o", path))
+
+    # The objects are there already, by kubectl; other releases of them are refused in any namespace.
+    chart = str(root / "daemonset/helm")
+    other = plane.run("api", [
+        build.path("helm"), "--kubeconfig", plane.kubeconfig("admin"), "install", "other", chart, "-n", "tools", "--create-namespace",
+    ])  # fmt: skip
+    assert other.returncode == 1
+    assert "exists and cannot be imported into the current release" in other.stderr
+    said = helm("upgrade", "--install", "agents", chart, "-n", "netk8s", "--take-ownership")
+    notes = said.partition("\nNOTES:\n")[2].rstrip().splitlines()
+    assert "  kubectl label namespace netk8s pod-security.kubernetes.io/enforce=privileged" in notes
+    assert notes[-1] == "Then: netk8s trace svc/NAME --port PORT"
+    assert max(map(len, notes)) <= 100
+    assert added() == '["NET_ADMIN"]'
+    helm("upgrade", "agents", chart, "-n", "netk8s", "--set", "overlay=k3s")
+    assert added() == '["NET_ADMIN","NET_RAW"]'
+    helm("rollback", "agents", "1", "-n", "netk8s")
+    assert added() == '["NET_ADMIN"]'
+    assert plane.netk8s(*QUESTION).returncode == 0

@@ -1,0 +1,10 @@
+{{- define "netk8s.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty where a node's iptables may be of the legacy backend: k3s and microk8s bring their own. */}}
+{{- define "netk8s.legacy" -}}
+{{- if has .Values.overlay (list "legacy-iptables" "k3s" "microk8s") }}true{{ end -}}
+{{- end -}}
