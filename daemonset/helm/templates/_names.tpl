@@ -8,3 +8,8 @@
 {{- define "netk8s.legacy" -}}
 {{- if has .Values.overlay (list "legacy-iptables" "k3s" "microk8s") }}true{{ end -}}
 {{- end -}}
+
+{{/* Not empty for trace --enter-pods. With it an agent that was taken over has the node. */}}
+{{- define "netk8s.pods" -}}
+{{- if eq .Values.overlay "pod-namespaces" }}true{{ end -}}
+{{- end -}}
