@@ -48,6 +48,7 @@ OURS: dict[str, frozenset[str] | None] = {
     "intent": frozenset({"model"}),
     "drift": frozenset({"model", "intent", "dialects"}),
     "manifests": frozenset(),
+    "redact": frozenset({"model", "decode", "dialects", "live"}),
     "cli": EVERYTHING,
     "agent": EVERYTHING,
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from netk8s.cli import _live
+from netk8s.cli.redact import redacted
 
 if TYPE_CHECKING:
     from netk8s.cli import Streams
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 @click.option("--node", metavar="NAME", help="The node's name in the cluster; default: this machine's host name.")
 @click.option("--namespace-path", metavar="NETNS", help="The network namespace of the node; default: where this runs.")
 @click.option("--resume", is_flag=True, help="Take only the nodes that the bundle at PATH does not have yet.")
+@click.option("--redact", is_flag=True, help="With other names and addresses, to be shared; see netk8s redact.")
+@click.option("--map", "map_path", metavar="FILE", help="With --redact: write what was replaced by what.")
 @_live.live_options
 @click.pass_obj
 def command(
@@ -36,6 +40,8 @@ def command(
     node: str | None,
     namespace_path: str | None,
     resume: bool,
+    redact: bool,
+    map_path: str | None,
     cluster: _live.Wanted,
 ) -> int:
     """Write a snapshot that `netk8s trace --dump PATH` reads: texts, as the field's own tools print them.
@@ -51,23 +57,36 @@ def command(
 
     if os.path.lexists(path) and not path.endswith((".tgz", ".tar.gz")):
         raise UsageError(f"{path} is there already; name a folder that is not, or a .tgz file")
+    if map_path and not redact:
+        raise UsageError("--map is for --redact")
+    if redact and resume:
+        raise UsageError(
+            "--redact draws new names each time, so --resume cannot go on; redact the whole bundle at the end"
+        )
+
+    def shown(taken: Snapshot) -> Snapshot:
+        return redacted(taken, streams, path, map_path) if redact else taken
+
     if not node_only:
         if node or namespace_path:
             raise UsageError("--node and --namespace-path are for --node-only")
-        return _whole(streams, path, cluster, resume)
+        return _whole(streams, path, cluster, resume, shown)
     if resume:
         raise UsageError("--resume is for a cluster's bundle, not for --node-only")
     where = namespaces.path_of(namespace_path) if namespace_path else None
     taken = collector.take(node or connection.local_name(), where)
     if not taken.dumps:
         raise CollectError("; ".join(gap.what for gap in taken.missing) or "nothing could be read")
+    taken = shown(taken)
     snapshot.save(taken, path)
     for line in _told(taken, path):
         streams.message(f"netk8s: {line}")
     return 0
 
 
-def _whole(streams: Streams, path: str, cluster: _live.Wanted, resume: bool) -> int:
+def _whole(
+    streams: Streams, path: str, cluster: _live.Wanted, resume: bool, shown: Callable[[Snapshot], Snapshot]
+) -> int:
     """The cluster, node by node. Status 5 when not one node could be taken."""
     from netk8s import snapshot
     from netk8s.errors import UsageError
@@ -80,6 +99,7 @@ def _whole(streams: Streams, path: str, cluster: _live.Wanted, resume: bool) -> 
         found = snapshot.read([path])
         before = (Snapshot(tuple(d for d in found.dumps if d.node), tuple(g for g in found.missing if g.node)),)
     taken, failed = _live.everything(cluster, streams, before)
+    taken = shown(taken)
     snapshot.save(taken, path)
     for line in _told(taken, path):
         streams.message(f"netk8s: {line}")

@@ -73,11 +73,11 @@ NAMESPACES = Kind(
     "Namespace", "/api/v1", "namespaces", "v1", "which namespaces a NetworkPolicy selects",
     {"metadata": _NAMED}, namespaced=False,
 )  # fmt: skip
-_ROUTING = ("kubernetes.io/ingress.class", "ingressclass.kubernetes.io/is-default-class",
+ROUTING = ("kubernetes.io/ingress.class", "ingressclass.kubernetes.io/is-default-class",
             "nginx.ingress.kubernetes.io/use-regex", "nginx.ingress.kubernetes.io/canary",
             "nginx.ingress.kubernetes.io/service-upstream", "haproxy-ingress.github.io/service-upstream",
             "nginx.org/use-cluster-ip")  # fmt: skip
-_ANNOTATED = {**_NAMED, "annotations": dict.fromkeys(_ROUTING, True)}
+_ANNOTATED = {**_NAMED, "annotations": dict.fromkeys(ROUTING, True)}
 _CREATED = {**_NAMED, "creationTimestamp": True}
 _NETWORKING = "/apis/networking.k8s.io/v1"
 _GATEWAY = "/apis/gateway.networking.k8s.io/v1"
@@ -211,7 +211,7 @@ def _listed(api: Api, kind: Kind, namespace: str | None, most: int | None) -> li
         try:
             page = msgspec.json.decode(data)
             metadata = page.get("metadata") or {}
-            items += (_kept(item, kind.keep) for item in page["items"] or ())
+            items += (kept(item, kind.keep) for item in page["items"] or ())
         except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
             raise CollectError(
                 f"{api.host}{path}: the answer is no list of {kind.plural}; is this an API server?"
@@ -223,15 +223,15 @@ def _listed(api: Api, kind: Kind, namespace: str | None, most: int | None) -> li
             return items
 
 
-def _kept(value: Any, shape: Any) -> Any:
+def kept(value: Any, shape: Any) -> Any:
     """What of a value has the shape."""
     if shape is True:
         return value
     if isinstance(shape, list):
-        return [_kept(item, shape[0]) for item in value] if isinstance(value, list) else value
+        return [kept(item, shape[0]) for item in value] if isinstance(value, list) else value
     if not isinstance(value, dict):
         return value
-    return {key: _kept(value[key], part) for key, part in shape.items() if key in value}
+    return {key: kept(value[key], part) for key, part in shape.items() if key in value}
 
 
 def _dump(kind: Kind, items: list[dict[str, Any]], whole: bool) -> Dump:
