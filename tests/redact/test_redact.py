@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import ipaddress
 import itertools
 import json
@@ -17,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netk8s import decode, dialects, snapshot
+from netk8s.dialects.kube_proxy_iptables import chain_hash
+from netk8s.dialects.pod_devices import pod_devices
 from netk8s.errors import Netk8sError
 from netk8s.journey import answer
 from netk8s.model import Ask, Dump, Missing, Snapshot, World
@@ -318,3 +322,66 @@ def test_ipv4_within_ipv6_is_the_same_address() -> None:
     addresses = Addresses(KEY, [], [])
     inner = addresses.ip(ipaddress.ip_address("10.1.2.3"))
     assert addresses.ip(ipaddress.ip_address("::ffff:10.1.2.3")) == ipaddress.ip_address(f"::ffff:{inner}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-A ufw-before-forward -j ACCEPT",
+        "-A INPUT_direct -m geoip --source-country DE -j ACCEPT",
+        "-A CNI-HOSTPORT-DNAT -p tcp -m tcp -m multiport --dports 80,8080:8090 -j ACCEPT",
+        "-A INPUT -m addrtype --dst-type LOCAL,UNICAST -m hashlimit --hashlimit-upto 5/sec --hashlimit-mode srcip,dstip -j RETURN",
+        "-A INPUT -p icmp -m icmp --icmp-type 3/4 -m statistic --mode random --probability 0.33333333349 -j ACCEPT",
+        "-A INPUT -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j TCPMSS --clamp-mss-to-pmtu",
+        "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000",
+        "-A KUBE-POSTROUTING -j MASQUERADE --random-fully",
+        "-A INPUT -p udp -m conntrack --ctstate RELATED,ESTABLISHED,UNTRACKED -j REJECT --reject-with icmp-port-unreachable",
+    ],
+)
+def test_the_words_of_rules_stay(line: str) -> None:
+    chain = line.split()[1]
+    dump = f"*filter\n:INPUT ACCEPT [0:0]\n:{chain} - [0:0]\n{line}\nCOMMIT\n".replace(":INPUT - [0:0]\n", "")
+    assert line.replace("DE", "") in texts_of(Dump("a.txt", dump.encode(), "n"))["a.txt"].replace(
+        redact(Snapshot((Dump("a.txt", dump.encode(), "n"),)), KEY).names.get("DE", "DE"), ""
+    )
+
+
+def test_names_of_proxies_carry_the_hash_of_the_new_name() -> None:
+    """Formulas of kube-proxy's two modes, so that a hash leads neither back nor astray."""
+    chain = chain_hash("shop/till", "pay", "tcp")
+    end = chain_hash("shop/till", "pay", "tcp", "10.9.8.7:80")
+    rules = f"""*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-SVC-{chain} - [0:0]
+:KUBE-SEP-{end} - [0:0]
+-A KUBE-SERVICES -d 10.96.1.1/32 -p tcp -m comment --comment "shop/till:pay cluster IP" -m tcp --dport 80 -j KUBE-SVC-{chain}
+-A KUBE-SVC-{chain} -m comment --comment "shop/till:pay -> 10.9.8.7:80" -j KUBE-SEP-{end}
+-A KUBE-SEP-{end} -p tcp -m comment --comment "shop/till:pay" -m tcp -j DNAT --to-destination 10.9.8.7:80
+COMMIT
+"""
+    rest = "shop/till/tcp/pay__fd00.1..7/80"
+    digest = base64.b32encode(hashlib.sha256(rest.encode()).digest()).decode()[:8]
+    nft = f"table ip6 kube-proxy {{\n\tchain endpoint-{digest}-{rest} {{\n\t}}\n}}\n"
+    done = redact(Snapshot((Dump("i.txt", rules.encode(), "n"), Dump("n.txt", nft.encode(), "n"))), KEY)
+    texts = [bytes(dump.data[:]).decode() for dump in done.snapshot.dumps]
+    service, port = f"{done.names['shop']}/{done.names['till']}", done.names["pay"]
+    assert f":KUBE-SVC-{chain_hash(service, port, 'tcp')} -" in texts[0]
+    new = f"{done.addresses['10.9.8.7']}:80"
+    assert f"-j DNAT --to-destination {new}" in texts[0]
+    assert f":KUBE-SEP-{chain_hash(service, port, 'tcp', new)} -" in texts[0]
+    ip = done.addresses["fd00:1::7"].replace(":", ".")
+    found = re.search(r"chain endpoint-(\w+)-(\S+) ", texts[1])
+    assert found is not None
+    assert found[2] == f"{service}/tcp/{port}__{ip}/80"
+    assert found[1] == base64.b32encode(hashlib.sha256(found[2].encode()).digest()).decode()[:8]
+
+
+def test_devices_are_named_after_their_pods_still() -> None:
+    dev = "cali" + hashlib.sha1(b"shop.till-1").hexdigest()[:11]
+    link = Dump("ip-link.json", json.dumps([{"ifindex": 7, "ifname": dev}]).encode(), "n1")
+    done = redact(Snapshot((link, Dump("pods.json", json.dumps(POD).encode()))), KEY)
+    of = decode.decode(done.snapshot)
+    (node,) = of.nodes.values()
+    new = f"{done.names['shop']}/{done.names['till-1']}"
+    assert pod_devices(node, of.cluster) == {node.links[0].name: new}
+    assert node.links[0].name != dev

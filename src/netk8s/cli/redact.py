@@ -46,6 +46,8 @@ def redacted(taken: Snapshot, streams: Streams, path: str, map_path: str | None)
 
     if map_path is not None and os.path.abspath(map_path).startswith(os.path.join(os.path.abspath(path), "")):
         raise UsageError(f"--map {map_path} lies in what is to be shared; name a file elsewhere")
+    if os.path.lexists(path) and not path.endswith((".tgz", ".tar.gz")):
+        raise UsageError(f"{path} is there already; name a folder that is not, or a .tgz file")
     done = redact.redact(taken)
     for line in done.left_out:
         streams.message(f"netk8s: left out: {line}")

@@ -19,6 +19,7 @@ from netk8s.redact._addresses import Addresses, special
 from netk8s.redact._names import Names, known
 from netk8s.redact._texts import Texts, devices, ranges, subnets
 
+_TRIES = 8
 _PART = re.compile(r"[^\W_]+")
 _FILES = frozenset(
     """
@@ -48,10 +49,12 @@ def redact(snapshot: Snapshot, key: bytes | None = None) -> Redacted:
     """
     if key is not None:
         return Redaction(snapshot, key).redacted()
-    while True:
+    for _ in range(_TRIES):
         found = Redaction(snapshot, secrets.token_bytes(32)).redacted()
+        # Two names of which one stands for both would join what is apart.
         if len(set(found.names.values())) == len(found.names) and not known() & set(found.names.values()):
-            return found
+            break
+    return found
 
 
 class Redaction:
@@ -81,8 +84,10 @@ class Redaction:
                 for value in _objects.read(dump):
                     for service, port in _objects.services(value):
                         self.texts.service(service, port)
-                    for namespace, name in _objects.pods(value):
+                    for namespace, name in _objects.named(value, "Pod"):
                         self.names.pod(namespace, name)
+                    for namespace, name in _objects.named(value, "NetworkPolicy"):
+                        self.texts.policy(namespace, name)
             elif i in self._api:
                 self.texts.hashes(_text(dump))
 
@@ -98,10 +103,10 @@ class Redaction:
             dumps[i] = replace(
                 dump, origin=self._origin(dump), data=text.encode("utf-8", "surrogateescape"),
                 node=self.texts.name(dump.node) if dump.node is not None else None,
-                pod=self.texts.name(dump.pod) if dump.pod is not None else None, source=self.texts.free(dump.source),
+                pod=self.texts.name(dump.pod) if dump.pod is not None else None, source=self.texts.message(dump.source),
             )  # fmt: skip
         missing = [
-            replace(gap, what=self.texts.free(gap.what), needed_for=self.texts.free(gap.needed_for),
+            replace(gap, what=self.texts.message(gap.what), needed_for=self.texts.message(gap.needed_for),
                     node=self.texts.name(gap.node))
             for gap in self._snapshot.missing
         ]  # fmt: skip

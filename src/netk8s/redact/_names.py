@@ -15,7 +15,7 @@ PIECE = re.compile(r"[\w-]+")
 PUBLIC = frozenset(
     """
     default kube-system kube-public kube-node-lease kubernetes kube-dns coredns cluster local svc pod ip6 arpa
-    in-addr http https grpc dns dns-tcp metrics web admin tcp udp sctp localhost
+    in-addr http https grpc dns dns-tcp tcp udp sctp localhost
     """.split()  # noqa: SIM905 - read as words
 )
 """Names that every cluster has, or that say no more than a port number."""
@@ -52,7 +52,32 @@ _ALSO = frozenset(
     prerouting input forward output postrouting ingress egress netdev inet bridge filter nat route raw mangle
     security dstnat srcnat accept reject return jump goto continue notrack dup fwd synproxy tproxy flow offload
     add update delete exists missing xor handle chain table element metainfo nftables version release_name
-    json_schema_version never ago
+    json_schema_version never ago iptables-save ip6tables-save iptables-nft-save ip6tables-nft-save
+    iptables-legacy-save ip6tables-legacy-save iptables-legacy ip6tables-legacy tables present use see them
+    Warning Active IPs ips ClusterIPs LoadBalancerSourceRanges subject Reject Drop unallocated output-pre-dnat
+    prerouting-pre-dnat ipv4_addr ipv6_addr inet_service inet_proto ether_addr ifname short-circuit qdisc qlen
+    brd forever valid_lft preferred_lft mngtmpaddr tentative deprecated dadfailed allmulti promiscuity minmtu
+    maxmtu addrgenmode numtxqueues numrxqueues gso_max_size gso_max_segs tso_max_size tso_max_segs gro_max_size
+    gso_ipv4_max_size gro_ipv4_max_size bridge_slave bond_slave forward_delay vlan_protocol group_fwd_mask
+    nf_call_arptables nf_call_iptables nf_call_ip6tables bcqueuelen usedbcqueuelen udpcsum noudpcsum
+    udp6zerocsumtx udp6zerocsumrx noudp6zerocsumtx noudp6zerocsumrx inherit nopmtudisc pmtudisc ikey okey
+    REORDER_HDR miimon NO-CARRIER LOWERLAYERDOWN DOWN M-DOWN BACKUP ACTIVE mii_status link_failure_count
+    perm_hwaddr pi vnet_hdr multi_queue numqueues persist locked auto ageing ageing_time mcast_flood root_block
+    errors mcast RX TX dropped overrun carrier collsns permanent reachable Address Peer Port Local PortProcess
+    Process Netid State Recv-Q Send-Q pid fd ino sk mbytes kbytes CS0 CS1 CS2 CS3 CS4 CS5 CS6 CS7 EF AF11 AF12
+    AF13 AF21 AF22 AF23 AF31 AF32 AF33 AF41 AF42 AF43 ip_tables ip6_tables ipt_do_table ip6t_do_table
+    iptable_nat iptable_filter iptable_mangle iptable_raw nf_tables nf_defrag_ipv4 nf_defrag_ipv6
+    ipv4_conntrack_defrag ipv6_defrag ipv4_conntrack_in ipv4_conntrack_local ipv6_conntrack_in
+    ipv6_conntrack_local nf_conntrack nf_confirm nf_nat nf_nat_ipv4_pre_routing nf_nat_ipv4_out
+    nf_nat_ipv4_local_fn nf_nat_ipv4_local_in nf_nat_ipv6_in nf_nat_ipv6_out ipv4_pre_routing ipv4_confirm
+    ipv6_confirm ip_vs br_netfilter flowtable nf_flow_table selinux_ip_forward apparmor_ip_postroute ufw- ufw6-
+    istio-inpod-probes-v4 istio-inpod-probes-v6 IP-MASQ-AGENT DROP-ON ON FROM TO ALLOW MARK CLEAR SET INGRESS
+    EGRESS POLICY ufw-before- ufw-after- ufw-reject- ufw-track- ufw-user- ufw-skip- ufw6-before- ufw6-after-
+    ufw6-reject- ufw6-track- ufw6-user- ufw6-skip- ts-input ts-forward ts-postrouting CNI-DN- CNI-SN- batadv vti
+    vti6 can vcan vxcan hsr geneve bareudp amt rmnet macsec netkit ipoib netdevsim ip6gretap ip6erspan lowpan
+    INPUT_direct INPUT_POLICIES_pre INPUT_POLICIES_post FORWARD_direct FORWARD_POLICIES_pre
+    FORWARD_POLICIES_post PREROUTING_direct PREROUTING_POLICIES_pre PREROUTING_POLICIES_post POSTROUTING_direct
+    POSTROUTING_POLICIES_pre POSTROUTING_POLICIES_post OUTPUT_direct OUTPUT_POLICIES_pre OUTPUT_POLICIES_post
     """.split()  # noqa: SIM905 - read as words
 )
 _COMMENT = frozenset(
@@ -87,7 +112,7 @@ def known() -> frozenset[str]:
     an answer, so it can be replaced. Docstrings are not among them.
     """
     words: set[str] = set(_ALSO) | PUBLIC
-    for part in ("decode", "kernel", "dialects", "collect"):
+    for part in ("decode", "kernel", "dialects", "collect", "live"):
         for source in _sources(files("netk8s") / part):
             words |= _literals(source)
     return frozenset(word for word in words if not _NUMBER.fullmatch(word))
@@ -118,6 +143,12 @@ def _literals(source: str) -> set[str]:
 def _prefixes() -> frozenset[str]:
     """How names of chains and sets begin that have a part of somebody's behind it."""
     return frozenset(word for word in known() if word[-1] in "-_" and len(word) >= 4 and word[0].isalpha())
+
+
+@cache
+def _parts() -> frozenset[str]:
+    """The words that chains of kube-proxy and CNI plugins are called by, which join them by hyphens."""
+    return frozenset(part for word in known() if word == word.upper() for part in re.split("[-_]", word))
 
 
 class Names:
@@ -161,6 +192,8 @@ class Names:
         if not any(c.isalpha() for c in text) or _NUMBER.fullmatch(text) or text in known() or text.startswith("--"):
             return text
         if _device(text) or _CALICO_SET.fullmatch(text):
+            return text
+        if all(p in _parts() or _NUMBER.fullmatch(p) for p in re.split("[-_]", text)):
             return text
         found = _HASHED_DEVICE.fullmatch(text)
         if found:

@@ -159,9 +159,9 @@ def services(value: Any) -> Iterator[tuple[str, str]]:
                 yield f"{metadata.get('namespace') or 'default'}/{metadata.get('name')}", str(port.get("name") or "")
 
 
-def pods(value: Any) -> Iterator[tuple[str, str]]:
-    """(namespace, name) of the Pods of a value."""
-    for item in _items(value, "Pod"):
+def named(value: Any, kind: str) -> Iterator[tuple[str, str]]:
+    """(namespace, name) of the objects of a kind in a value."""
+    for item in _items(value, kind):
         metadata = item.get("metadata") or {}
         yield str(metadata.get("namespace") or "default"), str(metadata.get("name"))
 
