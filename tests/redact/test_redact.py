@@ -377,7 +377,7 @@ COMMIT
 
 
 def test_devices_are_named_after_their_pods_still() -> None:
-    dev = "cali" + hashlib.sha1(b"shop.till-1").hexdigest()[:11]
+    dev = "cali" + hashlib.sha1(b"shop.till-1", usedforsecurity=False).hexdigest()[:11]
     link = Dump("ip-link.json", json.dumps([{"ifindex": 7, "ifname": dev}]).encode(), "n1")
     done = redact(Snapshot((link, Dump("pods.json", json.dumps(POD).encode()))), KEY)
     of = decode.decode(done.snapshot)
