@@ -161,6 +161,7 @@ class Names:
         """Hashes of names within names, and those of the new names."""
         self._pods: dict[str, str] = {}
         self._words: dict[str, str] = {}
+        self._named: dict[str, str] = {}
 
     # ---------------------------------------------------------------- in place of a name
 
@@ -170,7 +171,10 @@ class Names:
             return text
         if text in self._devices and _device(text):
             return text
-        return self._other(text)
+        found = self._named.get(text)
+        if found is None:
+            found = self._named[text] = self._other(text)
+        return found
 
     def word(self, text: str) -> str:
         """A word of a tool's output: its own words, numbers and options stay."""

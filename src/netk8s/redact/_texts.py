@@ -100,6 +100,7 @@ class Texts:
     def __init__(self, addresses: Addresses, names: Names) -> None:
         self._addresses, self._names = addresses, names
         self._hashed: set[tuple[str, str]] = set()
+        self._replaced: dict[str, str] = {}
 
     def syntax(self, text: str) -> str:
         """What a tool printed."""
@@ -161,19 +162,22 @@ class Texts:
             return self._addresses.mac(found[0])
         if groups.get("kind"):
             return self._proxy(groups)
+        text = found[0]
+        known = self._replaced.get(text)
+        if known is not None:
+            return known
         try:
-            ip = ip_address(found[0])
+            ip = ip_address(text)
         except ValueError:
-            return re.sub(r"[\w-]+", lambda piece: word(piece[0]), found[0])
+            return re.sub(r"[\w-]+", lambda piece: word(piece[0]), text)
         new = self._addresses.ip(ip)
-        if new == ip:
-            return found[0]
-        if "." in found[0] and ":" in found[0]:
+        out = text if new == ip else str(new)
+        if new != ip and "." in text and ":" in text:
             # ::ffff:192.0.2.1 is spelled so by the tools, and otherwise by Python.
-            return found[0][: found[0].rindex(":") + 1] + str(
-                self._addresses.ip(ip_address(found[0].rpartition(":")[2]))
-            )
-        return str(new)
+            head, _, inner = text.rpartition(":")
+            out = f"{head}:{self._addresses.ip(ip_address(inner))}"
+        self._replaced[text] = out
+        return out
 
     def _proxy(self, part: dict[str, str | None]) -> str:
         """A name of kube-proxy's nftables mode: its hash is that of the new name."""
