@@ -22,6 +22,7 @@ PUBLIC = frozenset(
 
 _ALSO = frozenset(
     """
+    sec min hour day second minute week ms extern_learn offload sticky self master static vni src_vni via nhid NTF_EXT
     Generated Completed by on at v Mon Tue Wed Thu Fri Sat Sun Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec
     IP LB Mark accepted addresses allow and cluster destination destinations drop endpoints external
     externally-visible firewall for forwarding from has have health check hairpin in is loadbalancer loopback

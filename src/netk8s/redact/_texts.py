@@ -186,7 +186,8 @@ class Texts:
             self.name(part["port"] or ""),
         ))  # fmt: skip
         if part["ip"]:
-            dotted = part["ip"].count(".") != 3 and ":" not in part["ip"]
+            # An IPv6 address stands there with dots in place of its colons, fd00:1::7 with three.
+            dotted = not re.fullmatch(_V4, part["ip"])
             ip = self.name(part["ip"].replace(".", ":") if dotted else part["ip"])
             name += f"__{ip.replace(':', '.')}/{part['number']}"
         digest = base64.b32encode(hashlib.sha256(name.encode()).digest()).decode()[:8]
