@@ -382,3 +382,16 @@ def test_devices_are_named_after_their_pods_still() -> None:
     new = f"{done.names['shop']}/{done.names['till-1']}"
     assert pod_devices(node, of.cluster) == {node.links[0].name: new}
     assert node.links[0].name != dev
+
+
+@pytest.mark.parametrize("text", ["02:00:00:00:00:01", "00:0c:29:ab:cd:ef", "00:0C:29:AB:CD:EF", "46:10:1:94:a:2a"])
+def test_link_addresses_keep_their_spelling(text: str) -> None:
+    new = Addresses(KEY, [], []).mac(text)
+    assert new.lower() != text.lower()
+    assert (new != new.lower()) == (text != text.lower())
+    assert int(new.split(":")[0], 16) & 3 == int(text.split(":")[0], 16) & 3
+
+
+@pytest.mark.parametrize("text", ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "ee:ee:ee:ee:ee:ee", "01:00:5e:00:00:01"])
+def test_link_addresses_of_groups_stay(text: str) -> None:
+    assert Addresses(KEY, [], []).mac(text) == text

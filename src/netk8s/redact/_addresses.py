@@ -124,7 +124,7 @@ class Addresses:
         self.changed[":".join(f"{octet:02x}" for octet in octets)] = full
         short = any(len(part) == 1 for part in text.split(":"))
         out = ":".join(f"{octet:x}" for octet in new) if short else full
-        return out.upper() if text.upper() == text else out
+        return out.upper() if text != text.lower() else out
 
     def _number(self, value: int, what: bytes) -> int:
         data = value.to_bytes(17) + what
