@@ -92,13 +92,10 @@ class Chosen:
     here: tuple[Where, ...]
 
 
-def chosen(cluster: Cluster, port: ServicePort, family: int, node: str) -> Chosen:
-    """What kube-proxy of today chooses on a node for a port in one address family (CategorizeEndpoints)."""
-    zone = next((item.zone for item in cluster.nodes if item.name == node), None)
-    key = (port.namespace, port.service, port.name, port.protocol)
-    known = [e for e in cluster.endpoints
-             if (e.namespace, e.service, e.port_name, e.protocol) == key and e.ip.version == family]  # fmt: skip
-    return Chosen(tuple(_everywhere(known, _Place(node, zone))[0]), tuple(_here(known, node)[0]))
+def chosen(known: Iterable[Endpoint], family: int, node: str, zone: str | None) -> Chosen:
+    """What kube-proxy of today chooses on a node of a port's endpoints in one address family (CategorizeEndpoints)."""
+    mine = [e for e in known if e.ip.version == family]
+    return Chosen(tuple(_everywhere(mine, _Place(node, zone))[0]), tuple(_here(mine, node)[0]))
 
 
 def _dialled(port: ServicePort, family: int) -> Iterator[tuple[str, Addr | None, int]]:

@@ -45,7 +45,9 @@ def written(found: Snapshot) -> Iterator[tuple[str, list[str]]]:
         ips = [ip_address(text) for kind, text in item.addresses if kind == "InternalIP"]
         for port in world.cluster.services:
             if any(ip.version == family for ip in port.cluster_ips) and not port.proxy:
-                ends = chosen(world.cluster, port, family, dump.node or "")
+                key = (port.namespace, port.service, port.name, port.protocol)
+                known = [e for e in world.cluster.endpoints if (e.namespace, e.service, e.port_name, e.protocol) == key]
+                ends = chosen(known, family, item.name, item.zone)
                 ends = Chosen(_kube_proxy.in_order(ends.everywhere), _kube_proxy.in_order(ends.here))
                 rules = _kube_proxy.written(port, family, ends, ips, how)
                 told = list(_kube_proxy.differing(_kube_proxy.present(save, port), rules))

@@ -125,7 +125,7 @@ def _is_at(e: Endpoint, pod: Pod) -> bool:
 
 
 def _without(cluster: Cluster, ends: Iterable[Endpoint], pods: Iterable[Pod]) -> Cluster:
-    ends, pods = list(ends), list(pods)
+    ends, pods = set(ends), set(pods)
     return replace(
         cluster, endpoints=tuple(e for e in cluster.endpoints if e not in ends),
         pods=tuple(pod for pod in cluster.pods if pod not in pods),
@@ -210,6 +210,8 @@ def _reprogrammed(saves: _Saves, before: World, cluster: Cluster, notes: list[st
     ports = [
         s for s in cluster.services if (s != old[_key(s)] or _key(s) in changed_ends) and not s.proxy and s.cluster_ips
     ]
+    ends = (_by_port(before.cluster), _by_port(cluster)) if ports else ({}, {})
+    zones = {item.name: item.zone for item in cluster.nodes}
     for name, node in before.nodes.items() if ports else ():
         _whole(node)
         ips = _addresses(before, node)
@@ -227,7 +229,17 @@ def _reprogrammed(saves: _Saves, before: World, cluster: Cluster, notes: list[st
             how = _kube_proxy.style(save)
             for port in ports:
                 if any(ip.version == family for ip in port.cluster_ips):
-                    _rewrite(save, node, (old[_key(port)], port), (before.cluster, cluster), family, ips, how)
+                    was, will = (
+                        _ordered(chosen(known.get(_key(port), ()), family, name, zones.get(name))) for known in ends
+                    )
+                    _rewrite(save, name, (old[_key(port)], was), (port, will), family, ips, how)
+
+
+def _by_port(cluster: Cluster) -> dict[tuple[str, str, str, int], list[Endpoint]]:
+    out: dict[tuple[str, str, str, int], list[Endpoint]] = {}
+    for e in cluster.endpoints:
+        out.setdefault((e.namespace, e.service, e.port_name, e.protocol), []).append(e)
+    return out
 
 
 def _key(s: ServicePort) -> tuple[str, str, str, int]:
@@ -253,20 +265,20 @@ def _addresses(world: World, node: Node) -> list[Addr]:
     return [ip_address(text) for text in told] or [a.ip for a in node.addresses if a.scope == "global"]
 
 
+_State = tuple[ServicePort, Chosen]
+"""A port and the endpoints that a node uses for it."""
+
+
 def _rewrite(
-    save: Save, node: Node, ports: tuple[ServicePort, ServicePort], clusters: tuple[Cluster, Cluster], family: int,
-    ips: Sequence[Addr], how: _kube_proxy.Style,
-) -> None:  # fmt: skip
-    have = _kube_proxy.present(save, ports[0])
-    was, will = (
-        _kube_proxy.written(port, family, _ordered(chosen(cluster, port, family, node.name)), ips, how)
-        for port, cluster in zip(ports, clusters, strict=True)
-    )
+    save: Save, node: str, before: _State, after: _State, family: int, ips: Sequence[Addr], how: _kube_proxy.Style
+) -> None:
+    have = _kube_proxy.present(save, before[0])
+    was, will = (_kube_proxy.written(port, family, ends, ips, how) for port, ends in (before, after))
     other = next(_kube_proxy.differing(have, was), None)
     if other is not None:
-        name = f"{ports[0].namespace}/{ports[0].service}"
+        name = f"{before[0].namespace}/{before[0].service}"
         raise NotKnown(
-            f"{node.name}: the rules of svc/{name} are not what a kube-proxy of 1.25 or later writes for what the API "
+            f"{node}: the rules of svc/{name} are not what a kube-proxy of 1.25 or later writes for what the API "
             f"says ({other}), so it is not known what they would become"
         )
     _kube_proxy.exchange(save, have, will)
