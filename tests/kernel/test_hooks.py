@@ -355,3 +355,31 @@ def test_odds_through_two_hooks_add_up_to_one(rules: list[str]) -> None:
                 flight = second.branch.flight
                 assert flight.conn.reply == tuple_of(flight.packet).reversed()
     assert total == 1
+
+
+def test_a_rule_that_nft_put_into_a_table_of_iptables_keeps_what_it_looks_up() -> None:
+    """iptables-nft-save 1.8.9 and nft 1.0.6 on one kernel: the former prints a bare DROP."""
+    saved = netns("filter INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nfilter INPUT -j DROP")
+    listed = b"""table ip filter {
+\tset blk {
+\t\ttype ipv4_addr
+\t\telements = { 10.9.9.9 }
+\t}
+
+\tchain INPUT {
+\t\ttype filter hook input priority filter; policy accept;
+\t\ttcp dport 22 counter packets 0 bytes 0 accept
+\t\tip saddr @blk drop
+\t}
+}
+"""
+    native = tuple(fact for fact in nft_text.decode(Dump("y", listed)) if isinstance(fact, NftTable))
+    node = Netns(replace(saved.node, nft=native))
+
+    def verdicts(source: str, port: int) -> list[str]:
+        packet = PACKET.replace(src=A(source), dst=A("192.168.10.5"), dport=port)
+        return [verdict.kind for verdict in hooks.run("input", start(packet), node)]
+
+    assert verdicts("10.9.9.9", 80) == [targets.DROP]
+    assert verdicts("10.9.9.9", 22) == [targets.ACCEPT]
+    assert verdicts("10.9.9.8", 80) == [targets.ACCEPT]

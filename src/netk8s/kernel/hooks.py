@@ -110,6 +110,7 @@ def _stages_of(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
     places: dict[tuple[int, bool], list[Entry]] = {}
     nat: list[Entry] = []
     nat_priority = None
+    mixed = _mixed(family, netns)
     for priority, name in ORDER[hook]:
         if name == "ipvs":
             places[priority, True] = [Entry(priority, name)]
@@ -117,14 +118,14 @@ def _stages_of(hook: str, family: int, netns: Netns) -> tuple[Stage, ...]:
         if name == "nat":
             nat_priority = priority
         for table in netns.tables(family, name):
-            if hook.upper() in table.chains:
+            if hook.upper() in table.chains and (table.backend == "legacy" or name not in mixed):
                 own = _NFT_SECURITY if (name, table.backend) == ("security", "nft") else priority
                 (nat if name == "nat" else places.setdefault((own, False), [])).append(Entry(own, name, table))
     if hook in ("prerouting", "output") and netns.node.conntrack:
         places[conntrack.PRIORITY, True] = [Entry(conntrack.PRIORITY, "conntrack")]
-    for nft in _native(family, netns):
+    for nft, owned in _native(family, netns):
         for chain in nft.chains.values():
-            if chain.hook == hook:
+            if chain.hook == hook and not (owned and chain.name in _IPTABLES_CHAINS):
                 # A chain of type route is to OUTPUT what the mangle table of iptables is.
                 name = {"nat": "nat", "route": "mangle"}.get(chain.type, "nft")
                 at = nat if name == "nat" else places.setdefault((chain.priority, False), [])
@@ -156,16 +157,36 @@ def _as_listed(stage: Stage, hook: str, family: int, netns: Netns, priority: int
     return tuple(out)
 
 
-def _native(family: int, netns: Netns) -> Iterator[NftTable]:
-    """The nftables tables of a family, without those that iptables-nft owns and a dump of iptables-save has too."""
-    nft_family = "ip" if family == 4 else "ip6"
+def _native(family: int, netns: Netns) -> Iterator[tuple[NftTable, bool]]:
+    """The nftables tables of a family, and whether iptables-nft owns one and a dump of iptables-save has its rules too."""
+    mixed = _mixed(family, netns)
     read = {t.name for t in netns.node.tables if t.family == family and t.backend != "legacy"}
     for table in netns.node.nft:
-        if table.dormant or table.family not in (nft_family, "inet"):
-            continue
-        owned = table.family == nft_family and table.name in read
-        if not owned or any(c.hook and c.name not in _IPTABLES_CHAINS for c in table.chains.values()):
-            yield table
+        if not table.dormant and table.family in (_NFT_FAMILY[family], "inet"):
+            yield table, table.family != "inet" and table.name in read and table.name not in mixed
+
+
+def _mixed(family: int, netns: Netns) -> frozenset[str]:
+    """Tables of iptables-nft with sets in them, which are taken as nft lists them.
+
+    Somebody wrote rules by nft into them, and iptables-nft-save (1.8.9) prints those without what they look up: a bare
+    ``-j DROP``. Where the listing of nft hides what a match of iptables means, that is the worse form.
+    """
+    memo = ("mixed", family)
+    if memo not in netns.memo:
+        read = {t.name for t in netns.node.tables if t.family == family and t.backend != "legacy"}
+        found = frozenset(
+            t.name
+            for t in netns.node.nft
+            if t.family == _NFT_FAMILY[family]
+            and t.name in read
+            and t.sets
+            and not any(s.kind in ("xt", "unknown") for c in t.chains.values() for r in c.rules for s in r.statements)
+        )
+        netns.memo[memo] = (netns.node, found)
+    known = netns.memo[memo][1]
+    assert isinstance(known, frozenset)  # noqa: S101 - what this function put there
+    return known
 
 
 def _later_first(entry: Entry, family: int, netns: Netns) -> tuple[int, int, int, int]:
@@ -414,4 +435,5 @@ def _as_translated(flight: Flight, side: str) -> Flight:
     return flight.with_(packet=packet)
 
 
+_NFT_FAMILY = {4: "ip", 6: "ip6"}
 _IPTABLES_CHAINS = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
