@@ -1,4 +1,4 @@
-"""netk8s against a kernel with IPVS, ipvlan and dummy devices: user-mode Linux, booted once for all of this file."""
+"""netk8s against a kernel with IPVS, ipvlan and dummy devices: user-mode Linux, booted for all of this file, and once more for tunnels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from netk8s.trace import trace
 from . import cni, uml
 from .agent import LabError
 from .rules import parse_saved
-from .uml_cases import CASES, SILENT
+from .uml_cases import CASES, OVERLAYS, SILENT
 
 pytestmark = pytest.mark.lab
 
@@ -33,15 +33,29 @@ CLIENTS = {("client", 4): "192.168.52.50", ("client", 6): "fd00:52::50", ("clien
 
 @pytest.fixture(scope="module")
 def booted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, uml.Result]]:
-    """The folder and the results of the one boot."""
+    """The folder and the results of the boot of CASES."""
+    needed()
+    folder = tmp_path_factory.mktemp("uml")
+    asked = [uml.Case(name, f"lab.uml_cases:{run.__name__}") for name, run in CASES.items() if not lacking(name)]
+    return folder, uml.boot(asked, folder)
+
+
+@pytest.fixture(scope="module")
+def overlays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+    needed()
+    folder = tmp_path_factory.mktemp("overlays")
+    asked = [uml.Case(name, f"lab.uml_cases:{run.__name__}") for name, run in OVERLAYS.items()]
+    results = uml.boot(asked, folder)
+    return {name: ran((folder, results), name) for name in OVERLAYS}
+
+
+def needed() -> None:
+    """Skips, or fails where user-mode Linux must run, if it does not."""
     why = uml.available()
     if why and os.environ.get("NETK8S_REQUIRE_LAB") == "1":
         pytest.fail(f"user-mode Linux must run here (NETK8S_REQUIRE_LAB=1): {why}")
     if why:
         pytest.skip(f"user-mode Linux: {why}")
-    folder = tmp_path_factory.mktemp("uml")
-    asked = [uml.Case(name, f"lab.uml_cases:{run.__name__}") for name, run in CASES.items() if not lacking(name)]
-    return folder, uml.boot(asked, folder)
 
 
 def lacking(name: str) -> str:
@@ -158,15 +172,17 @@ def cases(booted: tuple[Path, dict[str, uml.Result]]) -> dict[str, Ran]:
 
 
 @pytest.mark.parametrize("name", ["ipip", "gre", "geneve"])
-def test_what_a_tunnel_wraps_is_followed_as_the_kernel_sends_it(cases: dict[str, Ran], name: str) -> None:
-    counts, wrong = judged(cases[name], exact=False)
+def test_what_a_tunnel_wraps_is_followed_as_the_kernel_sends_it(overlays: dict[str, Ran], name: str) -> None:
+    counts, wrong = judged(overlays[name], exact=False)
     assert not wrong, "\n".join(wrong)
     assert counts == {"right": 39}
     # The third node drops what is wrapped, and nothing else.
-    assert cases[name].seen("web-2--direct--pod/default/web-1") == {("connected", "10.244.2.5:80", "10.244.1.5")}
+    assert overlays[name].seen("web-2--direct--pod/default/web-1") == {("connected", "10.244.2.5:80", "10.244.1.5")}
     for flow in ("web-3--direct--pod/default/web-1", "web-1--direct--pod/default/web-3", "web-3--nodeport"):
-        assert cases[name].seen(flow) == {("silence", None, None)}
-    told = answered(cases[name].world, cases[name].record("web-3--direct--pod/default/web-1"))["outcomes"][0]["reason"]
+        assert overlays[name].seen(flow) == {("silence", None, None)}
+    told = answered(overlays[name].world, overlays[name].record("web-3--direct--pod/default/web-1"))["outcomes"][0][
+        "reason"
+    ]
     assert "wraps around it" in told
 
 
