@@ -36,12 +36,14 @@ class Style:
     """What flags and version make of a kube-proxy's rules, read from the rules themselves.
 
     ``local``: what tells pods, as (-s or -i, value), None where nothing does. ``loopback``: (network, more matches) of the
-    rule that counts NodePorts on loopback addresses (1.32), None without it.
+    rule that counts NodePorts on loopback addresses (1.32), None without it. ``large``: from 1000 endpoints on the rules
+    of single endpoints have no comments.
     """
 
     local: tuple[str, str] | None
     masquerade_all: bool
     loopback: tuple[str, str] | None
+    large: bool = False
 
 
 def style(save: Save) -> Style:
@@ -68,7 +70,9 @@ def style(save: Save) -> Style:
         local = (told[1], told[2]) if told is not None else None
     loops = (_LOOPBACK.match(rule) for rule in nat.rules.get("KUBE-NODEPORTS", ()))
     loop = next((found for found in loops if found is not None), None)
-    return Style(local, everything, None if loop is None else (loop["net"], loop["more"]))
+    ends = (rules[0] for chain, rules in nat.rules.items() if chain.startswith("KUBE-SEP-") and rules)
+    large = any(" --comment " not in rule for rule in ends)
+    return Style(local, everything, None if loop is None else (loop["net"], loop["more"]), large)
 
 
 def present(save: Save, port: ServicePort) -> Lines:
@@ -150,6 +154,9 @@ class _Writer:
 
     def comment(self, text: str) -> str:
         return f'-m comment --comment "{text}"'
+
+    def of_endpoint(self, text: str) -> str:
+        return "" if self.how.large else self.comment(text)
 
     def to(
         self, ip: Addr | None, number: int, comment: str, *, first: str = "", device: str = "", more: str = ""
@@ -276,19 +283,21 @@ class _Writer:
                 recent = (
                     f"-m recent --rcheck --seconds {seconds} --reap --name {self._sep(end)} --mask {mask} --rsource"
                 )
-                self.put("nat", chain, self.comment(f"{self.name} -> {_shown(end)}"), recent, f"-j {self._sep(end)}")
+                self.put(
+                    "nat", chain, self.of_endpoint(f"{self.name} -> {_shown(end)}"), recent, f"-j {self._sep(end)}"
+                )
         for place, end in enumerate(ends):
             left = len(ends) - place
             dice = f"-m statistic --mode random --probability {_odds(left)}" if left > 1 else ""
-            self.put("nat", chain, self.comment(f"{self.name} -> {_shown(end)}"), dice, f"-j {self._sep(end)}")
+            self.put("nat", chain, self.of_endpoint(f"{self.name} -> {_shown(end)}"), dice, f"-j {self._sep(end)}")
 
     def _endpoint(self, end: tuple[Addr, int]) -> None:
         chain = self._sep(end)
         mask = "255.255.255.255" if self.family == 4 else ":".join(["ffff"] * 8)
         sticky = f"-m recent --set --name {chain} --mask {mask} --rsource" if self.port.affinity == "ClientIP" else ""
-        self.put("nat", chain, f"-s {end[0]}/{self.bits}", self.comment(self.name), "-j KUBE-MARK-MASQ")
+        self.put("nat", chain, f"-s {end[0]}/{self.bits}", self.of_endpoint(self.name), "-j KUBE-MARK-MASQ")
         self.put(
-            "nat", chain, f"-p {self.protocol}", self.comment(self.name), sticky, f"-m {self.protocol}",
+            "nat", chain, f"-p {self.protocol}", self.of_endpoint(self.name), sticky, f"-m {self.protocol}",
             f"-j DNAT --to-destination {_shown(end)}",
         )  # fmt: skip
 
