@@ -159,6 +159,7 @@ def rows(text: str, cluster: Cluster | None = None, **narrow: object) -> dict[tu
             Named("endpoint", "ns1/svc1", 6, "p80", A("10.180.0.1"), 80),
         ),
         ("endpoint-5OJB2KTY-ns1/svc1/udp/__fd00..1/53", Named("endpoint", "ns1/svc1", 17, "", A("fd00::1"), 53)),
+        ("endpoint-5OJB2KTY-ns1/svc1/udp/__fd00.1..7/53", Named("endpoint", "ns1/svc1", 17, "", A("fd00:1::7"), 53)),
         ("mark-for-masquerade", None),
         ("service-ips", None),
     ],

@@ -60,7 +60,8 @@ def named(chain: str) -> Named | None:
     if found["ip"]:
         try:
             # An IPv6 address stands there with dots in place of its colons.
-            ip = ip_address(found["ip"] if found["ip"].count(".") == 3 else found["ip"].replace(".", ":"))
+            dotted = found["ip"]
+            ip = ip_address(dotted if dotted.count(".") == 3 and ".." not in dotted else dotted.replace(".", ":"))
         except ValueError:
             ip = None
     number = int(found["number"]) if found["number"] else None
