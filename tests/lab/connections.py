@@ -48,7 +48,7 @@ SEEN = {
 
 # Whether a host knows a MAC address although nobody answers its ARP hangs on who asked whom before; what a router knows
 # is in no dump of a node. An answer names what it assumes of both and what it would be otherwise.
-IN_NO_DUMP = (" ARP for ", " does not know where it is")
+IN_NO_DUMP = (" ARP for ", "neighbour discovery", " does not know where it is")
 
 
 @dataclass(frozen=True, slots=True)

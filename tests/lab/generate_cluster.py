@@ -238,8 +238,8 @@ def _rules(rng: Random, topology: Topology, dual: bool) -> dict[tuple[str, int],
             if rng.random() < 0.12:
                 chain = rng.choice(("FORWARD", "INPUT", "OUTPUT"))
                 what = rng.choice((f"-d {cidr}", f"-s {cidr}", "-p tcp --sport 80", "-p tcp --dport 80"))
-                if family == 6 and "-p" not in what:
-                    what += " -p tcp"  # else it stops neighbour discovery too, which a trace does not follow
+                if family == 6 and chain == "FORWARD" and "-p" not in what:
+                    what += " -p tcp"  # else it stops neighbour discovery over a bridge, which a trace does not follow
                 verdict = rng.choice(("DROP", "REJECT"))
                 filters.append(f"-I {chain} {what} -j {verdict}")
             lines = ["*nat", *nat, "COMMIT"] if nat else []

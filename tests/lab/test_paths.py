@@ -137,3 +137,28 @@ def test_macvlan_modes(tmp_path: Path) -> None:
             for other in pods:
                 apart = other.node == pod.node
                 assert other is pod or ((f"pod/{other.key}", pod.ips[0]) in connected) is not apart
+
+
+@pytest.mark.parametrize(
+    ("node", "rule", "reached"),
+    [
+        # A firewall that lets answers in and forgets ICMPv6: nobody finds the node, and the node finds nobody.
+        (0, "INPUT -p ipv6-icmp -j DROP", ()),
+        (1, "INPUT -p ipv6-icmp -j DROP", ("client",)),
+        (1, "OUTPUT -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j DROP", ("client",)),
+        (1, "INPUT -p tcp -m tcp --dport 9 -j DROP", ("client", "k8s-node1", "toolbox")),
+    ],
+)
+def test_neighbour_discovery_has_to_pass_the_rules(
+    node: int, rule: str, reached: tuple[str, ...], tmp_path: Path
+) -> None:
+    topology = two_nodes()
+    with Cluster(topology) as cluster:
+        cluster.host(topology.nodes[node].name).call("run", ["ip6tables-nft", "-A", *rule.split()])
+        asked = {
+            "client": Asked("client", "fd00:52::201", 9100),
+            "k8s-node1": Asked("k8s-node1", "fd00:10:244:2::5", 80),
+            "toolbox": Asked("pod/default/toolbox", "fd00:10:244:2::5", 80),
+        }
+        found = results(cluster, tmp_path, list(asked.values()))
+        assert tuple(name for name, (result, _) in zip(asked, found, strict=True) if result == "connected") == reached

@@ -1,6 +1,6 @@
-"""Who is asked by ARP on a link, and does not answer.
+"""Who is asked by ARP, or by IPv6's neighbour discovery, on a link, and does not answer.
 
-Source: Linux net/ipv4/arp.c (arp_process, arp_solicit).
+Source: Linux net/ipv4/arp.c (arp_process, arp_solicit), net/ipv6/ndisc.c (ndisc_solicit).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from netk8s.kernel import links, martians
 from netk8s.kernel.netns import Netns
 from netk8s.kernel.routing import select_address
 from netk8s.model import Addr, NextHop, Packet, Question
+from netk8s.trace import _discovery
 from netk8s.trace._delivery import unresolved
 from netk8s.trace._state import OnLink
 
@@ -26,8 +27,10 @@ def refused(event: OnLink, other: Netns, iif: str | None) -> Question | None:
     """Whether a node that does not answer ARP for its address is known all the same, from when it asked itself."""
     dev, packet, netns = event.dev or "", event.branch.flight.packet, event.netns
     known = None if event.foreign else netns.neighbour(event.target, dev)
-    if iif is None or packet.family == 6 or (known is not None and known.mac is not None):
+    if iif is None or (known is not None and known.mac is not None):
         return None
+    if packet.family == 6:
+        return undiscovered(_solicitor(event), event.target, None if event.foreign else (netns, dev), (other, iif))
     asker: Addr | None = packet.src
     if not event.foreign and not netns.is_local(packet.src):
         # arp_solicit with arp_announce 0
@@ -42,7 +45,7 @@ def refused_outside(netns: Netns, packet: Packet, back: NextHop) -> Question | N
     A node that has the MAC address of its neighbour was asked by it or has asked it, so that one has the node's.
     """
     asker = back.gateway or packet.src
-    if back.dev is None or packet.family == 6:
+    if back.dev is None:
         return None
     known = netns.neighbour(asker, back.dev)
     if known is not None and known.mac is not None:
@@ -50,7 +53,45 @@ def refused_outside(netns: Netns, packet: Packet, back: NextHop) -> Question | N
     target: Addr | None = packet.dst
     if not netns.is_local(packet.dst):
         target = next((a.ip for a in netns.addresses.get(back.dev, ()) if links.within(a, asker)), None)
+    if packet.family == 6:
+        return undiscovered(asker, target, None, (netns, back.dev)) if target is not None else None
     return _question(netns, back.dev, asker, target, default="neigh" not in netns.node.covered)
+
+
+def of_own_pod(event: OnLink) -> Question | None:
+    """The same of a pod that its own node asks for: the node's rules may keep the two apart."""
+    netns, dev = event.netns, event.dev or ""
+    known = netns.neighbour(event.target, dev)
+    if event.foreign or event.target.version == 4 or (known is not None and known.mac is not None):
+        return None
+    return undiscovered(_solicitor(event), event.target, (netns, dev), None)
+
+
+def undiscovered(
+    asker: Addr,
+    target: Addr,
+    by: tuple[Netns, str] | None,
+    owner: tuple[Netns, str] | None,
+    *,
+    default: bool = False,
+) -> Question | None:
+    """Whether a neighbour is known although rules stop the discovery of it, from when it asked itself."""
+    why = _discovery.stopped(asker, target, by, owner)
+    if not why:
+        return None
+    return Question(
+        f"discovery:{asker}:{target}",
+        f"{asker} knows the MAC address of {target} from when it was asked by it; {why}",
+        f"{asker} does not find {target}: {why}",
+        default=default,
+    )
+
+
+def _solicitor(event: OnLink) -> Addr:
+    """Who the node asks as: the packet's source if that is an address of the device, else its own of the link."""
+    own = [address.ip for address in event.netns.addresses.get(event.dev or "", ()) if address.ip.version == 6]
+    src = event.branch.flight.packet.src
+    return src if event.foreign or src in own else next((ip for ip in own if ip.is_link_local), src)
 
 
 def _question(netns: Netns, iif: str, asker: Addr | None, target: Addr | None, *, default: bool) -> Question | None:

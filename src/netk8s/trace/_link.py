@@ -90,7 +90,13 @@ def _own_pod(scene: Scene, event: OnLink) -> Walk:
             reason = _slaves.unheard(netns, hung.dev, netns.name, target)
             yield End(there, past, UNREACHABLE, reason, told_by=told_by)
         else:
-            yield pod_end(scene, there, past, target, scene.pod_by_ip[target])
+            # A pod that asked is known to its node.
+            hidden = None if scene.back else _arp.of_own_pod(event)
+            for found, onward in there.ask(hidden) if hidden is not None else ((True, there),):
+                if found:
+                    yield pod_end(scene, onward, past, target, scene.pod_by_ip[target])
+                else:
+                    yield End(onward, past, UNREACHABLE, hidden.if_false if hidden else "", told_by=told_by)
 
 
 def _enters(netns: Netns, other: Netns, target: Addr, dev: str) -> str | None:

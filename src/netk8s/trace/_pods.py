@@ -10,7 +10,7 @@ from netk8s.kernel.attachment import Attachment
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.model import Packet, Pod, Question, Reached
-from netk8s.trace import _slaves
+from netk8s.trace import _arp, _slaves
 from netk8s.trace._state import (
     DELIVERED,
     UNKNOWN,
@@ -42,7 +42,8 @@ def leave_pod(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
         elif hung.kind == attachment.ROUTED and (silent := _no_proxy(netns, hung.dev, packet)):
             yield End(there, past, UNREACHABLE, silent)
         elif hung.kind == attachment.ROUTED:
-            yield Arriving(there.fly(there.flight.with_(iif=hung.dev, iif_known=True)), netns, past)
+            inward = there.fly(there.flight.with_(iif=hung.dev, iif_known=True))
+            yield from _found(netns, past, hung.dev, inward, back=scene.back)
         elif hung.kind == attachment.BRIDGE:
             yield from _over_bridge(there, netns, past, hung, hung.dev, back=scene.back)
         else:
@@ -69,6 +70,22 @@ def _to_gateway(netns: Netns, past: Past, bridge: str, onward: Branch) -> Walk:
             yield Arriving(there, netns, past)
         else:
             yield End(there, past, UNREACHABLE, question.if_false)
+
+
+def _found(netns: Netns, past: Past, dev: str, onward: Branch, *, back: bool) -> Walk:
+    """A packet to the node by ``dev``, whose MAC address an IPv6 pod has to discover, or knows from being asked.
+
+    The node asks for a pod that it sends to, unless it knows it from when that one asked: what came last is in no dump.
+    """
+    src = onward.flight.packet.src
+    own = [a.ip for a in netns.addresses.get(dev, ()) if a.ip.version == 6] if src.version == 6 else []
+    gateway = next((ip for ip in own if not ip.is_link_local), own[0] if own else None)
+    hidden = _arp.undiscovered(src, gateway, None, (netns, dev), default=back) if gateway is not None else None
+    for found, there in onward.ask(hidden) if hidden is not None else ((True, onward),):
+        if found:
+            yield Arriving(there, netns, past)
+        else:
+            yield End(there, past, UNREACHABLE, hidden.if_false if hidden is not None else "")
 
 
 _PROXIED = IPv4Address("169.254.1.1")
@@ -118,7 +135,10 @@ def _over_bridge(branch: Branch, netns: Netns, past: Past, hung: Attachment, bri
     if not links.same_subnet(netns, bridge, packet.dst):
         onward = branch.fly(inward)
         # An answer needs no ARP: the node has asked for the pod to deliver the question.
-        yield from (Arriving(onward, netns, past),) if back else _to_gateway(netns, past, bridge, onward)
+        if packet.family == 6 or back:
+            yield from _found(netns, past, bridge, onward, back=back)
+        else:
+            yield from _to_gateway(netns, past, bridge, onward)
     elif nf:
         yield Arriving(branch.fly(inward), netns, past, direct=True)
     else:
