@@ -105,12 +105,12 @@ def flow_of(sending: Sending, node: str = "node") -> Flow:
     )
 
 
-def predicted_ways(world: World, sending: Sending, patience: float = 8.0) -> tuple[Way, ...]:
+def predicted_ways(world: World, sending: Sending, patience: float = 60.0) -> tuple[Way, ...]:
     """netk8s' ways for a packet."""
     return predicted(world, sending, patience).ways
 
 
-def predicted(world: World, sending: Sending, patience: float = 8.0) -> Trace:
+def predicted(world: World, sending: Sending, patience: float = 60.0) -> Trace:
     """netk8s' answer; TimeoutError when it takes longer than ``patience`` seconds."""
 
     def too_long(*_: object) -> None:
