@@ -162,3 +162,15 @@ def test_neighbour_discovery_has_to_pass_the_rules(
         }
         found = results(cluster, tmp_path, list(asked.values()))
         assert tuple(name for name, (result, _) in zip(asked, found, strict=True) if result == "connected") == reached
+
+
+@pytest.mark.parametrize(("route", "result"), [("prohibit", "unreachable"), ("blackhole", "timeout"), ("", "timeout")])
+def test_a_node_without_forwarding_tells_of_an_ipv6_route_that_leads_nowhere(
+    route: str, result: str, tmp_path: Path
+) -> None:
+    # Without one of its own the pods' network is behind the default route, and ip6_forward drops the packet.
+    extra = ("route del fd00:10:244:2::/64", *([f"route add {route} fd00:10:244:2::/64"] if route else []))
+    off = {"net.ipv6.conf.all.forwarding": "0"}
+    with Cluster(first_node(two_nodes(), sysctls=off, extra=extra)) as cluster:
+        asked = [Asked("pod/default/toolbox", "fd00:10:244:2::9", 5353, "udp")]
+        assert results(cluster, tmp_path, asked) == [(result, None)]

@@ -158,7 +158,8 @@ def _route_in(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
     if martian:
         yield _martian(branch, netns, past, martian)
         return
-    if not forwards:
+    # ip6_pkt_drop asks for no setting before it tells the sender; ip_error does.
+    if not forwards and packet.family == 4:
         yield _no_forwarding(branch, netns, past, iif)
         return
     yield _passing.no_route(branch, netns, past, found)
