@@ -75,6 +75,24 @@ def test_read_quickly_as_read_by_member(listed: list[object]) -> None:
         assert _told(data) == slow
 
 
+@pytest.mark.parametrize("node", ["", "n1", None])
+@pytest.mark.parametrize("zone", ["", "a", None])
+def test_a_node_or_zone_of_no_letters_is_read_alike(
+    node: str | None, zone: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "endpoints": [{"addresses": ["10.1.0.5"], "nodeName": node, "zone": zone}],
+        "ports": [{"port": 8080}],
+    }
+    data = json.dumps({"kind": "List", "apiVersion": "v1", "items": [item]}).encode()
+    slow = _told(data)
+    monkeypatch.setattr(_json, "_LARGE", 0)
+    assert _told(data) == slow
+
+
 def test_a_large_list_is_read_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     item = {
         "apiVersion": "discovery.k8s.io/v1",

@@ -123,8 +123,8 @@ def _item(endpoint: JsonObject) -> Item:
     conditions, target, hints = (endpoint.child(key) for key in ("conditions", "targetRef", "hints"))
     found = Item(
         list(endpoint.texts("addresses")),
-        nodeName=endpoint.text("nodeName") or None,
-        zone=endpoint.text("zone") or None,
+        nodeName=endpoint.text("nodeName"),
+        zone=endpoint.text("zone"),
     )
     if conditions:
         found.conditions = Conditions(*(conditions.flag(key) for key in ("ready", "serving", "terminating")))
