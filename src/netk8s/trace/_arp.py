@@ -5,13 +5,25 @@ Source: Linux net/ipv4/arp.c (arp_process, arp_solicit), net/ipv6/ndisc.c (ndisc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from netk8s.kernel import links, martians
+from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.kernel.routing import select_address
 from netk8s.model import Addr, NextHop, Packet, Question
 from netk8s.trace import _discovery
 from netk8s.trace._delivery import unresolved
 from netk8s.trace._state import OnLink
+
+
+def answers(branch: Branch, doubt: Question | None) -> Iterator[tuple[Branch, str]]:
+    """The branch with why nobody answers, "" where somebody does: both, where that is in doubt."""
+    if doubt is None:
+        yield branch, ""
+        return
+    for known, there in branch.ask(doubt):
+        yield there, "" if known else doubt.if_false
 
 
 def mute(event: OnLink) -> str:
@@ -65,6 +77,29 @@ def of_own_pod(event: OnLink) -> Question | None:
     if event.foreign or event.target.version == 4 or (known is not None and known.mac is not None):
         return None
     return undiscovered(_solicitor(event), event.target, (netns, dev), None)
+
+
+def of_gateway(netns: Netns, dev: str, pod: Addr, *, back: bool) -> Question | None:
+    """Whether a pod knows its node, which does not answer, from when the node asked for it.
+
+    Before an answer the node has asked, to deliver the question: then ARP is not needed. Discovery may be, for the node
+    may have known the pod from when that one asked; what came last is in no dump.
+    """
+    own = [address for address in netns.addresses.get(dev, ()) if address.ip.version == pod.version]
+    if pod.version == 6:
+        gateway = next((a.ip for a in own if not a.ip.is_link_local), own[0].ip if own else None)
+        return undiscovered(pod, gateway, None, (netns, dev), default=back) if gateway is not None else None
+    gateway = next((a.ip for a in own if links.within(a, pod)), None)
+    why = martians.arp_refused(netns, dev, pod, gateway) if gateway is not None and not back else ""
+    if not why:
+        return None
+    return Question(
+        f"{netns.name}:arp:{pod}",
+        f"pod {pod} knows the MAC address of {gateway} from when {netns.name} asked for the pod's; {netns.name} does not "
+        f"answer ARP for it: {why}",
+        f"{netns.name} does not answer its pod {pod}'s ARP for {gateway}: {why}",
+        default=True,
+    )
 
 
 def undiscovered(

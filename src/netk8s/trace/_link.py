@@ -61,11 +61,11 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
             iif = far or (entered if entered != "?" else None)
             # Who was asked by a neighbour knows its MAC address: an answer goes back the way the question came.
             refused = None if scene.back else _arp.refused(event, other, iif)
-            for answers, there in branch.ask(refused) if refused is not None else ((True, branch),):
-                if answers:
-                    yield Arriving(on_wire(there, iif), other, past)
+            for there, silent in _arp.answers(branch, refused):
+                if silent:
+                    yield End(there, past, UNREACHABLE, silent, told_by=told_by)
                 else:
-                    yield End(there, past, UNREACHABLE, refused.if_false if refused else "", told_by=told_by)
+                    yield Arriving(on_wire(there, iif), other, past)
             return
     far = _tunnel.far_device(netns, link, owner) if link is not None and owner is not None else None
     if owner is not None and far is not None:
@@ -91,12 +91,11 @@ def _own_pod(scene: Scene, event: OnLink) -> Walk:
             yield End(there, past, UNREACHABLE, reason, told_by=told_by)
         else:
             # A pod that asked is known to its node.
-            hidden = None if scene.back else _arp.of_own_pod(event)
-            for found, onward in there.ask(hidden) if hidden is not None else ((True, there),):
-                if found:
-                    yield pod_end(scene, onward, past, target, scene.pod_by_ip[target])
+            for onward, silent in _arp.answers(there, None if scene.back else _arp.of_own_pod(event)):
+                if silent:
+                    yield End(onward, past, UNREACHABLE, silent, told_by=told_by)
                 else:
-                    yield End(onward, past, UNREACHABLE, hidden.if_false if hidden else "", told_by=told_by)
+                    yield pod_end(scene, onward, past, target, scene.pod_by_ip[target])
 
 
 def _enters(netns: Netns, other: Netns, target: Addr, dev: str) -> str | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from netk8s.kernel import attachment, links, martians
+from netk8s.kernel import attachment, links
 from netk8s.kernel.attachment import Attachment
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
-from netk8s.model import Packet, Pod, Question, Reached
+from netk8s.model import Packet, Pod, Reached
 from netk8s.trace import _arp, _slaves
 from netk8s.trace._state import (
     DELIVERED,
@@ -43,49 +43,24 @@ def leave_pod(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
             yield End(there, past, UNREACHABLE, silent)
         elif hung.kind == attachment.ROUTED:
             inward = there.fly(there.flight.with_(iif=hung.dev, iif_known=True))
-            yield from _found(netns, past, hung.dev, inward, back=scene.back)
+            # The gateway of IPv4 is nobody's address: proxy_arp answers for it, or did not above.
+            if packet.family == 4:
+                yield Arriving(inward, netns, past)
+            else:
+                yield from _to_node(netns, past, hung.dev, inward, back=scene.back)
         elif hung.kind == attachment.BRIDGE:
             yield from _over_bridge(there, netns, past, hung, hung.dev, back=scene.back)
         else:
             yield from _slaves.leave(scene, there, netns, past, hung)
 
 
-def _to_gateway(netns: Netns, past: Past, bridge: str, onward: Branch) -> Walk:
-    """A packet to the bridge's own MAC address, which the pod asks for, or knows for the node has asked for the pod's."""
-    src = onward.flight.packet.src
-    gateway = next((a.ip for a in netns.addresses.get(bridge, ()) if links.within(a, src)), None)
-    refused = martians.arp_refused(netns, bridge, src, gateway) if gateway is not None else ""
-    if not refused:
-        yield Arriving(onward, netns, past)
-        return
-    question = Question(
-        f"{netns.name}:arp:{src}",
-        f"pod {src} knows the MAC address of {gateway} from when {netns.name} asked for the pod's; {netns.name} does not "
-        f"answer ARP for it: {refused}",
-        f"{netns.name} does not answer its pod {src}'s ARP for {gateway}: {refused}",
-        default=True,
-    )
-    for known, there in onward.ask(question):
-        if known:
-            yield Arriving(there, netns, past)
+def _to_node(netns: Netns, past: Past, dev: str, onward: Branch, *, back: bool) -> Walk:
+    """A packet to the node's own MAC address, which the pod asks for on ``dev``, or knows."""
+    for there, silent in _arp.answers(onward, _arp.of_gateway(netns, dev, onward.flight.packet.src, back=back)):
+        if silent:
+            yield End(there, past, UNREACHABLE, silent)
         else:
-            yield End(there, past, UNREACHABLE, question.if_false)
-
-
-def _found(netns: Netns, past: Past, dev: str, onward: Branch, *, back: bool) -> Walk:
-    """A packet to the node by ``dev``, whose MAC address an IPv6 pod has to discover, or knows from being asked.
-
-    The node asks for a pod that it sends to, unless it knows it from when that one asked: what came last is in no dump.
-    """
-    src = onward.flight.packet.src
-    own = [a.ip for a in netns.addresses.get(dev, ()) if a.ip.version == 6] if src.version == 6 else []
-    gateway = next((ip for ip in own if not ip.is_link_local), own[0] if own else None)
-    hidden = _arp.undiscovered(src, gateway, None, (netns, dev), default=back) if gateway is not None else None
-    for found, there in onward.ask(hidden) if hidden is not None else ((True, onward),):
-        if found:
             yield Arriving(there, netns, past)
-        else:
-            yield End(there, past, UNREACHABLE, hidden.if_false if hidden is not None else "")
 
 
 _PROXIED = IPv4Address("169.254.1.1")
@@ -133,12 +108,7 @@ def _over_bridge(branch: Branch, netns: Netns, past: Past, hung: Attachment, bri
         iif=bridge, iif_known=True, physin=hung.port if nf else None, has_physin=nf, from_pod=packet.src
     )
     if not links.same_subnet(netns, bridge, packet.dst):
-        onward = branch.fly(inward)
-        # An answer needs no ARP: the node has asked for the pod to deliver the question.
-        if packet.family == 6 or back:
-            yield from _found(netns, past, bridge, onward, back=back)
-        else:
-            yield from _to_gateway(netns, past, bridge, onward)
+        yield from _to_node(netns, past, bridge, branch.fly(inward), back=back)
     elif nf:
         yield Arriving(branch.fly(inward), netns, past, direct=True)
     else:

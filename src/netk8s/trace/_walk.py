@@ -98,21 +98,21 @@ def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
         yield OnLink(branch, netns, past, hung.dev, packet.dst, foreign=True)
         return
     iif, known = scene.flow.iif, scene.flow.iif is not None
-    silent = None
+    refused = None
     if iif is None and netns.routes_known(packet.family):
         found = netns.fib(packet.family).lookup(packet.src, None, iif="lo")
         if found.kind == "unicast" and found.ways:
             back = found.ways[0][1]
             iif, known = back.dev, True
-            silent = _arp.refused_outside(netns, packet, back)
+            refused = _arp.refused_outside(netns, packet, back)
             if len(found.ways) > 1:
                 branch = branch.assume(f"the packet comes in by {iif}, one of several ways back to {packet.src}")
         else:
             branch = branch.assume(
                 f"{netns.name} has no route back to {packet.src}; the device it comes in by is not known"
             )
-    for answers, there in branch.ask(silent) if silent is not None else ((True, branch),):
-        if answers:
-            yield Arriving(there.fly(there.flight.with_(iif=iif, iif_known=known)), netns, past)
+    for there, silent in _arp.answers(branch, refused):
+        if silent:
+            yield End(there, past, UNREACHABLE, silent)
         else:
-            yield End(there, past, UNREACHABLE, silent.if_false if silent is not None else "")
+            yield Arriving(there.fly(there.flight.with_(iif=iif, iif_known=known)), netns, past)
