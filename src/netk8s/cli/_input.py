@@ -23,6 +23,25 @@ def dump_options(function: F) -> F:
     return click.option("--node", metavar="NAME", help=_NODE)(function)
 
 
+def difference_options(function: F) -> F:
+    """``--service``, ``--node``, ``--unwrap`` and ``-o`` of the commands that show what differs."""
+    output = click.option(
+        "-o", "--output", "format_", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True,
+        help="How to print it.",
+    )  # fmt: skip
+    service = click.option(
+        "--service", "services", metavar="NAME", multiple=True,
+        help="Ask only the flows of this Service ([NAMESPACE/]NAME); may be repeated.",
+    )  # fmt: skip
+    return service(dump_options(output(function)))
+
+
+def save_option(function: F) -> F:
+    """``-o`` of the commands that write a snapshot."""
+    help_ = "A folder that is not there yet, or a bundle: NAME.tgz."
+    return click.option("-o", "--output", "path", metavar="PATH", required=True, help=help_)(function)
+
+
 def world_of(paths: Sequence[str], streams: Streams, *, node: str | None, unwrap: bool) -> World:
     """What the dumps say. Raises DecodeError."""
     from netk8s import decode, dialects, snapshot

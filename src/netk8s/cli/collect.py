@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netk8s.cli import _live
+from netk8s.cli._input import save_option
 from netk8s.cli.redact import redacted
 
 if TYPE_CHECKING:
@@ -18,14 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("collect", short_help="Write what a cluster's or a node's kernels hold into a folder or a bundle.")
 @click.option("--node-only", is_flag=True, help="This node alone, without the cluster's objects.")
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    metavar="PATH",
-    required=True,
-    help="A folder that is not there yet, or a bundle: NAME.tgz.",
-)
+@save_option
 @click.option("--node", metavar="NAME", help="The node's name in the cluster; default: this machine's host name.")
 @click.option("--namespace-path", metavar="NETNS", help="The network namespace of the node; default: where this runs.")
 @click.option("--resume", is_flag=True, help="Take only the nodes that the bundle at PATH does not have yet.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netk8s.cli._input import dump_options, world_of
+from netk8s.cli._input import difference_options, world_of
 
 if TYPE_CHECKING:
     from netk8s.changes import Changes
@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 @click.command("diff", short_help="Show what changed between two snapshots of a cluster.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option(
-    "--service", "services", metavar="NAME", multiple=True,
-    help="Ask only the flows of this Service ([NAMESPACE/]NAME); may be repeated.",
-)  # fmt: skip
-@dump_options
-@click.option(
-    "-o", "--output", "format_", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True,
-    help="How to print it.",
-)  # fmt: skip
+@difference_options
 @click.pass_obj
 def command(
     streams: Streams, a: str, b: str, services: tuple[str, ...], node: str | None, unwrap: bool, format_: str

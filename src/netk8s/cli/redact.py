@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netk8s.cli._input import save_option
+
 if TYPE_CHECKING:
     from netk8s.cli import Streams
     from netk8s.model import Snapshot
@@ -15,14 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("redact", short_help="Replace names and addresses in dumps, so that they can be shared.")
 @click.argument("dumps", metavar="DUMP...", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    metavar="PATH",
-    required=True,
-    help="A folder that is not there yet, or a bundle: NAME.tgz.",
-)
+@save_option
 @click.option("--node", metavar="NAME", help="The name of the node that a single file was taken on.")
 @click.option("--map", "map_path", metavar="FILE", help="Write what was replaced by what. Keep it to yourself.")
 @click.pass_obj

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netk8s.cli._input import dump_options
+from netk8s.cli._input import difference_options
 
 if TYPE_CHECKING:
     from netk8s.cli import Streams
@@ -37,15 +37,7 @@ def _changes(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("whatif", short_help="Show which flows would differ if something were changed.")
 @click.argument("dumps", metavar="DUMP...", nargs=-1, required=True)
 @_changes
-@click.option(
-    "--service", "services", metavar="NAME", multiple=True,
-    help="Ask only the flows of this Service ([NAMESPACE/]NAME); may be repeated.",
-)  # fmt: skip
-@dump_options
-@click.option(
-    "-o", "--output", "format_", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True,
-    help="How to print it.",
-)  # fmt: skip
+@difference_options
 @click.pass_obj
 def command(
     streams: Streams, /, dumps: tuple[str, ...], services: tuple[str, ...], node: str | None, unwrap: bool, format_: str,
