@@ -195,7 +195,35 @@ def test_every_way_to_dial_a_service() -> None:
 
 def test_a_search_for_one_service_finds_only_that() -> None:
     assert set(rows(table(NEW), mention="kube-system/kube-dns")) == {("ClusterIP", 53)}
-    assert set(rows(table(NEW), port=30000)) == {("NodePort", 30000)}
+    assert set(rows(table(NEW), node_port=30000)) == {("NodePort", 30000)}
+
+
+def recorded(corpus: Path) -> list[Node]:
+    paths = sorted(corpus.glob("iptables-*/nodes/*/iptables-save.txt"))
+    assert len(paths) > 20
+    return [
+        Node(str(path), tables=tuple(f for f in iptables_save.decode(Dump("x", path.read_bytes())) if isinstance(f, Table)))
+        for path in paths
+    ]  # fmt: skip
+
+
+def test_names_and_node_ports_are_those_of_all_that_is_programmed(corpus: Path) -> None:
+    node_ports = 0
+    for one in recorded(corpus):
+        rows = list(kube.programmed(one, Cluster()))
+        assert set(kube.services(one, Cluster())) == {row.service for row in rows if row.service}
+        for number in {row.port for row in rows}:
+            expected = [row for row in rows if (row.kind, row.port) == ("NodePort", number)]
+            assert list(kube.programmed(one, Cluster(), node_port=number)) == expected
+            node_ports += len(expected)
+    assert node_ports > 100
+
+
+def test_names_that_only_objects_tell() -> None:
+    bare = node(table([f"KUBE-SERVICES -d 10.96.0.9/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-{WEB}"]))
+    service = ServicePort("default", "nginx", "", TCP, 80, "80", None, "ClusterIP", (A("10.96.0.9"),))
+    assert list(kube.services(bare, Cluster())) == []
+    assert list(kube.services(bare, Cluster(services=(service,)))) == ["default/nginx"]
 
 
 def test_services_without_endpoints_stand_in_the_filter_table() -> None:

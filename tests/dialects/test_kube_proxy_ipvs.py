@@ -105,7 +105,7 @@ def test_services_by_their_addresses() -> None:
 def test_narrowed() -> None:
     assert set(rows(mention="shop/web")) == {"ClusterIP", "LoadBalancer", "NodePort"}
     assert set(rows(mention=f"-d {LB}/")) == {"LoadBalancer"}
-    assert set(rows(port=30080)) == {"NodePort"}
+    assert set(rows(node_port=30080)) == {"NodePort"}
     assert rows(mention="shop/other") == {}
 
 

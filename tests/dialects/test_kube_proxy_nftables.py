@@ -192,7 +192,7 @@ def test_the_search_can_be_narrowed() -> None:
         ("ClusterIP", "10.96.0.7"), ("External", "203.0.113.9"), ("NodePort", "30080"),
     }  # fmt: skip
     assert set(rows(NEW, mention="-d 10.96.0.7/")) == {("ClusterIP", "10.96.0.7")}
-    assert set(rows(NEW, port=30080)) == {("NodePort", "30080")}
+    assert set(rows(NEW, node_port=30080)) == {("NodePort", "30080")}
 
 
 def test_objects_tell_an_external_ip_from_a_load_balancer() -> None:

@@ -447,3 +447,12 @@ def test_a_node_port_of_ipv6_alone_is_dialled_in_ipv6(
 )
 def test_the_nearest_names(name: str, names: list[str], expected: list[str]) -> None:
     assert near(name, names) == expected
+
+
+def test_the_nearest_of_many_names() -> None:
+    many = [f"team-{n % 50:02}/app-{n:05}" for n in range(20_000)]
+    assert near("team-38/app-05438", many)[0] == "team-38/app-05438"
+    assert near("team-12/app-05438", many)[0] == "team-38/app-05438"
+    assert "team-38/app-05438" in near("team-38/app-5438", many)
+    assert "web/checkout" in near("web/chekout", [*many, "web/checkout"])
+    assert len(near("zzz", many)) == 5

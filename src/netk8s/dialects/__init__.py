@@ -2,8 +2,9 @@
 
 What a dialect may offer, each by itself:
 
-- ``programmed(node, cluster, mention, port)``, ``pod_network(node, family)``, ``node_addresses(node)``,
+- ``programmed(node, cluster, mention, node_port)``, ``pod_network(node, family)``, ``node_addresses(node)``,
   ``complete(table)``, ``complete_node(node, cluster)``: see ``kube_proxy_iptables`` and ``kube_proxy_ipvs``
+- ``services(node, cluster)``: the names of what is programmed, where these are had for less than all of that
 - ``means(step)``: what a step is for, "" where the rule is another's; ``owns(name)``: whether a chain, link, nftables
   table or ipset is of this component
 - ``recognise(node, cluster)``: the component as :class:`~netk8s.model.Recognised`, with what it was recognised by

@@ -114,24 +114,24 @@ def nat(node: Node, family: int | None = None) -> Iterator[Table]:
 # ---------------------------------------------------------------- what is programmed
 
 
-def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None = None) -> Iterator[Programmed]:
+def programmed(node: Node, cluster: Cluster, mention: str = "", node_port: int | None = None) -> Iterator[Programmed]:
     """Every way to dial a Service that the node's rules have; what the filter table refuses or drops is part of it.
 
-    ``mention`` and ``port`` narrow the search to rules whose text contains it, or to that port: the answer for one
-    Service of a large dump does not decode the others.
+    ``mention`` and ``node_port`` narrow the search to rules whose text contains it, or to that NodePort: the answer for
+    one Service of a large dump does not decode the others.
     """
     pods = {ip: f"{p.namespace}/{p.name}" for p in cluster.pods for ip in p.ips if not p.host_network}
     hashes, kinds = _hashes(cluster), _kinds(cluster)
-    verdicts = dict(_refused(node, hashes, kinds, mention, port))
+    verdicts = dict(_refused(node, hashes, kinds, mention, node_port))
     for table in nat(node):
         told = _tells_internal_policy(table)
         balancing = _Balancing(table, pods)
         for chain in ("KUBE-SERVICES", "KUBE-NODEPORTS"):
             if chain not in table.chains:
                 continue
-            for rule in _some(table.chains[chain].rules, mention, port, chain):
+            for rule in _some(table.chains[chain].rules, mention, node_port):
                 found = _row(node, table, rule, hashes, kinds)
-                if found is None or found.chain in ("KUBE-NODEPORTS", "KUBE-MARK-MASQ"):
+                if found is None or found.chain in ("KUBE-NODEPORTS", "KUBE-MARK-MASQ") or _other(found, node_port):
                     continue
                 row = balancing.of(found, told)
                 key = (table.family, table.backend, found.ip, found.protocol, found.port)
@@ -142,11 +142,33 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
     yield from verdicts.values()
 
 
+_NAMING = re.compile(r"--comment (?:\"([^\"]*)\"|([^ \"]+)) .*--dport \d+ .*-j (\S+)")
+
+
+def services(node: Node, cluster: Cluster) -> Iterator[str]:
+    """The Services ("namespace/name") of :func:`programmed`, told without decoding a rule."""
+    if cluster.services:
+        # Their names may be told by hashes alone.
+        yield from (row.service for row in programmed(node, cluster) if row.service)
+        return
+    entries = {"nat": ("KUBE-SERVICES", "KUBE-NODEPORTS"), "filter": ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES")}
+    for table in node.tables:
+        for chain in entries.get(table.name, ()):
+            for _, text in table.chains[chain].rules.texts() if chain in table.chains else ():
+                found = _NAMING.search(text)
+                refused = found is not None and found[3] in ("REJECT", "DROP")
+                if found is None or (not refused if table.name == "filter" else found[3] == "KUBE-MARK-MASQ"):
+                    continue
+                name = named(found[1] or found[2])
+                if name is not None:
+                    yield name.service
+
+
 _Key = tuple[int, str, Addr | None, int, int]
 
 
 def _refused(
-    node: Node, hashes: dict[str, Named], kinds: dict[Addr, str], mention: str, port: int | None
+    node: Node, hashes: dict[str, Named], kinds: dict[Addr, str], mention: str, node_port: int | None
 ) -> Iterator[tuple[_Key, Programmed]]:
     """What the filter table refuses or drops for want of usable endpoints."""
     for table in node.tables:
@@ -154,10 +176,10 @@ def _refused(
             continue
         for chain in ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES"):
             if chain in table.chains:
-                for rule in _some(table.chains[chain].rules, mention, port, chain):
+                for rule in _some(table.chains[chain].rules, mention, node_port):
                     if rule.target is not None and rule.target.name in ("REJECT", "DROP"):
                         row = _row(node, table, rule, hashes, kinds)
-                        if row is not None:
+                        if row is not None and not _other(row, node_port):
                             verdict = rule.target.name
                             # "has no endpoints" is a REJECT whatever the policy is; only Local ones are dropped.
                             policy = "Local" if verdict == "DROP" else ""
@@ -313,13 +335,18 @@ def _nodeport_addresses(table: Table) -> tuple[Addr, ...]:
     return tuple(out)
 
 
-def _some(rules: Rules, mention: str, port: int | None, chain: str) -> Iterator[Rule]:
+def _some(rules: Rules, mention: str, node_port: int | None) -> Iterator[Rule]:
     if mention:
         yield from rules.mentioning(mention)
-    elif port is not None:
-        yield from rules.mentioning(f"--dport {port} ")
+    elif node_port is not None:
+        # An address that no Service has: what is for those of Services is left out.
+        yield from rules.relevant("0.0.0.0", "", node_port)  # noqa: S104 - what is compared with, not bound to
     else:
         yield from rules
+
+
+def _other(row: Programmed, node_port: int | None) -> bool:
+    return node_port is not None and (row.kind, row.port) != ("NodePort", node_port)
 
 
 def _row(node: Node, table: Table, rule: Rule, hashes: dict[str, Named], kinds: dict[Addr, str]) -> Programmed | None:

@@ -53,10 +53,10 @@ class _Named:
 # ---------------------------------------------------------------- what is programmed
 
 
-def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None = None) -> Iterator[Programmed]:
+def programmed(node: Node, cluster: Cluster, mention: str = "", node_port: int | None = None) -> Iterator[Programmed]:
     """Every way to dial a Service that the node's virtual servers make. A NodePort is told once, not for each address.
 
-    ``mention`` ("namespace/name", "-d ADDRESS/") and ``port`` narrow the search.
+    ``mention`` ("namespace/name", "-d ADDRESS/") and ``node_port`` narrow the search.
     """
     pods = {ip: f"{p.namespace}/{p.name}" for p in cluster.pods for ip in p.ips if not p.host_network}
     objects = _objects(cluster)
@@ -70,9 +70,11 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
         if server.ip is not None and server.ip not in virtual:
             node_ports.setdefault((server.family, server.protocol, server.port), []).append(server.ip)
     for server in node.virtual_servers:
-        if server.ip is None or port not in (None, server.port):
+        if server.ip is None or node_port not in (None, server.port):
             continue
         name = _name(server, server.ip, objects, members, virtual, own)
+        if node_port is not None and name.kind != "NodePort":
+            continue
         if mention and mention not in f"{name.service} -d {server.ip}/":
             continue
         key = (server.family, server.protocol, server.port)

@@ -78,11 +78,11 @@ def tables(node: Node, family: int | None = None) -> Iterator[NftTable]:
 # ---------------------------------------------------------------- what is programmed
 
 
-def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None = None) -> Iterator[Programmed]:
+def programmed(node: Node, cluster: Cluster, mention: str = "", node_port: int | None = None) -> Iterator[Programmed]:
     """Every way to dial a Service that the node's maps have.
 
-    ``mention`` and ``port`` narrow the search: to rows of a Service whose name has it (or, as ``-d IP/``, of an
-    address), or to that port.
+    ``mention`` and ``node_port`` narrow the search: to rows of a Service whose name has it (or, as ``-d IP/``, of an
+    address), or to that NodePort.
     """
     pods = {ip: f"{p.namespace}/{p.name}" for p in cluster.pods for ip in p.ips if not p.host_network}
     external = {ip for s in cluster.services for ip in s.external_ips}
@@ -96,7 +96,9 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", port: int | None
             elements = table.sets.get(map_name)
             for element in elements.elements if elements is not None else ():
                 key, verdict = _key(element), element.value
-                if key is None or port not in (None, key[2]) or (address and str(key[0]) != address):
+                if key is None or (node_port is not None and (key[0], key[2]) != (None, node_port)):
+                    continue
+                if address and str(key[0]) != address:
                     continue
                 if not isinstance(verdict, NftVerdict):
                     continue

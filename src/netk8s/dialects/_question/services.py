@@ -63,13 +63,13 @@ def dial_service(world: World, ask: Ask, words: str, protocol: int | None, notes
     return _choose(ask, full, _dialled_by_rules(rows, family_of(ask)), protocol)
 
 
-def rows_of(world: World, mention: str, port: int | None) -> list[Programmed]:
+def rows_of(world: World, mention: str, node_port: int | None) -> list[Programmed]:
     return [
         row
         for node in world.nodes.values()
         for dialect in plugins.modules("netk8s.dialects")
         if hasattr(dialect, "programmed")
-        for row in dialect.programmed(node, world.cluster, mention, port)
+        for row in dialect.programmed(node, world.cluster, mention, node_port)
     ]
 
 
@@ -101,7 +101,7 @@ def _by_hash(world: World, full: str, protocol: int | None) -> list[Programmed]:
 def _nameless(world: World, ask: Ask, full: str, notes: list[str]) -> list[Programmed]:
     """NodePort rows of that port where the node has no Service names at all (IPVS without the API's objects)."""
     number = port_number(ask.port)
-    rows = [row for row in rows_of(world, "", number) if row.kind == "NodePort"] if number is not None else []
+    rows = rows_of(world, "", number) if number is not None else []
     if not rows or any(row.service for row in rows):
         return []
     notes.append(f"no dump names Services: NodePort {number} is taken to be that of {full}")
@@ -109,7 +109,14 @@ def _nameless(world: World, ask: Ask, full: str, notes: list[str]) -> list[Progr
 
 
 def _all_names(world: World) -> list[str]:
-    return [row.service for row in rows_of(world, "", None) if row.service]
+    out: dict[str, None] = {}
+    for node in world.nodes.values():
+        for dialect in plugins.modules("netk8s.dialects"):
+            if hasattr(dialect, "services"):
+                out.update(dict.fromkeys(dialect.services(node, world.cluster)))
+            elif hasattr(dialect, "programmed"):
+                out.update(dict.fromkeys(row.service for row in dialect.programmed(node, world.cluster) if row.service))
+    return list(out)
 
 
 @dataclass(frozen=True, slots=True)
