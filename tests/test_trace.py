@@ -564,6 +564,57 @@ def test_a_router_knows_the_pods_of_its_own_network() -> None:
     assert (outcome.verdict, outcome.source) == ("delivered", NODE1)
 
 
+@pytest.mark.parametrize(
+    ("rules", "verdict"),
+    [
+        # The node asks from 10.244.1.0 of flannel.1, so the rule stops the error to itself as well.
+        ("OUTPUT -d 10.244.0.0/16 -j REJECT", "dropped"),
+        ("OUTPUT -d 10.244.0.0/16 -p tcp -j REJECT --reject-with tcp-reset", "dropped"),
+        ("OUTPUT -d 10.244.2.0/24 -j REJECT", "refused"),
+        ("OUTPUT -d 10.244.2.0/24 -j REJECT\nfilter INPUT -i lo -p icmp -j DROP", "dropped"),
+        ("OUTPUT -d 10.244.2.0/24 -j REJECT\nfilter INPUT -p icmp -m icmp --icmp-type 3/3 -j DROP", "dropped"),
+        ("OUTPUT -d 10.244.2.0/24 -j REJECT\nfilter INPUT -p icmp -m icmp --icmp-type 3/1 -j DROP", "refused"),
+        ("OUTPUT -d 10.244.2.0/24 -j REJECT\nfilter INPUT -m conntrack --ctstate RELATED -j DROP", "dropped"),
+        ("OUTPUT -d 10.244.2.0/24 -j REJECT\nfilter INPUT -m conntrack --ctstate INVALID -j DROP", "refused"),
+        (
+            "OUTPUT -d 10.244.2.0/24 -j REJECT\nraw OUTPUT -d 10.244.2.0/24 -j CT --notrack\n"
+            "filter INPUT -m conntrack --ctstate INVALID -j DROP",
+            "dropped",
+        ),
+        (
+            "OUTPUT -d 10.244.2.0/24 -p tcp -j REJECT --reject-with tcp-reset\n"
+            "filter INPUT -m conntrack --ctstate RELATED -j DROP",
+            "dropped",
+        ),
+        (
+            "OUTPUT -d 10.244.2.0/24 -p tcp -j REJECT --reject-with tcp-reset\n"
+            "filter INPUT -m conntrack --ctstate ESTABLISHED -j DROP",
+            "refused",
+        ),
+    ],
+)
+def test_a_process_of_the_node_is_told_of_a_reject_by_lo(rules: str, verdict: str) -> None:
+    assert only(ask(world(f"filter {rules}"), None, POD2, 80, "node")).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("bridge_nf", "more", "direct", "by_service"),
+    [
+        ("1", "", "refused", "dropped"),
+        ("0", "", "refused", "refused"),
+        ("1", "filter OUTPUT -p tcp -j DROP", "refused", "dropped"),
+        ("0", "filter OUTPUT -p tcp -j DROP", "dropped", "dropped"),
+    ],
+)
+def test_a_reset_goes_back_by_the_bridge_port_untranslated(
+    bridge_nf: str, more: str, direct: str, by_service: str
+) -> None:
+    rules = to("10.244.2.6:80") + f"filter FORWARD -d 10.244.2.6/32 -p tcp -j REJECT --reject-with tcp-reset\n{more}"
+    there = world(rules, sysctls=sysctls(**{"net__bridge__bridge-nf-call-iptables": bridge_nf}))
+    assert only(ask(there, POD1, POD2, 80, "pod")).verdict == direct
+    assert only(ask(there, POD1, CLUSTER_IP, 80, "pod")).verdict == by_service
+
+
 def test_an_icmp_error_has_an_address_of_its_sender() -> None:
     there = world(to("10.244.2.6:8080"))
     second = there.nodes["n2"]

@@ -17,6 +17,7 @@ from typing import Protocol
 
 Addr = IPv4Address | IPv6Address
 Net = IPv4Network | IPv6Network
+UNSPECIFIED: Mapping[int, Addr] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 PROTOCOL_NAMES: Mapping[int, str] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from netk8s.trace import trace
 from .cluster import Cluster
 from .connections import differs, predicted
 from .generate_cluster import Asked
-from .topology import ClientSpec, NodeSpec, PodSpec, Topology, two_nodes
+from .topology import ClientSpec, NodeSpec, PodSpec, ServiceSpec, Topology, two_nodes
 
 pytestmark = pytest.mark.lab
 
@@ -44,6 +45,13 @@ def first_node(topology: Topology, **changes: object) -> Topology:
     return replace(topology, nodes=(first, *topology.nodes[1:]))
 
 
+@pytest.fixture(scope="module")
+def overlay() -> Iterator[Cluster]:
+    with Cluster(two_nodes(overlay="vxlan")) as cluster:
+        cluster.load_kube_rules("nft")
+        yield cluster
+
+
 @pytest.mark.parametrize("bridge_nf", [True, False])
 def test_a_bridge_translates_ipv6_for_its_own_pods_without_forwarding(bridge_nf: bool, tmp_path: Path) -> None:
     """br_nf_pre_routing_finish_ipv6 finds a route in spite of the setting, br_nf_pre_routing_finish does not."""
@@ -60,6 +68,64 @@ def test_a_bridge_translates_ipv6_for_its_own_pods_without_forwarding(bridge_nf:
             if bridge_nf
             else [silence] * 4
         )
+
+
+NOT_TO_PODS = "OUTPUT -d 10.244.0.0/16 -j REJECT"
+NOT_FAR = "OUTPUT -d 10.244.2.0/24 -j REJECT"
+RESET_FAR = "OUTPUT -d 10.244.2.0/24 -p tcp -j REJECT --reject-with tcp-reset"
+
+
+@pytest.mark.parametrize(
+    ("rules", "result"),
+    [
+        # The node asks from flannel.1's 10.244.1.0, so the rule stops the error to itself as well.
+        ((NOT_TO_PODS,), "timeout"),
+        ((f"{NOT_TO_PODS} --reject-with icmp-admin-prohibited",), "timeout"),
+        ((NOT_FAR,), "refused"),
+        ((NOT_FAR, "INPUT -i lo -p icmp -j DROP"), "timeout"),
+        ((NOT_FAR, "INPUT -p icmp -m icmp --icmp-type port-unreachable -j DROP"), "timeout"),
+        ((NOT_FAR, "INPUT -p icmp -m icmp --icmp-type host-unreachable -j DROP"), "refused"),
+        ((NOT_FAR, "INPUT -m conntrack --ctstate RELATED -j DROP"), "timeout"),
+        ((NOT_FAR, "INPUT -m conntrack --ctstate INVALID -j DROP"), "refused"),
+        ((RESET_FAR,), "refused"),
+        ((RESET_FAR, "OUTPUT -d 10.244.1.0/32 -p tcp -j DROP"), "timeout"),
+        ((RESET_FAR, "INPUT -m conntrack --ctstate RELATED -j DROP"), "timeout"),
+        ((RESET_FAR, "INPUT -m conntrack --ctstate ESTABLISHED -j DROP"), "refused"),
+    ],
+)
+def test_a_process_of_the_node_is_told_of_a_reject_by_lo(
+    rules: tuple[str, ...], result: str, tmp_path: Path, overlay: Cluster
+) -> None:
+    node = overlay.host("k8s-node1")
+    lines = "\n".join(f"-A {rule}" for rule in rules)
+    node.call("run", ["iptables-nft-restore", "--noflush"], f"*filter\n{lines}\nCOMMIT\n")
+    try:
+        asked = [Asked("k8s-node1", "10.244.2.5", 80)]
+        if RESET_FAR not in rules:
+            asked.append(Asked("k8s-node1", "10.244.2.9", 5353, "udp"))
+        assert {seen for seen, _ in results(overlay, tmp_path, asked)} == {result}
+    finally:
+        for rule in rules:
+            node.call("run", ["iptables-nft", "-D", *rule.split()])
+
+
+@pytest.mark.parametrize("bridge_nf", [True, False])
+def test_a_reset_goes_back_by_the_bridge_port_untranslated(bridge_nf: bool, tmp_path: Path) -> None:
+    reset = "-p tcp -j REJECT --reject-with tcp-reset"
+    topology = two_nodes()
+    far = ServiceSpec("far", ("10.96.120.32", "fd00:10:96::32"), 80, 80, ("default/nginx-c",))
+    topology = replace(topology, services=(*topology.services, far))
+    with Cluster(first_node(topology, bridge_nf=bridge_nf)) as cluster:
+        cluster.load_kube_rules("nft")
+        for command, network in (("iptables-nft", "10.244.2.0/24"), ("ip6tables-nft", "fd00:10:244:2::/64")):
+            cluster.host("k8s-node1").call("run", [command, "-A", "FORWARD", "-d", network, *reset.split()])
+        asked = [
+            Asked("pod/default/toolbox", ip, 80)
+            for ip in ("10.244.2.5", "fd00:10:244:2::5", "10.96.120.32", "fd00:10:96::32")
+        ]
+        by_service = "timeout" if bridge_nf else "refused"
+        found = [result for result, _ in results(cluster, tmp_path, asked)]
+        assert found == ["refused", "refused", by_service, by_service]
 
 
 LARGE = """

@@ -488,19 +488,29 @@ REFUSED = "refused"
 UNREACHABLE = "unreachable"
 
 
+_UNREACHABLE_CODES: Mapping[int, Mapping[str, int]] = {
+    4: {"net-unreach": 0, "host-unreach": 1, "proto-unreach": 2, "port-unreach": 3, "net-prohib": 9, "host-prohib": 10,
+        "admin-prohib": 13},
+    6: {"no-route": 0, "adm-prohib": 1, "addr-unreach": 3, "port-unreach": 4, "policy-fail": 5, "reject-route": 6},
+}  # fmt: skip
+"""Codes of "destination unreachable" by how the words that iptables has for them begin (libipt_REJECT, libip6t_REJECT)."""
+
+
+def reject_code(kind: str, family: int) -> int | None:
+    """The code of the ICMP or ICMPv6 "destination unreachable" that a REJECT sends, None where it sends a TCP reset."""
+    if kind in ("tcp-reset", "tcp-rst"):
+        return None
+    words = kind.removeprefix("icmp-" if family == 4 else "icmp6-")
+    codes = (code for begin, code in _UNREACHABLE_CODES[family].items() if words.startswith(begin))
+    return next(codes, 1 if family == 4 else 3)
+
+
 def reject_verdict(kind: str, packet: Packet) -> str:
     """What a sender gets of a REJECT: connection refused (RST, port unreachable) or no route to host.
 
     ICMP errors as sockets report them: icmp(7), net/ipv4/icmp.c icmp_err_convert, net/ipv6/icmp.c tab_unreach.
     """
-    if kind in ("tcp-reset", "tcp-rst"):
+    code = reject_code(kind, packet.family)
+    if code is None:
         return REFUSED if packet.protocol == TCP else UNREACHABLE
-    if kind in (
-        "icmp-port-unreachable",
-        "icmp6-port-unreachable",
-        "port-unreach",
-        "icmp-proto-unreachable",
-        "proto-unreach",
-    ):
-        return REFUSED
-    return UNREACHABLE
+    return REFUSED if code in ((2, 3) if packet.family == 4 else (4,)) else UNREACHABLE

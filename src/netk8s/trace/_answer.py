@@ -47,8 +47,8 @@ def finish(scene: Scene, end: End) -> Iterator[Way]:
         assumptions=branch.assumptions,
         missing=past.missing,
     )
-    if end.told_by is not None:
-        yield _errors.told(scene, way, end)
+    if end.told is not None:
+        yield _errors.told(scene, way, end, end.told)
         return
     if not end.check_reply or not flight.src_known:
         known = end.verdict not in (DELIVERED, REFUSED)

@@ -1,54 +1,75 @@
 """What a node tells the sender of a packet that it does not pass on, and whether that is heard.
 
-Sources: Linux net/ipv4/icmp.c (icmp_route_lookup), ip_forward.c (ip_exceeds_mtu), net/ipv6/ip6_output.c (ip6_forward),
-net/netfilter/nf_nat_core.c (nf_nat_icmp_reply_translation).
+Sources: Linux net/ipv4/icmp.c (icmp_route_lookup, icmp_glue_bits), ip_forward.c (ip_exceeds_mtu), net/ipv6/icmp.c,
+ip6_output.c (ip6_forward), netfilter/nf_reject_ipv4.c and nf_reject_ipv6.c (nf_send_reset), net/netfilter/nf_nat_core.c
+(nf_nat_icmp_reply_translation), nf_conntrack_core.c (nf_conntrack_attach).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
 
 from netk8s.kernel import targets
-from netk8s.kernel.flight import Conn
+from netk8s.kernel.flight import Conn, Tuple, tuple_of
 from netk8s.kernel.netns import Netns
-from netk8s.model import ICMP, ICMPV6, TCP, Addr, Packet, Way
+from netk8s.model import ICMP, ICMPV6, TCP, UNSPECIFIED, Packet, Way
 from netk8s.trace import _sending, _walk
-from netk8s.trace._state import DELIVERED, DROPPED, UNKNOWN, End, Past, Scene, answering, same_port
+from netk8s.trace._state import DELIVERED, DROPPED, UNKNOWN, End, Past, Scene, Told, answering, same_port
 
 RESET = frozenset({"RST", "ACK"})
 
 
-def told(scene: Scene, way: Way, end: End) -> Way:
-    """Whether the sender hears of it: the error goes back like an answer, and what it goes through is translated alike.
-
-    An ICMP error has an address of the node that sends it (icmp_route_lookup) and passes as RELATED to the flow it tells of.
-    """
-    packet = way.packet
-    netns = scene.netns[end.told_by or ""]
-    own = end.past.flow.origin == "node" and end.past.flow.node == netns.name
-    entry = next((c for n, c in reversed(end.past.entries) if n == netns.name), None)
-    if own or entry is None:
+def told(scene: Scene, way: Way, end: End, what: Told) -> Way:
+    """Whether the sender hears of it, a process of the node itself too: that one is told by lo."""
+    flight = end.branch.flight
+    netns = scene.netns[what.node]
+    there = tuple_of(flight.packet).reversed()
+    if what.code is None and flight.has_physin:
+        # nf_send_reset: out of the bridge's port by which the packet came in, past every hook.
+        got, asked = (targets.endpoint_text(p.dst, p.dport) for p in (flight.packet, end.past.flow.packet))
+        heard = same_port(there.sport, end.past.flow.packet.dport) and there.src == end.past.flow.packet.dst
+        lost = (
+            "" if heard else f"its reset goes back by the bridge's port untranslated, from {got}, and {asked} was asked"
+        )
+    else:
+        kind = ICMP if flight.packet.family == 4 else ICMPV6
+        error = _reset(there) if what.code is None else _icmp(netns, there, 3 if kind == ICMP else 1, what.code)
+        ends = _ends(scene, netns, end.past, flight.conn, error)
+        lost = _unheard(end.past.flow.packet, ends)
+    if not lost:
         return way
-    there = entry.reply
-    error = Packet(packet.protocol, there.src, there.dst, there.sport, there.dport, tcp_flags=RESET)
-    conn = answering(entry, error)
-    if "tcp-reset" not in way.reason:
-        kind, code = (ICMP, 3) if packet.family == 4 else (ICMPV6, 1)
-        own_address = there.src if netns.is_local(there.src) else _unspecified(packet.family)
-        error = error.replace(src=own_address, protocol=kind, tcp_flags=frozenset(), icmp_type=code, icmp_code=1)
-        conn = replace(conn, state="RELATED")
-    past = Past(end.past.flow, entries=end.past.entries)
-    walk = _sending.send(error, netns, past, conn)
-    ends = [e for e in _walk.to_the_end(replace(scene, back=True), walk) if not e.branch.off_default]
-    lost = [why for e in ends if (why := unheard(end.past.flow.packet, e))]
-    if not lost or len(lost) < len(ends):
-        return way
-    silence = f"{way.reason}; {netns.name} cannot tell the sender: {lost[0]}"
-    return replace(way, verdict=DROPPED, reason=silence)
+    return replace(way, verdict=DROPPED, reason=f"{way.reason}; {netns.name} cannot tell the sender: {lost}")
 
 
-def unheard(asked: Packet, end: End) -> str:
+def _reset(there: Tuple) -> Packet:
+    return Packet(TCP, there.src, there.dst, there.sport, there.dport, tcp_flags=RESET)
+
+
+def _icmp(netns: Netns, there: Tuple, kind: int, code: int) -> Packet:
+    """An ICMP error to who sent a packet: from the address that was asked if that is the node's, else from any of its own
+    (icmp_route_lookup)."""
+    source = there.src if netns.is_local(there.src) else UNSPECIFIED[there.dst.version]
+    protocol = ICMP if there.dst.version == 4 else ICMPV6
+    return Packet(protocol, source, there.dst, there.sport, there.dport, icmp_type=kind, icmp_code=code)
+
+
+def _ends(scene: Scene, netns: Netns, past: Past, conn: Conn, error: Packet) -> list[End]:
+    """Where an error about a packet with the entry ``conn`` comes to: it has that entry, as RELATED, and what translated
+    the packet translates it (nf_conntrack_attach)."""
+    back = conn.direction == "ORIGINAL"
+    tracked = conn.ipvs is not None or conn.state not in ("INVALID", "UNTRACKED")
+    related = replace(conn, state="RELATED", direction="REPLY" if back else "ORIGINAL") if tracked else None
+    walk = _sending.send(error, netns, Past(past.flow, entries=past.entries), related)
+    return [e for e in _walk.to_the_end(replace(scene, back=back), walk) if not e.branch.off_default]
+
+
+def _unheard(asked: Packet, ends: list[End]) -> str:
+    """Why no error comes to who is told, "" when one does or nobody knows."""
+    lost = [why for end in ends if (why := _lost(asked, end))]
+    return lost[0] if lost and len(lost) == len(ends) else ""
+
+
+def _lost(asked: Packet, end: End) -> str:
     """Why an error does not come to who is told, "" when it does or nobody knows. An ICMP error may be anybody's."""
     packet = end.branch.flight.packet
     if end.verdict not in (DELIVERED, UNKNOWN):
@@ -60,10 +81,6 @@ def unheard(asked: Packet, end: End) -> str:
 def recognised(asked: Packet, answer: Packet) -> bool:
     """Whether a packet is one of the connection to who asked: it comes from where it asked."""
     return same_port(answer.sport, asked.dport) and answer.src == asked.dst and answer.dst == asked.src
-
-
-def _unspecified(family: int) -> Addr:
-    return IPv4Address(0) if family == 4 else IPv6Address(0)
 
 
 def wrong_address(asked: Packet, end: End) -> str:
@@ -92,14 +109,15 @@ def too_large_untold(scene: Scene, netns: Netns, past: Past, entry: Conn, *, ans
 
     ``entry``: the node's own of the connection. ``answer``: it is the entry's answer that is too large.
     """
-    sender = entry.reply.src if answer else entry.original.src
-    kind, code, number = (ICMP, 3, 4) if sender.version == 4 else (ICMPV6, 2, 0)
-    error = Packet(kind, _unspecified(sender.version), sender, None, None, icmp_type=code, icmp_code=number)
-    conn = replace(entry, state="RELATED") if answer else replace(answering(entry, error), state="RELATED")
-    walk = _sending.send(error, netns, Past(past.flow, entries=past.entries), conn)
-    ends = [e for e in _walk.to_the_end(replace(scene, back=not answer), walk) if not e.branch.off_default]
-    if any(e.verdict == DELIVERED for e in ends):
+    # Its size is asked for before POSTROUTING translates the packet's source.
+    ends, reply = entry.original, entry.reply
+    there = Tuple(reply.protocol, reply.src, reply.sport, ends.src, ends.sport)
+    conn = answering(entry, _reset(there)) if answer else entry
+    there = there.reversed() if answer else there
+    error = _icmp(netns, there, *((3, 4) if there.dst.version == 4 else (2, 0)))
+    found = _ends(scene, netns, past, conn, error)
+    if any(e.verdict == DELIVERED for e in found):
         return ""
-    if not ends or any(e.verdict == UNKNOWN for e in ends):
+    if not found or any(e.verdict == UNKNOWN for e in found):
         return None
-    return ends[0].reason
+    return found[0].reason

@@ -20,6 +20,7 @@ from netk8s.trace._state import (
     OnLink,
     Past,
     Scene,
+    Told,
     Walk,
     on_wire,
 )
@@ -43,9 +44,9 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
     if pod_on(scene, netns, target) is not None:
         yield from _own_pod(scene, event)
         return
-    told_by = netns.name if not event.foreign else None
+    told = _no_neighbour(netns, target) if not event.foreign else None
     if mute := _arp.mute(event):
-        yield End(branch, past, UNREACHABLE, mute, told_by=told_by)
+        yield End(branch, past, UNREACHABLE, mute, told=told)
         return
     owner = scene.netns.get(pod.node or "") if pod is not None and not pod.host_network else None
     if owner is not None and scene.around.attachment(owner, target).shared:
@@ -53,7 +54,7 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
             if verdict == DELIVERED:
                 yield pod_end(scene, there, past, target, pod)
             else:
-                yield End(there, past, verdict, why, told_by=told_by if verdict == UNREACHABLE else None)
+                yield End(there, past, verdict, why, told=told if verdict == UNREACHABLE else None)
         return
     for other in scene.netns.values():
         if other.name != netns.name and (entered := _enters(netns, other, target, dev)):
@@ -63,7 +64,7 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
             refused = None if scene.back else _arp.refused(event, other, iif)
             for there, silent in _arp.answers(branch, refused):
                 if silent:
-                    yield End(there, past, UNREACHABLE, silent, told_by=told_by)
+                    yield End(there, past, UNREACHABLE, silent, told=told)
                 else:
                     yield Arriving(on_wire(there, iif), other, past)
             return
@@ -75,25 +76,30 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
     yield from _beyond(scene, branch, netns, past, dev, target, pod, foreign=event.foreign)
 
 
+def _no_neighbour(netns: Netns, target: Addr) -> Told:
+    """What a node tells who sent it a packet for a next hop that does not answer (arp_error_report, ndisc_error_report)."""
+    return Told(netns.name, 1 if target.version == 4 else 3)
+
+
 def _own_pod(scene: Scene, event: OnLink) -> Walk:
     """A pod of the node itself, asked for on the device its route names."""
     branch, netns, past, target = event.branch, event.netns, event.past, event.target
-    told_by = netns.name if not event.foreign else None
+    told = _no_neighbour(netns, target) if not event.foreign else None
     for there, hung in _slaves.settled(branch, netns, scene.around.attachment(netns, target)):
         if hung.dev is None:
             yield End(there, past, UNKNOWN, hung.why)
         elif hung.kind in attachment.BY_ROUTE:
             what = attachment.WORDS[hung.kind]
             reason = f"nobody answers for {target} on {hung.dev} of {netns.name}: {what} answers no ARP"
-            yield End(there, past, UNREACHABLE, reason, told_by=told_by)
+            yield End(there, past, UNREACHABLE, reason, told=told)
         elif hung.kind in attachment.ON_LINK and not event.foreign:
             reason = _slaves.unheard(netns, hung.dev, netns.name, target)
-            yield End(there, past, UNREACHABLE, reason, told_by=told_by)
+            yield End(there, past, UNREACHABLE, reason, told=told)
         else:
             # A pod that asked is known to its node.
             for onward, silent in _arp.answers(there, None if scene.back else _arp.of_own_pod(event)):
                 if silent:
-                    yield End(onward, past, UNREACHABLE, silent, told_by=told_by)
+                    yield End(onward, past, UNREACHABLE, silent, told=told)
                 else:
                     yield pod_end(scene, onward, past, target, scene.pod_by_ip[target])
 
@@ -155,7 +161,7 @@ def _beyond(
         what = "no pod has" if on_bridge else "no node and no pod has"
         reason = f"{what} the address {target}, so nobody answers for it on {dev} of {netns.name}"
         there = branch.assume("the lists of pods and nodes are complete")
-        yield End(there, past, UNREACHABLE, reason, told_by=netns.name)
+        yield End(there, past, UNREACHABLE, reason, told=_no_neighbour(netns, target))
         return
     untranslated = conntrack.untranslated(branch.flight.conn, packet.dst, netns.name)
     if scene.around.only_inside(packet.dst):

@@ -1,10 +1,11 @@
 """FORWARD, POSTROUTING and the way out of a node, and what ends a walk there.
 
-Sources: Linux net/ipv4/ip_forward.c, ip_output.c.
+Sources: Linux net/ipv4/ip_forward.c, ip_output.c, route.c, net/ipv6/route.c.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from netk8s.kernel import hooks, targets
@@ -22,6 +23,7 @@ from netk8s.trace._state import (
     Looping,
     OnLink,
     Past,
+    Told,
     Walk,
     decision,
     hop_done,
@@ -109,6 +111,12 @@ def _emit(branch: Branch, netns: Netns, past: Past) -> Walk:
         yield OnLink(branch, netns, hop_done(branch, netns, past), flight.oif, flight.nexthop or flight.packet.dst)
 
 
+_CODES: Mapping[tuple[int, str], int] = {
+    (4, "none"): 0, (4, "unreachable"): 1, (4, "prohibit"): 13, (6, "none"): 0, (6, "unreachable"): 0, (6, "prohibit"): 1,
+}  # fmt: skip
+"""What a router that has no way tells of it (ip_error, ip6_pkt_drop): the code of "destination unreachable"."""
+
+
 def no_route(branch: Branch, netns: Netns, past: Past, found: Lookup) -> End:
     packet = branch.flight.packet
     words = {
@@ -122,8 +130,9 @@ def no_route(branch: Branch, netns: Netns, past: Past, found: Lookup) -> End:
     if found.at is not None and found.at.origin:
         reason += f" ({found.at})"
     done = branch.step(decision("routing", reason, found.at))
-    told_by = netns.name if verdict == UNREACHABLE else None
-    return End(done, hop_done(done, netns, past), verdict, reason, told_by=told_by)
+    code = _CODES.get((packet.family, found.kind))
+    told = Told(netns.name, code) if code is not None else None
+    return End(done, hop_done(done, netns, past), verdict, reason, told=told)
 
 
 def stopped(verdict: Verdict, netns: Netns, past: Past) -> End:
@@ -137,7 +146,8 @@ def stopped(verdict: Verdict, netns: Netns, past: Past) -> End:
         where = f" by the rule at {verdict.rule.at}" if verdict.rule is not None else ""
         kind = targets.reject_verdict(verdict.detail, branch.flight.packet)
         reason = f"{netns.name}: rejected with {verdict.detail}{where}"
-        return End(branch, past, kind, reason, told_by=netns.name)
+        code = targets.reject_code(verdict.detail, branch.flight.packet.family)
+        return End(branch, past, kind, reason, told=Told(netns.name, code))
     if verdict.kind in (UNREACHABLE, REFUSED):
         return End(branch, past, verdict.kind, verdict.detail)
     return End(branch, past, UNKNOWN, verdict.detail)

@@ -59,10 +59,21 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """The node that tells a sender that its packet is not passed on, its own processes like others.
+
+    ``code``: that of ICMP's or ICMPv6's "destination unreachable", None for a TCP reset.
+    """
+
+    node: str
+    code: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """How a walk in one direction ended. ``place`` is "pod", "node", "outside" or "" when it did not arrive.
 
-    ``told_by``: the node that tells the sender (ICMP unreachable, TCP reset), None where nobody or the sender itself does.
+    ``told``: what the sender is told, None where nobody tells it or its own call fails.
     """
 
     branch: Branch
@@ -73,7 +84,7 @@ class End:
     reached: Reached | None = None
     node: str | None = None
     check_reply: bool = False
-    told_by: str | None = None
+    told: Told | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,9 @@ the next hop of the route where the device has no other end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address
 
 from netk8s.kernel.netns import Netns
-from netk8s.model import UDP, Addr, Link, Packet, Tunnel
+from netk8s.model import UDP, UNSPECIFIED, Addr, Link, Packet, Tunnel
 from netk8s.trace import _sending
 from netk8s.trace._state import DROPPED, UNREACHABLE, End, OnLink, Past, Walk
 
@@ -86,7 +85,7 @@ def _outer(event: OnLink, link: Link, tunnel: Tunnel) -> Packet | None:
     remote = _remote(event.netns, link, tunnel, event.target)
     if remote is None or remote.is_multicast:
         return None
-    own = tunnel.local or (IPv4Address(0) if remote.version == 4 else IPv6Address(0))
+    own = tunnel.local or UNSPECIFIED[remote.version]
     inner = event.branch.flight.packet
     if link.kind in _UDP_PORT:
         return Packet(UDP, own, remote, None, tunnel.port or _UDP_PORT[link.kind], mark=inner.mark)

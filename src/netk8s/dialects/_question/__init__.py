@@ -6,7 +6,6 @@ from netk8s.dialects._question.addresses import (
     CLIENT,
     NODE,
     POD,
-    UNSPECIFIED,
     client_address,
     family_of_nodes,
     in_service_range,
@@ -19,7 +18,7 @@ from netk8s.dialects._question.names import family_of, near, node_names, protoco
 from netk8s.dialects._question.sender import default_source, entry_node, sender, with_source_port
 from netk8s.dialects._question.target import dial
 from netk8s.errors import NotFound, UsageError
-from netk8s.model import TCP, Addr, Ask, Flow, Packet, World
+from netk8s.model import TCP, UNSPECIFIED, Addr, Ask, Flow, Packet, World
 
 
 def resolve(world: World, ask: Ask) -> Flow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 from netk8s import plugins
 from netk8s.dialects import kube_proxy_ipvs
@@ -15,7 +15,6 @@ CLIENT: dict[int, Addr] = {4: ip_address("198.51.100.10"), 6: ip_address("2001:d
 OUTSIDE: dict[int, Addr] = {4: ip_address("203.0.113.200"), 6: ip_address("2001:db8:e::200")}
 NODE: dict[int, Addr] = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8:a::1")}
 POD: dict[int, Addr] = {4: ip_address("192.0.2.250"), 6: ip_address("2001:db8:b::250")}
-UNSPECIFIED: dict[int, Addr] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
 
 def owner_of(world: World, ip: Addr) -> str | None:
