@@ -724,6 +724,17 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class OldEndpoint:
+    """An endpoint out of an Endpoints object, which counts where no EndpointSlice says otherwise.
+
+    ``truncated``: the object holds but some of the Service's endpoints.
+    """
+
+    endpoint: Endpoint
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ExternalName:
     """A Service that is a name elsewhere: DNS answers a CNAME to ``host``. ``ports`` are (name, protocol, port)."""
 
@@ -1042,8 +1053,8 @@ class Observation:
 
 Fact = (
     Table | NftTable | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | PortVlan | Sysctl | Socket
-    | VirtualServer | ConntrackTable | Coverage | ServicePort | ExternalName | Endpoint | Pod | ClusterNode
-    | NetworkPolicy | OtherPolicy | Namespace | Ingress | ControllerClass | Gateway | HttpRoute | ReferenceGrant
+    | VirtualServer | ConntrackTable | Coverage | ServicePort | ExternalName | Endpoint | OldEndpoint | Pod
+    | ClusterNode | NetworkPolicy | OtherPolicy | Namespace | Ingress | ControllerClass | Gateway | HttpRoute | ReferenceGrant
     | ConfigMap | Observation | Hook
 )  # fmt: skip
 

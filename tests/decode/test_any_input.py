@@ -88,6 +88,23 @@ TEXTS = {
                     ],
                 },
                 {
+                    "kind": "Endpoints",
+                    "metadata": {"name": "a", "annotations": {"endpoints.kubernetes.io/over-capacity": "truncated"}},
+                    "subsets": [
+                        {
+                            "ports": [{"name": "p", "port": 1, "protocol": "TCP"}],
+                            "addresses": [
+                                {
+                                    "ip": "10.0.0.1",
+                                    "nodeName": "n",
+                                    "targetRef": {"kind": "Pod", "name": "x", "namespace": "y"},
+                                }
+                            ],
+                            "notReadyAddresses": [{"ip": "10.0.0.2"}],
+                        }
+                    ],
+                },
+                {
                     "kind": "Pod",
                     "metadata": {"name": "a"},
                     "spec": {"hostNetwork": True, "containers": [{"ports": [{"containerPort": 1, "hostPort": 2}]}]},

@@ -328,6 +328,15 @@ def test_a_dump_of_chains_alone_gets_kube_proxy_s_jumps() -> None:
     assert kube.complete(replace(table(["A -j ACCEPT"]), headless=True)) is None
 
 
+def test_the_filter_table_alone_tells_nothing_of_a_service() -> None:
+    alone = replace(table(["FORWARD -j KUBE-FORWARD", "KUBE-FORWARD -j ACCEPT"]), name="filter", headless=True)
+    assert "`iptables -t nat -S`" in kube.opaque(node(alone), Cluster())
+    assert kube.opaque(node(replace(alone, headless=False)), Cluster()) == "", "iptables-save -t filter was asked for"
+    assert kube.opaque(node(alone, table(NEW)), Cluster()) == ""
+    others = replace(table(["INPUT -j KUBE-FIREWALL", "KUBE-FIREWALL -j ACCEPT"]), name="filter", headless=True)
+    assert kube.opaque(node(others), Cluster()) == "", "the kubelet's chain, in every mode of kube-proxy"
+
+
 # ---------------------------------------------------------------- words for steps
 
 

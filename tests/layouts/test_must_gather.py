@@ -45,6 +45,20 @@ def files(objects: dict[str, list[dict[str, Any]]]) -> dict[str, bytes]:
     return found
 
 
+def as_endpoints(piece: dict[str, Any]) -> dict[str, Any]:
+    """The Endpoints object that says the same as an EndpointSlice."""
+    metadata = {
+        "name": piece["metadata"]["labels"]["kubernetes.io/service-name"],
+        "namespace": piece["metadata"]["namespace"],
+    }
+    addresses = [
+        {"ip": each["addresses"][0], **{key: each[key] for key in ("nodeName", "targetRef") if key in each}}
+        for each in piece["endpoints"]
+    ]
+    subset = {"addresses": addresses, "ports": piece["ports"]}
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": [subset]}
+
+
 @pytest.mark.parametrize("inside", [TOP, "must-gather.local.42", "."])
 def test_a_folder(files: dict[str, bytes], lay: Lay, inside: str) -> None:
     read = told(snapshot.read([str(lay(files) / inside)]))
@@ -61,6 +75,23 @@ def test_what_it_lacks_may_be_there_all_the_same(
     assert not found.cluster.covered & {"services", "pods", "endpoints"}
     assert {pod.name for pod in found.cluster.pods} >= {"nginx-7c5ddbdf54-4xk2p"}
     assert ends(found) == ends(world(example / "nodes/k8s-node1", example / "cluster"))
+
+
+def test_endpoints_objects_count_where_there_are_no_slices(
+    files: dict[str, bytes], lay: Lay, objects: dict[str, list[dict[str, Any]]]
+) -> None:
+    for space, items in of_namespace([as_endpoints(each) for each in objects["endpointslices"]]).items():
+        files[f"{TOP}/namespaces/{space}/core/endpoints.yaml"] = as_yaml(listed("EndpointsList", items))
+    both = world(lay(files))
+    for name in [name for name in files if name.endswith("endpointslices.yaml")]:
+        (lay({}) / name).unlink()
+    old = world(lay({}))
+    told_by, told_by_old = (
+        {(e.namespace, e.service, str(e.ip), e.port, e.pod) for e in each.cluster.endpoints} for each in (both, old)
+    )
+    assert told_by == told_by_old != set()
+    assert not [note for note in both.notes if "Endpoints objects" in note]
+    assert [note for note in old.notes if "Endpoints objects" in note]
 
 
 def test_two_images_at_once_are_refused(files: dict[str, bytes], lay: Lay) -> None:

@@ -12,6 +12,7 @@ from netk8s import decode, dialects, snapshot
 from netk8s.errors import DecodeError
 from netk8s.layouts import sosreport
 from netk8s.layouts._place import Place
+from netk8s.model import Dump
 from tests.layouts.conftest import Files, seen, told, world
 
 TOP = "sosreport-worker-0-2026-01-01-abcdefg"
@@ -147,12 +148,42 @@ def test_rules_that_are_not_there_are_missing(example: Path, pack: Callable[...,
         ("networking/ip_mroute_show", False),
         ("ipvs/ipvsadm_-Ln", True),
         ("firewall_tables/iptables_-t_nat_-nvL", False),
+        ("firewall_tables/iptables_-vnxL", False),
+        ("firewall_tables/nft_-a_list_ruleset", True),
         ("podman/ip_-o_addr", False),
     ],
 )
 def test_which_commands_are_read(name: str, read: bool) -> None:
     place = sosreport.place(("sos_commands", *name.split("/")))
     assert place == (Place(of_node=True) if read else None)
+
+
+def test_rules_with_their_handles_answer_alike(example: Path, lay: Callable[[Files], Path]) -> None:
+    """As sos has them since 4.6.1."""
+    usual = files(example)
+    text = usual.pop(f"{TOP}/sos_commands/firewall_tables/nft_list_ruleset")
+    numbered = [
+        line + b" # handle %d" % number if line.strip() not in (b"", b"}") and not line.endswith(b",") else line
+        for number, line in enumerate(text.split(b"\n"))
+    ]
+    usual[f"{TOP}/sos_commands/firewall_tables/nft_-a_list_ruleset"] = b"\n".join(numbered)
+    found = world(lay(usual))
+    assert not found.missing
+    (plain,), (handled,) = (
+        decode.decode(snapshot.Snapshot((Dump("nft", data, "n"),))).nodes.values()
+        for data in (text, b"\n".join(numbered))
+    )
+    assert [table.name for table in handled.nft] == [table.name for table in plain.nft]
+    for ours, theirs in zip(handled.nft, plain.nft, strict=True):
+        assert {name: list(chain.rules) for name, chain in ours.chains.items()} == {
+            name: list(chain.rules) for name, chain in theirs.chains.items()
+        }
+
+
+def test_endpoints_by_namespace_are_read() -> None:
+    name = "kubectl_get_-o_json_--namespace_shop_endpoints"
+    path = ("sos_commands", "kubernetes", "cluster-info", "shop", name)
+    assert sosreport.place(path) == Place(partial=True)
 
 
 def test_a_snapshot_in_a_folder_of_such_a_name_is_one_still(lay: Callable[[Files], Path]) -> None:

@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netk8s import decode, dialects, snapshot
+from netk8s.decode import kubectl
 from netk8s.dialects.kube_proxy_iptables import chain_hash
 from netk8s.dialects.pod_devices import pod_devices
 from netk8s.errors import Netk8sError
 from netk8s.journey import answer
-from netk8s.model import Ask, Dump, Missing, Snapshot, World
+from netk8s.model import Ask, Dump, Missing, OldEndpoint, Snapshot, World
 from netk8s.redact import Redacted, Redaction, redact, special
 from netk8s.redact._addresses import Addresses
 from netk8s.redact._names import PUBLIC
@@ -239,6 +240,31 @@ def test_objects_lose_what_no_answer_needs() -> None:
     assert [pod.name for pod in cluster.pods] == [done.names["till-1"]]
     assert cluster.config_maps[0].data == (("Corefile", f"kubernetes {done.names['corp']}.{done.names['example']}\n"),)
     assert done.left_out == ("Secret objects: not needed for an answer",)
+
+
+def test_endpoints_objects_stay_what_they_are() -> None:
+    address = {
+        "ip": "10.244.1.5",
+        "nodeName": "blue-7",
+        "hostname": "secret",
+        "targetRef": {"kind": "Pod", "name": "web-1"},
+    }
+    item = {
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "web", "annotations": {"endpoints.kubernetes.io/over-capacity": "truncated", "note": "secret"}},
+        "subsets": [{"addresses": [address], "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}],
+    }  # fmt: skip
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [item]}).encode()
+    (changed,) = texts_of(Dump("cluster/endpoints.json", text)).values()
+    assert not [word for word in ("secret", "blue-7", "web-1", "10.244.1.5") if word in changed]
+    (found,) = kubectl_facts(changed)
+    assert (found.truncated, found.endpoint.port, found.endpoint.protocol) == (True, 80, 6)
+    assert found.endpoint.node
+    assert found.endpoint.pod
+
+
+def kubectl_facts(text: str) -> list[OldEndpoint]:
+    return [fact for fact in kubectl.decode(Dump("x", text.encode())) if isinstance(fact, OldEndpoint)]
 
 
 def test_an_unknown_text_is_left_out_and_said() -> None:

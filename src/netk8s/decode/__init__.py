@@ -1,4 +1,5 @@
-"""Texts -> facts. A decoder is a module of this package with ``NAME``, ``sniff(dump)`` and ``decode(dump)``.
+"""Texts -> facts. A decoder is a module of this package with ``NAME``, ``sniff(dump)`` and ``decode(dump)``; one with
+``REFUSED`` and ``sniff(dump)`` knows a text that is not read, and says why.
 
 Formats are recognised by content, never by file name.
 """
@@ -10,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar, cast
 
 from netk8s import plugins
-from netk8s.decode import _nftables
+from netk8s.decode import _endpoints, _nftables
 from netk8s.errors import DecodeError
 from netk8s.model import (
     Address,
@@ -39,6 +40,7 @@ from netk8s.model import (
     NftTable,
     Node,
     Observation,
+    OldEndpoint,
     OtherPolicy,
     Pod,
     PortVlan,
@@ -73,6 +75,7 @@ _OF_CLUSTER: dict[type, str] = {
     ConfigMap: "config_maps",
 }
 """The cluster's objects, and the list of :class:`Cluster` that each is in."""
+_LISTS = frozenset({*_OF_CLUSTER.values(), _endpoints.COVERS})
 
 UNNAMED = "node"
 """The name of the node of a dump that does not say whose it is."""
@@ -114,11 +117,16 @@ def recognise(dump: Dump) -> Decoder | None:
     return found[0] if found else None
 
 
+def refused(dump: Dump) -> str:
+    """Why a dump that no decoder knows is not read, and what to give instead; "" where nothing knows it."""
+    return next((str(m.REFUSED) for m in plugins.modules(__name__) if hasattr(m, "REFUSED") and m.sniff(dump)), "")
+
+
 def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
     """All facts of a snapshot by node, and the cluster's objects.
 
-    A dump that no decoder knows is an error when it is the only one, and else in ``unread``. ``unwrap`` joins lines
-    that a terminal or a document wrapped. Raises DecodeError.
+    A dump that no decoder knows is an error when it is the only one, and else in ``unread``, or in ``missing`` where it is
+    known why it is not read. ``unwrap`` joins lines that a terminal or a document wrapped. Raises DecodeError.
     """
     facts: dict[tuple[str, str | None], list[Fact]] = {}
     cluster: list[Fact] = []
@@ -146,15 +154,17 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
             if isinstance(fact, Observation):
                 observations.append(fact)
                 continue
-            covers = isinstance(fact, Coverage) and fact.kind in _OF_CLUSTER.values()
+            covers = isinstance(fact, Coverage) and fact.kind in _LISTS
             if covers and dump.partial:
                 continue
-            if covers or type(fact) in _OF_CLUSTER:
+            if covers or type(fact) in _OF_CLUSTER or isinstance(fact, OldEndpoint):
                 cluster.append(fact)
             else:
                 facts.setdefault((dump.node or default, dump.pod), []).append(fact)
     if unknown and not facts and not cluster and not observations:
         first = unknown[0]
+        if why := refused(first):
+            raise DecodeError(first.origin, 1, why)
         raise DecodeError(
             first.origin,
             1,
@@ -170,8 +180,12 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
         inside = sorted(pod for node, pod in facts if node == name and pod is not None)
         pods = {pod: _node(f"pod {pod}", facts[name, pod], notes) for pod in inside}
         nodes[name] = replace(_node(name, facts.get((name, None), []), notes), pods=pods)
-    unread = tuple(dump.origin for dump in unknown)
-    return World(nodes, _cluster(cluster), tuple(missing), tuple(notes), unread, tuple(observations))
+    reasons = {dump.origin: why for dump in unknown if (why := refused(dump))}
+    missing += (
+        Missing(f"the rules in {origin}, which {why}", "what those rules do") for origin, why in reasons.items()
+    )
+    unread = tuple(dump.origin for dump in unknown if dump.origin not in reasons)
+    return World(nodes, _cluster(cluster, notes), tuple(missing), tuple(notes), unread, tuple(observations))
 
 
 def _node(name: str, facts: list[Fact], notes: list[str]) -> Node:
@@ -260,7 +274,8 @@ def _tables(found: list[Table], notes: list[str]) -> tuple[Table, ...]:
     return tuple(seen.values())
 
 
-def _cluster(facts: list[Fact]) -> Cluster:
+def _cluster(facts: list[Fact], notes: list[str]) -> Cluster:
+    facts = _endpoints.chosen(facts, notes)
     objects: dict[str, list[Fact]] = {}
     for fact in facts:
         if type(fact) in _OF_CLUSTER:

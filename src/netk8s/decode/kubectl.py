@@ -1,4 +1,4 @@
-"""``kubectl get … -o json`` or ``-o yaml``: Services, EndpointSlices, Pods, Nodes, policies, Namespaces."""
+"""``kubectl get … -o json`` or ``-o yaml``: Services, EndpointSlices (or Endpoints), Pods, Nodes, policies, Namespaces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from msgspec import Raw
 
-from netk8s.decode import _endpoint_slices, _http_objects, _policies
+from netk8s.decode import _endpoint_slices, _endpoints, _http_objects, _policies
 from netk8s.decode._json import JsonObject, address, clean, head, kind, member, outer_keys, spelled, values
 from netk8s.decode._text import first_lines
 from netk8s.decode._yaml import YamlObject, documents
@@ -31,6 +31,7 @@ COMMAND = "kubectl get services,endpointslices,pods,nodes,networkpolicies,namesp
 _COVERS = {
     "Service": "services",
     "EndpointSlice": "endpoints",
+    "Endpoints": _endpoints.COVERS,
     "Pod": "pods",
     "Node": "nodes",
     "NetworkPolicy": "policies",
@@ -53,9 +54,9 @@ def sniff(dump: Dump) -> bool:
 def decode(dump: Dump) -> Iterator[Fact]:
     """Facts of the API's objects, and a Coverage for each kind that a list has or is for.
 
-    Coverage kinds are services, endpoints, pods, nodes, policies and namespaces. An object by itself covers nothing,
-    nor does an empty list that does not say of what. Objects of other kinds are passed over; so are EndpointSlices of
-    type FQDN, which no rule is made of. Raises DecodeError.
+    Coverage kinds are services, endpoints (old_endpoints for Endpoints), pods, nodes, policies and namespaces. An object by
+    itself covers nothing, nor does an empty list that does not say of what. Objects of other kinds are passed over; so
+    are EndpointSlices of type FQDN, which no rule is made of. Raises DecodeError.
     """
     written = _JSON_START.match(head(dump)) is not None
     quick = spelled(dump, "items") if written else None
@@ -117,6 +118,8 @@ def _object(item: JsonObject, name: str) -> Iterator[Fact]:
         yield from _service(item)
     elif name == "EndpointSlice":
         yield from _endpoint_slices.endpoints(_endpoint_slices.read(item, _metadata(item)), item.at)
+    elif name == "Endpoints":
+        yield from _endpoints.endpoints(item, _metadata(item))
     elif name == "Pod":
         yield _pod(item)
     elif name == "Node":

@@ -500,6 +500,26 @@ def complete(table: Table) -> tuple[Table, str] | None:
     return replace(table, chains={**dict(table.chains.items()), **added}), text
 
 
+_FILTERS = frozenset({"KUBE-FORWARD", "KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL"})
+
+
+def opaque(node: Node, cluster: Cluster) -> str:
+    """Why a node's rules do not tell where a packet goes that has kube-proxy's filter table without its nat table.
+
+    ``iptables -S`` prints one table, filter when none is named. "" for another node.
+    """
+    del cluster
+    if any(table.name == "nat" for table in node.tables):
+        return ""
+    for table in node.tables:
+        if table.headless and not _FILTERS.isdisjoint(table.chains):
+            return (
+                f"{table.at.origin} is the filter table alone, as `iptables -S` prints it, and kube-proxy's translations are in "
+                "the nat table; give `iptables-save`, or `iptables -t nat -S` beside it"
+            )
+    return ""
+
+
 # ---------------------------------------------------------------- words for steps
 
 

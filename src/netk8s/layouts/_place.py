@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
 
 OBJECTS = frozenset({
-    "configmaps", "endpointslices", "gateways", "httproutes", "ingresses", "namespaces", "networkpolicies", "nodes",
+    "configmaps", "endpoints", "endpointslices", "gateways", "httproutes", "ingresses", "namespaces", "networkpolicies", "nodes",
     "pods", "referencegrants", "services",
 })  # fmt: skip
 """The kinds of objects that netk8s reads; Secrets are none of them."""

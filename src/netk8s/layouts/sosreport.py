@@ -1,6 +1,7 @@
 """A report of ``sos report`` (an sosreport), of one node.
 
-``sos_commands/<plugin>/<command with its options, _ for spaces>``, below a folder ``sosreport-<host>-…``. Sources:
+``sos_commands/<plugin>/<command with its options, _ for spaces>``, below a folder ``sosreport-<host>-…``. Rules are there as
+``iptables -t <table> -nvL`` and as ``nft list ruleset``, with ``-a`` since 4.6.1. Sources:
 sosreport/sos, sos/report/plugins/{networking,firewall_tables,kernel,conntrack,host,kubernetes}.py.
 """
 
@@ -24,16 +25,16 @@ _BESIDE = frozenset({
 })  # fmt: skip
 _PLUGINS = frozenset({"conntrack", "firewall_tables", "firewalld", "ipset", "ipvs", "kernel", "networking"})
 _COMMAND = re.compile(
-    r"ip6?tables(?:-legacy|-nft)?-save|nft_list_ruleset|nft_list_hooks|sysctl_-a|ss_-\w+|conntrack_-L(?:_.+)?"
+    r"ip6?tables(?:-legacy|-nft)?-save|nft_(?:-a_)?list_ruleset|nft_list_hooks|sysctl_-a|ss_-\w+|conntrack_-L(?:_.+)?"
     r"|ip_(?:-[\w]+_)*(?:link|addr|address|route_show_table_all|rule|rule_list|neigh|neigh_show)"
     r"|bridge_(?:-[\w]+_)*(?:fdb|link)_show|ipset_save|ipvsadm_-(?:Ln|Sn)"
 )
 _OBJECTS = re.compile(
     r"(?:microk8s_|k8s_)?(?:kubectl|oc)(?:_--kubeconfig\S*)?_get_-o_json(?:_--namespace\S+)?"
-    r"_(?:ingresses|nodes|pods|services)"
+    r"_(?:endpoints|ingresses|nodes|pods|services)"
 )
 _HOST = (("sos_commands", "host", "hostname"), ("etc", "hostname"))
-_RULES = re.compile(r"ip6?tables(?:-legacy|-nft)?-save|nft_list_ruleset")
+_RULES = re.compile(r"ip6?tables(?:-legacy|-nft)?-save|nft_(?:-a_)?list_ruleset")
 
 
 def root(parts: Parts) -> Parts | None:

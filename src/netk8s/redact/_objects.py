@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from netk8s.decode import _json, _policies, _yaml, kubectl
+from netk8s.decode import _endpoints, _json, _policies, _yaml, kubectl
 from netk8s.dialects._parts import controllers
 from netk8s.live import objects
 from netk8s.model import Dump
@@ -19,6 +19,7 @@ _KEPT: dict[str, Mapping[str, Any]] = {
     **{kind.name: kind.keep for kind in objects.ALL},
     **{name: {"metadata": _NAMED, "spec": True} for name in _policies.OTHERS},
     "ConfigMap": {"metadata": _NAMED, "data": True},
+    "Endpoints": {"metadata": {**_NAMED, "annotations": {_endpoints.OVER: True}}, "subsets": True},
     "Node": {
         "metadata": _NAMED,
         "spec": {"podCIDR": True, "podCIDRs": True},
@@ -39,6 +40,7 @@ _CONTROLLERS = frozenset({"controller", "controllerName"})
 _KNOWN_CONTROLLERS = frozenset(name for each in controllers.KNOWN for name in each.names)
 _KNOWN_CLASSES = frozenset(name for each in controllers.KNOWN for name in each.old)
 _KNOWN_LABELS = frozenset(label for each in controllers.KNOWN for labels in each.labels for label in labels)
+_TRUNCATED = (_endpoints.OVER, "truncated")
 _SETTINGS = frozenset(name for each in controllers.KNOWN for name in (each.trusts, each.proxy) if name)
 _MEMBER = re.compile(r"[a-z][A-Za-z0-9]*")
 _PUBLIC_KEY = re.compile(
@@ -129,7 +131,7 @@ class Objects:
         return key if _PUBLIC_KEY.fullmatch(key) or key in _public_labels() else self._texts.name(key)
 
     def _labelled(self, key: str, value: Any) -> Any:
-        if (key, value) in _KNOWN_LABELS or not isinstance(value, str) or value in ("true", "false"):
+        if (key, value) in (*_KNOWN_LABELS, _TRUNCATED) or not isinstance(value, str) or value in ("true", "false"):
             return value if not isinstance(value, dict | list) else self._changed(value, key)
         return self._text(value, key)
 

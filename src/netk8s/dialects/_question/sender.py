@@ -53,7 +53,7 @@ def default_source(world: World, ask: Ask, dialled: Dialled, notes: list[str]) -
         return f"pod/{pod.namespace}/{pod.name}"
     node = start or next(iter(world.nodes), None)
     if node is None:
-        raise UsageError("the dumps hold the cluster's objects and no node's rules; add a node's iptables-save")
+        raise _no_rules(world)
     if "pods" not in world.cluster.covered and not world.nodes[node].addresses:
         return "pod"
     notes.append(f"node/{node} is taken as the sender; choose with --from")
@@ -112,8 +112,13 @@ def entry_node(world: World, ask: Ask, dialled: Dialled, notes: list[str]) -> st
         if owner is not None:
             return owner
     if not world.nodes:
-        raise UsageError("the dumps hold the cluster's objects and no node's rules; add a node's iptables-save")
+        raise _no_rules(world)
     names = list(world.nodes)
     if len(names) > 1 and dialled.kind not in ("clusterip", "pod"):
         notes.append(f"the packet is taken to enter at {names[0]}; choose with --via ({', '.join(names[1:6])})")
     return names[0]
+
+
+def _no_rules(world: World) -> UsageError:
+    seen = "".join(f" ({gap.what})" for gap in world.missing if not gap.node)
+    return UsageError(f"the dumps hold the cluster's objects and no node's rules{seen}; add a node's iptables-save")
