@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s import decode
 from netk8s.model import At, Dump
@@ -76,15 +77,15 @@ def _lab(request: pytest.FixtureRequest) -> None:
 
 def _placeless(fact: Any) -> Any:
     """A fact without its places in a text."""
-    if not is_dataclass(fact) or isinstance(fact, type):
+    if not isinstance(fact, Struct):
         return fact
     changes: dict[str, Any] = {}
-    for each in fields(fact):
-        value = getattr(fact, each.name)
+    for name in fact.__struct_fields__:
+        value = getattr(fact, name)
         if isinstance(value, At):
-            changes[each.name] = At("")
+            changes[name] = At("")
         elif isinstance(value, tuple):
-            changes[each.name] = tuple(_placeless(item) for item in value)
+            changes[name] = tuple(_placeless(item) for item in value)
     return replace(fact, **changes)
 
 

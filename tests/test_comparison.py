@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import replace
 from fractions import Fraction
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from netk8s import decode, dialects, snapshot
 from netk8s.comparison import AFFINITY, ENDPOINTS, ODDS, SOURCE, VERDICT, compare, difference

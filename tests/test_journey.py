@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from netk8s import decode, dialects, journey, snapshot
 from netk8s.errors import NotFound, UsageError

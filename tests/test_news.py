@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from netk8s import checkup, decode, dialects, snapshot
 from netk8s.checkup import Checkup

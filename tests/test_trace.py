@@ -5,13 +5,13 @@ Expectations are the paths of shared/reference/packet-path.md, sections 4 to 6.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from netk8s.decode import iptables_save
 from netk8s.model import (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from netk8s.model import (
     TCP,

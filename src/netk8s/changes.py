@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.model import (
     PROTOCOL_NAMES,
@@ -34,8 +36,7 @@ KINDS = (
 """What a change may be of, in the order in which they are told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One thing that differs. ``field`` "": it is in one snapshot only, and the other's text is "".
 
     ``nodes`` are those on which it differs alike, () for an object of the API.
@@ -49,8 +50,7 @@ class Change:
     nodes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """All that differs. ``uncompared``: what only one snapshot's dumps cover, in words."""
 
     found: tuple[Change, ...]
@@ -198,8 +198,8 @@ def _compact(value: object) -> str:
     """A frozen value in few words; a list in an order of its own."""
     if isinstance(value, tuple | list):
         return "; ".join(sorted(map(_compact, value)))
-    if hasattr(value, "__dataclass_fields__"):
-        parts = ((field.name, getattr(value, field.name)) for field in fields(value))  # type: ignore[arg-type]
+    if isinstance(value, Struct):
+        parts = ((name, getattr(value, name)) for name in value.__struct_fields__)
         return " ".join(f"{name}={{{_compact(part)}}}" for name, part in parts if part not in (None, "", False))
     return str(value)
 
@@ -435,10 +435,10 @@ def _routing_rule(rule: RoutingRule) -> str:
     """A routing rule in the fields that it sets."""
     plain = RoutingRule(rule.priority, rule.family)
     set_: list[str] = []
-    for field in fields(RoutingRule):
-        value: Any = getattr(rule, field.name)
-        if field.name not in ("at", "priority", "family") and value != getattr(plain, field.name):
-            set_.append(f"{field.name} {_compact(value)}")
+    for name in RoutingRule.__struct_fields__:
+        value: Any = getattr(rule, name)
+        if name not in ("at", "priority", "family") and value != getattr(plain, name):
+            set_.append(f"{name} {_compact(value)}")
     return f"IPv{rule.family} {rule.priority}: {' '.join(set_)}".rstrip(": ")
 
 

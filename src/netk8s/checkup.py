@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s import findings
 from netk8s.drift import Drift, drift
@@ -32,8 +34,7 @@ Wanted = Callable[[Sequence[Port]], Iterable[Key] | None]
 """Which of the ports to ask about, None for all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """One flow with what came of it. ``problems`` are indexes of :attr:`Checkup.problems`.
 
     ``walked`` is the answer in the names of the flow that was walked, if another one that is like this one was; ``names``
@@ -59,8 +60,7 @@ class Asked:
         return "unknown" if not verdicts or "unknown" in verdicts else "fails"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """A finding, in the words of the first flow that it was made in, and how far it reaches.
 
     ``flows``: how many flows show it. ``example`` is None for what is found without a packet.
@@ -73,8 +73,7 @@ class Problem:
     example: Question | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A Service port in one line: how many of its flows arrive, and how its endpoints see clients outside.
 
     ``outside`` is "kept", "changed", "both", or "" where nothing arrives from outside.
@@ -87,8 +86,7 @@ class Line:
     exceptions: tuple[Exceptional, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Exceptional:
+class Exceptional(Struct, frozen=True):
     """Flows of one port that fail alike. ``dialled`` has each kind of address with its clients."""
 
     what: str
@@ -99,8 +97,7 @@ class Exceptional:
     example: Question
 
 
-@dataclass(frozen=True, slots=True)
-class Checkup:
+class Checkup(Struct, frozen=True):
     """What was asked and found. ``stands_for``: nodes that were asked for others that are alike."""
 
     nodes: tuple[str, ...]

@@ -6,8 +6,10 @@ What differs is folded: the same difference of many Services and clients is one 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.model import Addr, World
 from netk8s.survey import Answer, Because, Ground, Key, Port, Question, Result, answer, questions
@@ -17,8 +19,7 @@ KINDS = (VERDICT, ENDPOINTS, AFFINITY, ODDS, SOURCE)
 """What a difference may be of, the weightiest first; a flow is told under the first that fits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """One flow that differs."""
 
     kind: str
@@ -27,8 +28,7 @@ class Difference:
     b: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """Flows that differ alike. ``a`` and ``b`` say what becomes of them in words that hold for all of them.
 
     ``because_a`` and ``because_b`` are those of the first flow.
@@ -45,8 +45,7 @@ class Row:
     flows: tuple[Difference, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """Everything that was asked of two snapshots. ``only_a``: what only the first has, in words."""
 
     asked: int

@@ -7,8 +7,9 @@ whose rules tell nothing is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 from netk8s.dialects.kube_proxy_iptables import chain_hash
 from netk8s.intent import CLUSTER, Intended, Where, intended
@@ -36,8 +37,7 @@ ROUNDING = Fraction(1, 10000)
 _SERVICE_CHAINS = ("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-XLB-")
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """One difference of one node. ``kind`` is one of this module's words.
 
     ``service`` is namespace/name[:port], several of a node as a whole, "" where none is meant; ``dialled`` the address in
@@ -59,8 +59,7 @@ class Difference:
     proven: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(Struct, frozen=True):
     """Every difference, node after node. ``judged`` are the nodes that could be compared."""
 
     differences: tuple[Difference, ...] = ()

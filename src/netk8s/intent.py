@@ -7,7 +7,8 @@ same place is given beside it, so that a difference is only called one when no v
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from netk8s.model import Addr, Cluster, Endpoint, ServicePort
 
@@ -19,8 +20,7 @@ DEFAULT_AFFINITY = 10800
 """Seconds a client keeps its endpoint where sessionAffinityConfig says nothing (core/v1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Intended:
+class Intended(Struct, frozen=True):
     """One way to dial a Service port on a node, in one address family. ``ip`` None: a NodePort.
 
     ``choices``: the endpoints that clients outside (of a ClusterIP: those inside) are sent to; the first set is what
@@ -50,8 +50,7 @@ class Intended:
         return self.port.affinity_seconds or DEFAULT_AFFINITY
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """The node for which endpoints are chosen. ``zone`` None: not known."""
 
     node: str
@@ -84,8 +83,7 @@ def intended(cluster: Cluster, node: str) -> Iterator[Intended]:
                 yield Intended(port, kind, ip, number, family, policy, tuple(dict.fromkeys(choices)), known)
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """The endpoints of a port that a node uses, in no order: of the whole cluster, and its own."""
 
     everywhere: tuple[Where, ...]

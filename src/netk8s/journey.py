@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s import dialects, findings
 from netk8s.model import (
@@ -42,8 +44,7 @@ def answer(world: World, ask: Ask) -> Report:
     return walk.report()
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
+class _Ended(Struct, frozen=True):
     """An outcome of the whole, and the odds of the way to it."""
 
     outcome: Outcome

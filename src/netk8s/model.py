@@ -10,10 +10,12 @@ numbers of 0 to 65535, addresses are :mod:`ipaddress` objects, protocols are IP 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 Addr = IPv4Address | IPv6Address
 Net = IPv4Network | IPv6Network
@@ -29,8 +31,7 @@ PROTOCOL_NAMES: Mapping[int, str] = {
 # ---------------------------------------------------------------- where a fact comes from
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class At:
+class At(Struct, frozen=True, order=True):
     """A place in an input: ``origin`` as the user knows it, ``line`` counted from 1 (0: the whole file)."""
 
     origin: str
@@ -40,8 +41,7 @@ class At:
         return f"{self.origin}:{self.line}" if self.line else self.origin
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(Struct, frozen=True):
     """Something an answer needed and no dump holds. ``absent``: there is none on the node, so nothing is lacking.
 
     ``node``: the node whose dump it is, "" where that is not known.
@@ -53,8 +53,7 @@ class Missing:
     node: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Dump:
+class Dump(Struct, frozen=True, eq=False):
     """One input text. ``node`` is the node it was taken on, None for the cluster's objects or when unknown.
 
     ``pod`` (namespace/name): it was taken inside the network namespace of this pod on the node.
@@ -72,8 +71,7 @@ class Dump:
     partial: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
+class Snapshot(Struct, frozen=True, eq=False):
     """The texts of one moment."""
 
     dumps: tuple[Dump, ...]
@@ -83,8 +81,7 @@ class Snapshot:
 # ---------------------------------------------------------------- rules
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One option of a match or target as written: ``--dport 80`` is ``Option("--dport", ("80",))``."""
 
     name: str
@@ -92,16 +89,14 @@ class Option:
     negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """One match of a rule. ``module`` is "" for the built-in options (-s -d -i -o -p -f)."""
 
     module: str
     options: tuple[Option, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """What a rule does: a standard target, an extension with options, or a user chain."""
 
     name: str
@@ -109,8 +104,7 @@ class Target:
     goto: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One rule. ``raw`` is the rule as the dump has it, without counters and line end."""
 
     chain: str
@@ -146,8 +140,7 @@ class Rules(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Chain:
+class Chain(Struct, frozen=True, eq=False):
     """A chain. ``policy`` is None for a user chain. ``at`` is its declaration, or its first rule."""
 
     name: str
@@ -157,8 +150,7 @@ class Chain:
     declared: bool = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Table:
+class Table(Struct, frozen=True, eq=False):
     """One table of one family and backend ("legacy", "nft" or "unknown").
 
     ``headless``: the dump had no ``*table`` line and the table was inferred from its chains.
@@ -175,16 +167,14 @@ class Table:
 # ---------------------------------------------------------------- nftables
 
 
-@dataclass(frozen=True, slots=True)
-class NftVerdict:
+class NftVerdict(Struct, frozen=True):
     """A verdict as nft writes it: accept, drop, continue, return, queue, or jump and goto with their ``chain``."""
 
     kind: str
     chain: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NftExpr:
+class NftExpr(Struct, frozen=True):
     """An expression of nft, in libnftables-json(5)'s words: ``op`` with its ``words`` and its operands ``args``.
 
     payload (protocol, field) · meta (key) · ct (key, direction) · fib (result, flags…) · rt, socket (key) ·
@@ -198,8 +188,7 @@ class NftExpr:
     args: tuple[NftValue, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NftElement:
+class NftElement(Struct, frozen=True):
     """One element of a set, or of a map with its ``value``. ``timeout`` and ``expires`` in seconds."""
 
     key: NftValue
@@ -213,8 +202,7 @@ NftValue = int | str | NftVerdict | NftExpr | NftElement
 """An operand: a number, a word or address as written, or an expression."""
 
 
-@dataclass(frozen=True, slots=True)
-class NftStatement:
+class NftStatement(Struct, frozen=True):
     """One statement of a rule, in libnftables-json(5)'s words: ``kind`` with its ``words`` and its operands ``args``.
 
     match (operator; left, right) · verdict (; verdict) · vmap (; key, data) · mangle (; key, value) · dnat and snat
@@ -229,8 +217,7 @@ class NftStatement:
     args: tuple[NftValue | NftStatement, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NftRule:
+class NftRule(Struct, frozen=True):
     """One rule of nftables. ``raw`` is the rule in nft's words, without counters."""
 
     chain: str
@@ -240,8 +227,7 @@ class NftRule:
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NftChain:
+class NftChain(Struct, frozen=True, eq=False):
     """A chain of nftables; one with a ``hook`` is a base chain. A rule is decoded when it is asked for."""
 
     name: str
@@ -253,8 +239,7 @@ class NftChain:
     policy: str = "accept"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NftSet:
+class NftSet(Struct, frozen=True, eq=False):
     """A set or map. ``dynamic``: rules add elements to it, so what it held when the dump was taken is not all."""
 
     name: str
@@ -266,8 +251,7 @@ class NftSet:
     timeout: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NftTable:
+class NftTable(Struct, frozen=True, eq=False):
     """One table of nftables. ``index`` is its place in the listing, which is the order the tables were made in.
 
     ``words``: the rules' text is the dump's own, not made from JSON.
@@ -283,8 +267,7 @@ class NftTable:
     dormant: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class IpSet:
+class IpSet(Struct, frozen=True, eq=False):
     """An ipset with its entries as ``ipset save`` prints them."""
 
     name: str
@@ -294,8 +277,7 @@ class IpSet:
     at: At
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(Struct, frozen=True):
     """What is called at a netfilter hook, as ``nft list hooks`` prints it: a base chain of nftables, or a function.
 
     ``family`` is nft's word (ip, ip6, bridge, …), ``chain`` the (family, table, chain) of a base chain, ``device`` that
@@ -326,8 +308,7 @@ class Hook:
 # ---------------------------------------------------------------- IPVS, connections
 
 
-@dataclass(frozen=True, slots=True)
-class RealServer:
+class RealServer(Struct, frozen=True):
     """One server behind a virtual one. ``method``: masq (NAT), route (direct routing), tunnel or local.
 
     ``weight`` 0: no new connections. ``upper``: the most connections it takes, 0 for any number. ``active`` and
@@ -345,8 +326,7 @@ class RealServer:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class VirtualServer:
+class VirtualServer(Struct, frozen=True):
     """An IPVS service: an address, protocol and port, or a firewall mark (``fwmark``; ``ip`` is None then).
 
     ``port`` 0 is every port. ``persistence``: seconds for which a client keeps its real server, None for not at all;
@@ -367,8 +347,7 @@ class VirtualServer:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class ConntrackTuple:
+class ConntrackTuple(Struct, frozen=True):
     """One direction of a tracked connection. Ports are None for a protocol without; ``extra`` has type, code, id."""
 
     src: Addr
@@ -378,8 +357,7 @@ class ConntrackTuple:
     extra: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ConntrackEntry:
+class ConntrackEntry(Struct, frozen=True):
     """A tracked connection as ``conntrack -L`` prints it. ``state`` is "" for a protocol without states.
 
     ``flags``: UNREPLIED, ASSURED, OFFLOAD, …; ``mark`` None: not printed; ``extra`` are the other ``key=value`` words.
@@ -411,8 +389,7 @@ class Connections(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ConntrackTable:
+class ConntrackTable(Struct, frozen=True, eq=False):
     """The tracked connections of one network namespace, as one dump has them."""
 
     connections: Connections
@@ -422,8 +399,7 @@ class ConntrackTable:
 # ---------------------------------------------------------------- links, addresses, routes
 
 
-@dataclass(frozen=True, slots=True)
-class Bridge:
+class Bridge(Struct, frozen=True):
     """What a bridge is set to. None: the dump does not say (an older kernel or iproute2)."""
 
     vlan_filtering: bool | None = None
@@ -433,31 +409,27 @@ class Bridge:
     nf_call_ip6tables: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Vlan:
+class Vlan(Struct, frozen=True):
     """The tag that a vlan device adds; ``protocol`` is 802.1Q or 802.1ad."""
 
     id: int
     protocol: str = "802.1Q"
 
 
-@dataclass(frozen=True, slots=True)
-class Macvlan:
+class Macvlan(Struct, frozen=True):
     """What a macvlan or macvtap device has besides its mode: the MAC addresses of mode source."""
 
     sources: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ipvlan:
+class Ipvlan(Struct, frozen=True):
     """What an ipvlan or ipvtap device has besides its mode; without either flag it is of type bridge."""
 
     private: bool = False
     vepa: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tunnel:
+class Tunnel(Struct, frozen=True):
     """A device that wraps packets: vxlan, geneve, ipip, sit, gre, gretap, erspan, vti, ip6tnl, ip6gre, ip6gretap, …
 
     The device the wrapped packets leave by, where one is set, is the link's ``parent``. ``id`` is the VNI of vxlan and
@@ -479,16 +451,14 @@ class Tunnel:
     encap_limit: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Bond:
+class Bond(Struct, frozen=True):
     """What a bond has besides its mode."""
 
     active: str | None = None
     hash_policy: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Vrf:
+class Vrf(Struct, frozen=True):
     """The routing table of a VRF, by its number."""
 
     table: int
@@ -497,8 +467,7 @@ class Vrf:
 LinkDetail = Bridge | Vlan | Macvlan | Ipvlan | Tunnel | Bond | Vrf
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True, eq=False):
     """A network device as ``ip -d link`` prints it. ``kind`` is "" for a physical device.
 
     ``parent`` is the device below (of a vlan, macvlan, ipvlan, or a tunnel bound to one), None also where that one is in
@@ -522,7 +491,7 @@ class Link:
     mode: str | None = None
     hairpin: bool | None = None
     isolated: bool | None = None
-    info: Mapping[str, object] = field(default_factory=dict, compare=False)
+    info: Mapping[str, object] = field(default_factory=dict)
     at: At = At("")
     peer_netns_name: str | None = None
     port_state: str | None = None
@@ -531,9 +500,18 @@ class Link:
     altnames: tuple[str, ...] = ()
     detail: LinkDetail | None = None
 
+    def _compared(self) -> tuple[object, ...]:
+        """Everything but ``info``, which is as free as the kernel's drivers are."""
+        return tuple(getattr(self, name) for name in self.__struct_fields__ if name != "info")
 
-@dataclass(frozen=True, slots=True)
-class PortVlan:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Link) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+
+class PortVlan(Struct, frozen=True):
     """A VLAN that a bridge, or a port of one, carries. ``pvid``: frames that come in untagged are in it;
     ``untagged``: its frames leave without their tag."""
 
@@ -544,8 +522,7 @@ class PortVlan:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """An address on a device, in the order the kernel keeps them (``position`` within the dump)."""
 
     dev: str
@@ -561,8 +538,7 @@ class Address:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class NextHop:
+class NextHop(Struct, frozen=True):
     """One way of a route: device, gateway, weight."""
 
     dev: str | None
@@ -571,8 +547,7 @@ class NextHop:
     onlink: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """A route. ``kind`` is unicast, local, broadcast, multicast, anycast, blackhole, unreachable, prohibit or throw."""
 
     dst: Net
@@ -588,8 +563,7 @@ class Route:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class RoutingRule:
+class RoutingRule(Struct, frozen=True):
     """A policy routing rule (``ip rule``). ``action`` is lookup, goto, nop, blackhole, unreachable or prohibit."""
 
     priority: int
@@ -614,8 +588,7 @@ class RoutingRule:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(Struct, frozen=True):
     """An ARP or ND entry. ``states`` as the kernel names them: REACHABLE, STALE, FAILED, …"""
 
     ip: Addr
@@ -625,8 +598,7 @@ class Neighbour:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class FdbEntry:
+class FdbEntry(Struct, frozen=True):
     """A forwarding entry of a bridge port or vxlan device."""
 
     mac: str
@@ -637,8 +609,7 @@ class FdbEntry:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class Sysctl:
+class Sysctl(Struct, frozen=True):
     """One kernel setting, by its dotted name."""
 
     name: str
@@ -646,8 +617,7 @@ class Sysctl:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class Socket:
+class Socket(Struct, frozen=True):
     """A listening (TCP, SCTP) or bound (UDP) socket. ``ip`` None: any address of ``families``."""
 
     protocol: int
@@ -659,8 +629,7 @@ class Socket:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+class Coverage(Struct, frozen=True):
     """A kind of fact that a dump of this node does cover, even when the dump is empty.
 
     ``kind`` is one of: rules4, rules6, link, addr, route4, route6, rule4, rule6, neigh, fdb, vlan, sysctl, socket, nft,
@@ -674,8 +643,7 @@ class Coverage:
 # ---------------------------------------------------------------- the cluster's objects
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePort:
+class ServicePort(Struct, frozen=True):
     """One port of a Service. ``name`` is "" for an unnamed port. ``node_port`` None: none allocated.
 
     ``proxy`` names the proxy that is to serve it instead of kube-proxy, "" for none.
@@ -703,8 +671,7 @@ class ServicePort:
     proxy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """One address of an EndpointSlice with one of its ports."""
 
     namespace: str
@@ -723,8 +690,7 @@ class Endpoint:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class OldEndpoint:
+class OldEndpoint(Struct, frozen=True):
     """An endpoint out of an Endpoints object, which counts where no EndpointSlice says otherwise.
 
     ``truncated``: the object holds but some of the Service's endpoints.
@@ -734,8 +700,7 @@ class OldEndpoint:
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalName:
+class ExternalName(Struct, frozen=True):
     """A Service that is a name elsewhere: DNS answers a CNAME to ``host``. ``ports`` are (name, protocol, port)."""
 
     namespace: str
@@ -745,8 +710,7 @@ class ExternalName:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class DnsConfig:
+class DnsConfig(Struct, frozen=True):
     """What a pod's dnsConfig adds to its resolv.conf. ``options`` are (name, value), the value "" for a bare name."""
 
     nameservers: tuple[str, ...] = ()
@@ -754,8 +718,7 @@ class DnsConfig:
     options: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
+class Pod(Struct, frozen=True):
     """A Pod: ``ips`` are its addresses, those of the node if ``host_network``. ``phase`` as the API has it."""
 
     namespace: str
@@ -772,8 +735,7 @@ class Pod:
     dns: DnsConfig = DnsConfig()
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterNode:
+class ClusterNode(Struct, frozen=True):
     """A Node object: its addresses by type and its pod networks."""
 
     name: str
@@ -784,8 +746,7 @@ class ClusterNode:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(Struct, frozen=True):
     """One requirement of a label selector: ``operator`` is In, NotIn, Exists or DoesNotExist."""
 
     key: str
@@ -797,8 +758,7 @@ Selector = tuple[Requirement, ...]
 """A label selector: every requirement has to hold, so () selects everything. ``matchLabels`` are requirements In."""
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyPeer:
+class PolicyPeer(Struct, frozen=True):
     """Who is at the other end. ``block`` with its ``excluded`` parts, or pods by selectors.
 
     ``pods`` None: every pod of the namespaces; ``namespaces`` None: the policy's own namespace.
@@ -810,8 +770,7 @@ class PolicyPeer:
     excluded: tuple[Net, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyPort:
+class PolicyPort(Struct, frozen=True):
     """A port: ``port`` None for every port, a name for a container port of the receiving pod; ``end`` the last one."""
 
     protocol: int
@@ -819,16 +778,14 @@ class PolicyPort:
     end: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyRule:
+class PolicyRule(Struct, frozen=True):
     """One ingress or egress rule. ``peers`` and ``ports`` None: from everywhere, to every port."""
 
     peers: tuple[PolicyPeer, ...] | None = None
     ports: tuple[PolicyPort, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkPolicy:
+class NetworkPolicy(Struct, frozen=True):
     """A NetworkPolicy of networking.k8s.io/v1. ``types`` are ingress and egress, with the API's default applied."""
 
     namespace: str
@@ -840,8 +797,7 @@ class NetworkPolicy:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class OtherPolicy:
+class OtherPolicy(Struct, frozen=True):
     """A policy object of another API than networking.k8s.io, which is recognised and not evaluated."""
 
     kind: str
@@ -850,8 +806,7 @@ class OtherPolicy:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class Namespace:
+class Namespace(Struct, frozen=True):
     """A Namespace with its labels."""
 
     name: str
@@ -862,8 +817,7 @@ class Namespace:
 # ---------------------------------------------------------------- routing of HTTP by the cluster's objects
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRef:
+class ObjectRef(Struct, frozen=True):
     """Another object by name. ``port`` is a number or a name as text, "" for none; ``group`` "" is the core group."""
 
     kind: str
@@ -873,8 +827,7 @@ class ObjectRef:
     port: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class IngressPath:
+class IngressPath(Struct, frozen=True):
     """One path of an Ingress rule. ``kind`` is Exact, Prefix or ImplementationSpecific."""
 
     path: str
@@ -882,16 +835,14 @@ class IngressPath:
     backend: ObjectRef
 
 
-@dataclass(frozen=True, slots=True)
-class IngressRule:
+class IngressRule(Struct, frozen=True):
     """The paths of one host; ``host`` "" is every host, "*.example.org" one label in front."""
 
     host: str
     paths: tuple[IngressPath, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ingress:
+class Ingress(Struct, frozen=True):
     """An Ingress of networking.k8s.io/v1. ``addresses`` are those that its controller published in the status.
 
     ``class_name`` is spec.ingressClassName, else the old annotation, else "".
@@ -908,8 +859,7 @@ class Ingress:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class ControllerClass:
+class ControllerClass(Struct, frozen=True):
     """An IngressClass or a GatewayClass (``kind``): which controller serves the objects of this class."""
 
     kind: str
@@ -919,8 +869,7 @@ class ControllerClass:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Struct, frozen=True):
     """One listener of a Gateway. ``routes_from`` is Same, All or Selector."""
 
     name: str
@@ -931,8 +880,7 @@ class Listener:
     kinds: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Gateway:
+class Gateway(Struct, frozen=True):
     """A Gateway of gateway.networking.k8s.io."""
 
     namespace: str
@@ -943,8 +891,7 @@ class Gateway:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class HttpMatch:
+class HttpMatch(Struct, frozen=True):
     """One match of an HTTPRoute rule; its parts are and-ed. ``headers`` and ``params`` are (kind, name, value)."""
 
     path: str = "/"
@@ -954,8 +901,7 @@ class HttpMatch:
     params: tuple[tuple[str, str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRule:
+class HttpRule(Struct, frozen=True):
     """One rule: its matches are or-ed. ``backends`` have weights; ``filters`` are the types of its filters."""
 
     matches: tuple[HttpMatch, ...]
@@ -963,8 +909,7 @@ class HttpRule:
     filters: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRoute:
+class HttpRoute(Struct, frozen=True):
     """An HTTPRoute. ``parents`` are (reference, section name); ``created`` as the API writes it, "" when unknown."""
 
     namespace: str
@@ -976,8 +921,7 @@ class HttpRoute:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceGrant:
+class ReferenceGrant(Struct, frozen=True):
     """What objects of other namespaces may refer to in this one: (group, kind, namespace) to (group, kind, name)."""
 
     namespace: str
@@ -986,8 +930,7 @@ class ReferenceGrant:
     at: At = At("")
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigMap:
+class ConfigMap(Struct, frozen=True):
     """A ConfigMap's data."""
 
     namespace: str
@@ -999,8 +942,7 @@ class ConfigMap:
 # ---------------------------------------------------------------- what was seen of a probe
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(Struct, frozen=True):
     """A probe as it was seen at one place, in the order of time.
 
     ``place`` is a hook (prerouting, input, forward, output, postrouting) of ``node`` when a kernel traced it, behind all
@@ -1013,8 +955,7 @@ class Sighting:
     dev: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TracedRule:
+class TracedRule(Struct, frozen=True):
     """One line of a kernel's own trace. ``rule`` as iptables-save or nft prints it; None: the policy of a base chain.
 
     ``backend`` is "nft" or "legacy". The kernel tells the order of each backend's lines, not that between the two.
@@ -1028,8 +969,7 @@ class TracedRule:
     backend: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Struct, frozen=True):
     """What came of one packet or connection that was really sent.
 
     ``result``: connected, refused, unreachable or timeout (nothing came back). ``answer`` says what came back: syn-ack,
@@ -1059,8 +999,7 @@ Fact = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
+class Node(Struct, frozen=True, eq=False):
     """What is known of one node. A kind of fact that no dump covered is not in ``covered``: absent is not empty.
 
     ``pods`` are the network namespaces of its pods that dumps were taken in, by namespace/name. They hold the same kinds
@@ -1089,8 +1028,7 @@ class Node:
     """Why the node's rules and routes do not tell what becomes of a packet, "" where they do."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Cluster:
+class Cluster(Struct, frozen=True, eq=False):
     """The API's objects.
 
     ``covered`` has services, endpoints, pods, nodes, policies, namespaces, ingresses, classes, gateways, http_routes,
@@ -1114,8 +1052,7 @@ class Cluster:
     covered: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class World:
+class World(Struct, frozen=True, eq=False):
     """Everything decoded: the nodes by name, in name order, and the cluster's objects."""
 
     nodes: Mapping[str, Node]
@@ -1131,16 +1068,14 @@ class World:
 # ---------------------------------------------------------------- what is at work on a node
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
+class Sign(Struct, frozen=True):
     """What a component was recognised by, in words, and where it stands."""
 
     what: str
     at: At
 
 
-@dataclass(frozen=True, slots=True)
-class Recognised:
+class Recognised(Struct, frozen=True):
     """A component (a CNI plugin, an agent, a mesh) whose work shows in a node's dumps.
 
     ``enforces`` says how it enforces NetworkPolicies: "rules" (the dumps have it), "hidden" (it may, where no dump
@@ -1172,8 +1107,7 @@ def service_ranges(services: Iterable[ServicePort]) -> tuple[Net, ...]:
 # ---------------------------------------------------------------- the question
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(Struct, frozen=True):
     """The headers that rules look at; changed only by :func:`dataclasses.replace`.
 
     ``sport`` None: any ephemeral port. ``dport`` None: a protocol without ports.
@@ -1196,11 +1130,10 @@ class Packet:
         return self.src.version
 
     def replace(self, **changes: object) -> Packet:
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Struct, frozen=True):
     """The question: which packet, from whom, entering where.
 
     ``origin`` is "outside", "node" or "pod". ``node`` is where the walk starts. ``iif`` is the device an
@@ -1228,8 +1161,7 @@ class Flow:
 # ---------------------------------------------------------------- the answer
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """Something no dump tells and the packet's way depends on; not dice.
 
     ``default`` is what is assumed (and then named), None where nothing is likelier than its opposite.
@@ -1244,16 +1176,14 @@ class Question:
     memory: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """A question and the answer that a path follows."""
 
     question: Question
     answer: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Policed:
+class Policed(Struct, frozen=True):
     """What network policies said of a packet at a step, read from the rules of the ``component`` that enforces them.
 
     ``policies`` are "namespace/name" where a comment, a hash or an object tells it, else the chain's name.
@@ -1266,8 +1196,7 @@ class Policed:
     allowed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True, eq=False):
     """One rule that matched, or one decision of routing, a device or delivery (``rule`` None).
 
     ``odds`` are the odds of this step for a packet that came to it; ``assumed`` says that the step rests on
@@ -1286,13 +1215,25 @@ class Step:
     assumed: bool = False
     unknown: str = ""
     backend: str = ""
-    detail: Rule | None = field(default=None, compare=False)
-    nft: NftRule | None = field(default=None, compare=False)
+    detail: Rule | None = None
+    nft: NftRule | None = None
     policed: Policed | None = None
 
+    def _compared(self) -> tuple[object, ...]:
+        """Everything but the decoded rule, which ``rule`` and ``at`` stand for."""
+        return (
+            self.hook, self.table, self.chain, self.rule, self.at, self.action, self.odds, self.changes, self.means,
+            self.assumed, self.unknown, self.backend, self.policed,
+        )  # fmt: skip
 
-@dataclass(frozen=True, slots=True)
-class MtuFit:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Step) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+
+class MtuFit(Struct, frozen=True):
     """How large a packet a tunnel device can carry whole: ``mtu`` is ``underlay_mtu`` less ``overhead``.
 
     ``underlay`` is the device its wrapped packets leave by, of several the one with the smallest MTU. ``family``: 4 or 6,
@@ -1307,8 +1248,7 @@ class MtuFit:
     told: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TooLarge:
+class TooLarge(Struct, frozen=True):
     """Packets of the connection may be larger (``size``) than the device they leave a node by takes (``mtu``).
 
     ``untold``: why the sender does not hear of it (ICMP "fragmentation needed", ICMPv6 "packet too big"), "" where it
@@ -1321,8 +1261,7 @@ class TooLarge:
     untold: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(Struct, frozen=True):
     """The way of the packet through one node. ``wraps``: the device it leaves by puts another packet around it."""
 
     node: str
@@ -1333,8 +1272,7 @@ class Hop:
     too_large: TooLarge | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(Struct, frozen=True):
     """A change of the packet's source address."""
 
     node: str
@@ -1347,8 +1285,7 @@ class Rewrite:
     table: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(Struct, frozen=True):
     """Where a packet was delivered. ``pod`` is namespace/name; ``node`` None: outside the cluster."""
 
     ip: Addr
@@ -1357,8 +1294,7 @@ class Reached:
     node: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """One complete way of the packet. ``verdict``: delivered, refused, dropped, unreachable or unknown.
 
     ``source`` is what the endpoint sees; None with verdict delivered means an address that no dump tells.
@@ -1383,8 +1319,7 @@ class Way:
     missing: tuple[Missing, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """Ways with the same verdict, endpoint and source seen.
 
     ``odds`` None: not known, for the verdict is unknown, or for the node may remember the client and then always
@@ -1403,24 +1338,21 @@ class Outcome:
     first_odds: Fraction | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(Struct, frozen=True):
     """What the answer would be were an assumption false."""
 
     condition: str
     outcomes: tuple[Outcome, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """The way back. ``symmetric`` None: not known."""
 
     symmetric: bool | None
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Struct, frozen=True):
     """A finished walk: the ways, folded into outcomes, and all that the answer rests on."""
 
     flow: Flow
@@ -1434,8 +1366,7 @@ class Trace:
     """Components at work on the nodes that the packet passes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing worth telling. ``severity``: error, warning or info. ``evidence``: "file:line" or "node object"."""
 
     code: str
@@ -1446,8 +1377,7 @@ class Finding:
     proven: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One packet of a question that takes several, or the end of it without another packet (``flow`` None).
 
     ``odds`` are those of this part among its alternatives, None when nothing tells them. ``besides``: asked too, and no
@@ -1465,8 +1395,7 @@ class Part:
     leads: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(Struct, frozen=True):
     """A part that was walked. ``after``: the leg and its outcome (indexes) that it goes on from, None for a first one.
 
     ``odds`` are those of the leg among the alternatives behind the same outcome, None when nothing tells them.
@@ -1481,8 +1410,7 @@ class Leg:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """What ``netk8s trace`` answers. ``notes``: what is known of what was asked and no packet shows.
 
     With ``legs`` the trace has no ways of its own: its outcomes are those of the legs, put together.
@@ -1497,8 +1425,7 @@ class Report:
 # ---------------------------------------------------------------- devices of a node
 
 
-@dataclass(frozen=True, slots=True)
-class Hanging:
+class Hanging(Struct, frozen=True):
     """How a pod hangs on its node. ``dev``: the host's device, the bridge's port or the parent; None: not seen.
 
     ``kind``: bridge, routed, macvlan, ipvlan, … as far as it is known; ``told`` is what tells it: dump (the pod's own),
@@ -1517,8 +1444,7 @@ class Hanging:
     means: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """A device with what is on it: ports or slaves (``master``), devices made on it (``parent``), pods."""
 
     link: Link
@@ -1530,8 +1456,7 @@ class Device:
     means: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeDevices:
+class NodeDevices(Struct, frozen=True):
     """The devices of a node as trees, and its pods that hang on none that is known.
 
     ``known``: a dump tells the devices' kinds, so that one without a kind is a physical device.
@@ -1546,8 +1471,7 @@ class NodeDevices:
 # ---------------------------------------------------------------- words of the command line, tables of a node
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """An HTTP request as far as routes look at it. ``path`` may have a query; None: not said."""
 
     host: str | None = None
@@ -1556,8 +1480,7 @@ class Request:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """The words of ``netk8s trace``, not yet resolved against any snapshot."""
 
     target: str
@@ -1575,8 +1498,7 @@ class Ask:
     """The name that is looked up in DNS."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(Struct, frozen=True):
     """One endpoint of a programmed service: ``odds`` by the rules, None where no rule says. ``weight``: IPVS only."""
 
     ip: Addr
@@ -1588,8 +1510,7 @@ class Backend:
     weight: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Programmed:
+class Programmed(Struct, frozen=True):
     """One way to dial a service port as the rules of a node have it.
 
     ``kind`` is ClusterIP, NodePort, LoadBalancer, ExternalIP, or External where the rules of an address do not tell

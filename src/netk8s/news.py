@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from netk8s.checkup import Checkup, Problem, only
 from netk8s.comparison import VERDICT, Difference, Row, difference, rows
 from netk8s.survey import Answer, Question
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(Struct, frozen=True):
     """``ports_new`` and ``ports_gone`` are Service ports, in words; their flows have nothing to be held against."""
 
     appeared: tuple[Problem, ...] = ()

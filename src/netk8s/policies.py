@@ -10,8 +10,9 @@ Three truth values: None where a label, an address or the API itself leaves it o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from netk8s.model import (
     SCTP,
@@ -34,8 +35,7 @@ NAME_LABEL = "kubernetes.io/metadata.name"
 """Every namespace has it with its own name as the value (Kubernetes 1.21); the API server puts it there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(Struct, frozen=True):
     """One end of a connection: an address, its pod, and the node whose own address it is.
 
     ``pod`` None: no pod's; a pod with hostNetwork is its node. ``ip_known`` False: the address only stands for another.
@@ -47,8 +47,7 @@ class Party:
     ip_known: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(Struct, frozen=True):
     """What the policies of a pod want in one direction. ``allowed`` None: not known, for the reason ``why``.
 
     ``selecting`` are the policies that isolate the pod, ``admitting`` those of them that admit the connection.

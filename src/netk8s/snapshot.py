@@ -18,9 +18,11 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s import __version__
 from netk8s.errors import DecodeError, UsageError
@@ -162,8 +164,7 @@ def printable(text: str) -> str:
 # ---------------------------------------------------------------- bytes in order
 
 
-@dataclass(slots=True)
-class _Budget:
+class _Budget(Struct):
     """How many bytes may still be kept; one for all inputs of a read."""
 
     left: int

@@ -7,8 +7,9 @@ not be the likeliest. A prediction that says "unknown" is not contradicted by an
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
+
+from msgspec import Struct
 
 from netk8s.model import UDP, Addr, Flow, Observation, Packet, Step, Trace, TracedRule, Way
 
@@ -31,8 +32,7 @@ VERDICTS = {
 IDLE = ("LOG", "NFLOG", "TRACE", "DSCP", "TTL", "HL", "AUDIT", "TOS", "TCPMSS")
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """One thing both sides may speak of. ``agrees`` None: one of them does not. ``basis`` is predicted or assumed."""
 
     subject: str
@@ -43,8 +43,7 @@ class Claim:
     about: str = SOURCE
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """A rule on either side. ``predicted`` and ``observed`` are the rule's text, None where that side has none.
 
     ``idle``: only observed, and without any effect; no difference.
@@ -64,8 +63,7 @@ class Row:
         return self.idle or self.predicted == self.observed
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """One thing that is not as predicted. ``evidence`` are places in the dumps."""
 
     about: str
@@ -73,8 +71,7 @@ class Difference:
     evidence: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Struct, frozen=True):
     """A prediction beside an observation. ``way`` is the index of the nearest way, None if there was none at all.
 
     ``answers`` are the open questions that the observation decided.

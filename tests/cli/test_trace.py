@@ -7,13 +7,13 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from ipaddress import ip_address
 from pathlib import Path
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
 from netk8s.cli import Streams, run, trace
 from netk8s.model import Ask, Finding, Flow, Outcome, Packet, Reached, Reply, Report, Trace

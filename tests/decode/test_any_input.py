@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from netk8s import plugins
 from netk8s.errors import DecodeError
@@ -163,9 +163,9 @@ def strings(value: object) -> Iterator[str]:
         for name, inner in value.items():
             yield name
             yield from strings(inner)
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from strings(getattr(value, field.name))
+    elif isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            yield from strings(getattr(value, name))
 
 
 def facts(decoder: ModuleType, dump: Dump) -> Iterator[Fact | ConntrackEntry]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from netk8s.decode import kubectl
 from netk8s.errors import DecodeError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from netk8s.dialects import aws_vpc_cni
 from netk8s.model import Recognised, Trace, World

@@ -63,7 +63,7 @@ def test_chains_left_behind_are_no_datapath(world: Made, asked: Callable[..., Tr
 
 def test_without_links_the_chains_decide(world: Made) -> None:
     node = world(KUBE).nodes["n1"]
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     unknown = replace(node, links=(), covered=node.covered - {"link"})
     assert "CILIUM_PRE_nat" in cilium.opaque(unknown, world(KUBE).cluster)

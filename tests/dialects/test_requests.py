@@ -4,12 +4,12 @@ cluster, whose Services and pods are given the roles of a controller and of what
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from netk8s import decode, dialects, journey, snapshot
 from netk8s.errors import NotFound, UsageError

@@ -9,9 +9,10 @@ import ipaddress
 import os
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from netk8s.decode import iptables_save
 from netk8s.kernel import iptables

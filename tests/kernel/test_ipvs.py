@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from netk8s.kernel import ipvs, targets
 from netk8s.kernel.flight import Branch, Conn, Flight, IpvsConn, steps_of, tuple_of

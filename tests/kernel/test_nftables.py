@@ -6,12 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from fractions import Fraction
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from netk8s.decode import iptables_save, nft_json, nft_text
 from netk8s.kernel import hooks, targets

@@ -15,8 +15,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from netk8s.decode import decode
 from netk8s.model import Dump, NftRule, Way, World

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from netk8s.decode import decode
 from netk8s.model import Flow, Packet, Snapshot, Trace, Way, World
@@ -160,12 +163,12 @@ def answered_way(sending: Sending, seen: Observation, ways: tuple[Way, ...]) -> 
 def answer_to(sending: Sending, seen: Observation) -> Probe:
     """The first packet back, as who got the packet would send it."""
     probe, headers = sending.probe, seen.headers
-    answer = replace(
+    answer = dataclasses.replace(
         probe, src=headers.dst, dst=headers.src, tcp_flags=("SYN", "ACK"), tag=probe.tag % 60000 + 1, ttl=64, mark=0
     )
     if probe.protocol in (ICMP, ICMPV6):
-        return replace(answer, icmp_type={8: 0, 128: 129}[probe.icmp_type])
-    return replace(answer, sport=headers.dport or 0, dport=headers.sport or 0)
+        return dataclasses.replace(answer, icmp_type={8: 0, 128: 129}[probe.icmp_type])
+    return dataclasses.replace(answer, sport=headers.dport or 0, dport=headers.sport or 0)
 
 
 def answer_differences(probe: Probe, back: Observation, way: Way) -> tuple[Difference, ...]:

@@ -11,11 +11,11 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from netk8s import decode
 from netk8s.model import Coverage, Dump, IpSet, Link, VirtualServer

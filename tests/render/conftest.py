@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from netk8s.model import (
     Alternative,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from msgspec.structs import replace
 
 from netk8s.model import Finding, Hop, Outcome, Report, Trace, Way
 from netk8s.render import as_text

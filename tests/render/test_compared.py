@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from fractions import Fraction
 from ipaddress import ip_address
 
 import jsonschema
 import yaml
+from msgspec.structs import replace
 
 from netk8s.comparison import Comparison, Difference, Row
 from netk8s.model import Ask

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
+
+from msgspec.structs import replace
 
 from netk8s.decode import observation as decoder
 from netk8s.model import At, ConntrackEntry, ConntrackTuple, Dump, Observation, Packet, Reached, Sighting, TracedRule

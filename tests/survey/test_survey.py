@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from dataclasses import replace
 from fractions import Fraction
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from netk8s import decode, dialects, snapshot, survey
 from netk8s.model import ClusterNode, Dump, Pod, Route, Snapshot, World

@@ -10,9 +10,10 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 AUDIENCE = "netk8s.dev"
 KEPT = 10.0
@@ -25,8 +26,7 @@ WHO = "/apis/authentication.k8s.io/v1/tokenreviews"
 WHETHER = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """200: he may; 401: nobody knows him; 403: he may not; 503: the API server could not be asked."""
 
     status: int
@@ -34,8 +34,7 @@ class Decision:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Right:
+class Right(Struct, frozen=True):
     """What is asked for: a resource of the group netk8s.dev, or a path that is none."""
 
     attributes: Mapping[str, Mapping[str, str]]

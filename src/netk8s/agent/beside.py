@@ -8,7 +8,8 @@ import resource
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from netk8s import snapshot
 from netk8s.model import Dump, Snapshot
@@ -25,8 +26,7 @@ WORDS = {
 """The words of a question that are options of the command line, by command."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     status: int
     document: bytes = b""
     why: str = ""

@@ -12,9 +12,10 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 NAMESPACE = "default"
 """Where the API server has the Events of objects without a namespace, as nodes."""
@@ -36,8 +37,7 @@ class Sends(Protocol):
     async def __call__(self, method: str, path: str, body: Mapping[str, Any]) -> int: ...
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     count: int = 0
     sent: float | None = None
     ours: bool = True

@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s import snapshot
 from netk8s.model import Snapshot
@@ -15,8 +17,7 @@ FRESH = 1.0
 """Seconds that a snapshot is given out again without a look at the kernel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """A snapshot and its bundle; ``taken`` by the clock, ``seconds``: what taking and packing took."""
 
     snapshot: Snapshot

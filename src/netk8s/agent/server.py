@@ -9,11 +9,11 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
 from aiohttp import web
+from msgspec import Struct
 
 from netk8s import snapshot
 from netk8s.agent import access, beside
@@ -36,8 +36,7 @@ _QUIET = logging.getLogger("netk8s.agent.http")
 _QUIET.disabled = True
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What one agent bears. ``lifetime``: seconds of one connection, whatever it does."""
 
     connections: int = 256

@@ -6,10 +6,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.cli._manifests import IMAGE
 from netk8s.cli._progress import progress
@@ -74,8 +75,7 @@ def live_options(function: F) -> F:
     return command  # type: ignore[return-value]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """The API server, and by what the nodes are asked: agents of a namespace, or pods made for the question."""
 
     access: Access

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 from netk8s.cli._input import dump_options
 from netk8s.cli.trace import TEXT_WIDTH, colored

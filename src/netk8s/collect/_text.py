@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from netk8s.errors import CollectError
 
@@ -12,8 +13,7 @@ PATIENCE = 60
 """Seconds for one command: iptables-save of a million rules takes some."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """A text that was taken. ``source``: the command, or the kernel interface, that gave it."""
 
     name: str
@@ -21,8 +21,7 @@ class Text:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(Struct, frozen=True):
     """A text that could not be taken, and why. ``absent``: the node has nothing that it would say."""
 
     name: str
@@ -30,8 +29,7 @@ class Gap:
     absent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """One way to a text. ``read`` raises CollectError with the reason when it is none here."""
 
     name: str

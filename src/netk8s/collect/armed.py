@@ -21,8 +21,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from netk8s.collect import watchdog
 from netk8s.collect.iptables import legacy_tables
@@ -45,8 +46,7 @@ LAST_CHAINS = {
 _NFLOG = "nfnetlink_log"
 
 
-@dataclass(slots=True)
-class Armed:
+class Armed(Struct):
     """A trace that is armed. ``table`` is our own table's name, "" where it is a TRACE rule."""
 
     table: str

@@ -10,8 +10,9 @@ import os
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
+
+from msgspec import Struct
 
 from netk8s.collect.namespaces import entered
 from netk8s.errors import CollectError, UsageError
@@ -26,8 +27,7 @@ PAYLOAD = b"netk8s verify\n"
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.ENONET, errno.EHOSTDOWN, errno.EPROTO}
 
 
-@dataclass(frozen=True, slots=True)
-class Came:
+class Came(Struct, frozen=True):
     """What came of it: connected, refused, unreachable or timeout, and what answered."""
 
     result: str

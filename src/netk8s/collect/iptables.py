@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from netk8s.collect import _legacy, _python_iptables
 from netk8s.collect._text import Gap, Source, Text, command, first_of, output

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
+
+from msgspec import Struct
 
 from netk8s.collect import _rtnetlink as rt
 from netk8s.collect import _wire
@@ -140,8 +141,7 @@ def _geneve(attrs: Attributes, names: Mapping[int, str]) -> Iterator[tuple[str, 
     yield "external", True if "IFLA_GENEVE_COLLECT_METADATA" in attrs else None
 
 
-@dataclass(frozen=True, slots=True)
-class IpTunnel:
+class IpTunnel(Struct, frozen=True):
     """Where an IP tunnel's attributes are (IFLA_GRE_*, IFLA_IPTUN_*, IFLA_VTI_*); 0 for those that a kind has not.
 
     ``flags`` is what has IP6_TNL_F_IGN_ENCAP_LIMIT, ``outer`` what has the flags of the GRE header that is sent.

@@ -11,8 +11,9 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+
+from msgspec import Struct
 
 from netk8s.collect import _wire
 from netk8s.errors import CollectError
@@ -37,8 +38,7 @@ CODES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class TraceEvent:
+class TraceEvent(Struct, frozen=True):
     """One line of a kernel's trace. ``handle`` is nft's rule handle, ``number`` the legacy rule number, from 1.
 
     ``family`` is that of the table: 4, 6, or 0 for a table of both. ``header``: the packet from its IP header on, as
@@ -157,8 +157,7 @@ class LegacyTrace:
             )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a rule of nftables stands: its chain and its position in it, from 1."""
 
     chain: str

@@ -10,9 +10,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
+
+from msgspec.structs import replace
 
 from netk8s.collect import iptables, nfnetlink
 from netk8s.collect._text import Text

@@ -7,8 +7,9 @@ Formats are recognised by content, never by file name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Protocol, TypeVar, cast
+
+from msgspec.structs import replace
 
 from netk8s import plugins
 from netk8s.decode import _endpoints, _nftables

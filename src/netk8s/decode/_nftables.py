@@ -6,8 +6,9 @@ Priorities as nftables prints them: src/rule.c, ``prio_tags`` and ``bridge_prio_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar, overload
+
+from msgspec.structs import replace
 
 from netk8s.errors import DecodeError
 from netk8s.model import NftChain, NftRule, NftSet, NftTable

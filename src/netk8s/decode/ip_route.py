@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from ipaddress import ip_network
+
+from msgspec.structs import replace
 
 from netk8s.decode._iproute2 import gateway, prefix, tos
 from netk8s.decode._json import JsonObject, arrays, outer_keys

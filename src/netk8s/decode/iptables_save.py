@@ -12,8 +12,9 @@ import mmap
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from operator import itemgetter
+
+from msgspec import Struct
 
 from netk8s.decode import _iptables_words as words
 from netk8s.decode._iptables_shapes import Shapes
@@ -603,8 +604,7 @@ _set_chain, _set_matches, _set_target, _set_at, _set_raw, _set_comment, _set_cou
 )
 
 
-@dataclass(slots=True)
-class _Runs:
+class _Runs(Struct):
     """The rules of one chain: runs of lines, decoded one by one and kept."""
 
     text: _Text

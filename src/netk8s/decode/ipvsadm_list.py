@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from netk8s.decode._ipvsadm import PROTOCOLS, address_and_port, mask, number
 from netk8s.decode._text import first_lines, lines

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
-from msgspec import Raw
+from msgspec import Raw, Struct, field
 
 from netk8s.decode._json import JsonObject, clean, kind, member, outer_keys, spelled, values
 from netk8s.decode._nft_words import FLAGS, MOST_NESTED, VERDICTS, told
@@ -42,8 +41,7 @@ def sniff(dump: Dump) -> bool:
     return "nftables" in outer_keys(dump, "{")
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """A table whose objects are still being collected: they may come in any grouping."""
 
     at: At

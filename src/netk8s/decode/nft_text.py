@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from netk8s.decode import _nft_words
 from netk8s.decode._nftables import Late, priority
@@ -51,8 +52,7 @@ class _Block(NamedTuple):
     start: int
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """A table that is being read."""
 
     family: str

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import lru_cache
 from types import ModuleType
+
+from msgspec.structs import replace
 
 from netk8s import plugins
 from netk8s.dialects._parts import first as first_parts

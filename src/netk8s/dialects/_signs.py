@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+
+from msgspec import Struct
 
 from netk8s.errors import DecodeError
 from netk8s.model import Node, Recognised, Rule, Sign, Step, Table
@@ -28,8 +29,7 @@ _HOOKS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Signs:
+class Signs(Struct, frozen=True):
     """A component's own names, each a regular expression for the whole name; ``comments`` for a part of a comment."""
 
     chains: str = ""
@@ -118,8 +118,7 @@ def _sets(node: Node, signs: Signs) -> Iterator[Sign]:
 # ---------------------------------------------------------------- words for steps
 
 
-@dataclass(frozen=True, slots=True)
-class Did:
+class Did(Struct, frozen=True):
     """What a step did, whichever tool wrote the rule: ``verb`` in lower case, ``to`` the chain of a jump."""
 
     chain: str

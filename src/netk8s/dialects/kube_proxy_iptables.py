@@ -9,11 +9,13 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 from socket import inet_aton
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.model import (
     PROTOCOL_NAMES,
@@ -58,8 +60,7 @@ def chain_hash(service: str, port_name: str, protocol: str, endpoint: str = "", 
     return base64.b32encode(digest)[:16].decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Struct, frozen=True):
     """What a comment or a hash says: "namespace/name", the port's name, and the rest of the comment."""
 
     service: str

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from ipaddress import ip_network
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.model import (
     PROTOCOL_NAMES,
@@ -41,8 +43,7 @@ _KINDS = {
 _COMMENT = re.compile(r'comment "?([a-z0-9.-]+/[a-z0-9.-]+)(?::([a-zA-Z0-9-]*))?')
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
+class _Named(Struct, frozen=True):
     """What an address and port are to the cluster: "namespace/name" ("" where nothing tells), port name, kind."""
 
     service: str

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from ipaddress import ip_address
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.model import (
     Addr,
@@ -39,8 +41,7 @@ _CHAIN = re.compile(
 _COMMENT = re.compile(r"(?P<service>[a-z0-9.-]+/[a-z0-9.-]+)(?::(?P<port>[a-zA-Z0-9-]*))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Struct, frozen=True):
     """What a chain's name says. ``kind`` is service, local, external, firewall or endpoint; ``ip`` an endpoint's."""
 
     kind: str

@@ -10,8 +10,9 @@ how a proxy mode works, and says how severe that is at an address that only ``ne
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from types import ModuleType
+
+from msgspec.structs import replace
 
 from netk8s import plugins
 from netk8s.drift import Drift

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from netk8s.findings._reading import option, target
 from netk8s.model import Hop, ServicePort, Step, Trace
@@ -17,8 +17,7 @@ POLICY, ALL, STRANGER, HAIRPIN, NODE, HOSTPORT, OTHER = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(Struct, frozen=True):
     """A jump to a marking chain. ``done``: the mark was really set there."""
 
     step: Step

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
+
+from msgspec import Struct
 
 from netk8s import policies
 from netk8s.findings._reading import steps
@@ -13,8 +14,7 @@ from netk8s.model import Addr, Cluster, NetworkPolicy, Pod, Policed, Recognised,
 from netk8s.policies import EGRESS, INGRESS, Intent, Party
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """A pod at one end of a way, and what its policies want of the connection.
 
     ``seen`` is the other end's address where the pod's node asks its rules, ``as_seen`` what policies want of that one.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from netk8s.model import (
     Addr,
@@ -80,8 +81,7 @@ UNTRANSLATED, OUTSIDE, POD, TRANSLATION, BALANCER, UNKNOWN, OTHER = (
 REVERSE, BYPASS, DIRECT, PARENT = "reverse", "bypass", "direct", "parent"
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """Where and why a packet went no further. ``back``: the packet is the answer.
 
     ``kind`` tells what stopped it: RULE a rule or policy, ROUTE the routing decision, SILENCE a next hop that does

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from netk8s.findings._modes import IPTABLES, IPVS, NFTABLES
 from netk8s.findings._reading import steps, target
@@ -10,8 +10,7 @@ from netk8s.findings._verdicts import NFT_TABLE
 from netk8s.model import Step, Way
 
 
-@dataclass(frozen=True, slots=True)
-class Translated:
+class Translated(Struct, frozen=True):
     """The first translation of a way. ``everyone``: what chose the endpoint has all of the Service's, not the local ones.
 
     IPVS does not tell: a virtual server of policy Local has the local real servers only, so there it is None.

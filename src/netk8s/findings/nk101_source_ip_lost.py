@@ -67,7 +67,8 @@ route pod addresses back.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from netk8s.findings import _marks
 from netk8s.findings._reading import (
@@ -106,8 +107,7 @@ _EARLIER = "earlier"
 """No rule was asked: the packet belongs to a connection that a conntrack dump lists."""
 
 
-@dataclass
-class _Loss:
+class _Loss(Struct):
     """One rule that replaces one address for one reason, and what came of it."""
 
     rewrite: Rewrite

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address, ip_network
+
+from msgspec import Struct
 
 from netk8s.kernel.flight import Conn, Flight
 from netk8s.kernel.matches import Ask, Seen, Truth, dscp_value, negate, protocol_number
@@ -37,8 +38,7 @@ CONNTRACK_PRIORITY = -200
 # ---------------------------------------------------------------- values
 
 
-@dataclass(frozen=True, slots=True)
-class Dice:
+class Dice(Struct, frozen=True):
     """A number from ``offset`` on, each of ``count`` as likely. ``note`` says when it is no fresh dice."""
 
     count: int
@@ -46,8 +46,7 @@ class Dice:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """A value that no dump tells. ``what`` completes "… is"; ``low`` and ``high`` bound a number, ``likely`` is what it
     is taken to be."""
 
@@ -77,8 +76,7 @@ Part = tuple[int, int] | str | None
 """A constant as it is compared: a range of numbers, a name (maybe with a trailing ``*``), or None: anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """Where rules are evaluated: their table, the hook, the node, and whether conntrack has seen the packet."""
 
     table: NftTable

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.kernel.netns import Netns
 from netk8s.model import Addr, At, Cluster, ConntrackEntry, Ipvlan, Link, Neighbour, Question
@@ -41,8 +43,7 @@ MOST_ENTRIES = 10_000
 """So many tracked connections of a node are looked at for a trace of ipvlan: any of a busy pod's would do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(Struct, frozen=True):
     """The host side of a pod: ``dev`` is the device its packets come in by, or the parent of its own device.
 
     ``kind``: "bridge" (``port``: the bridge port, None when no dump tells), "routed" (a veth device with a route),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.model import Addr, Choice, ConntrackEntry, NextHop, Packet, Question, Rewrite, Step
 
 
-@dataclass(frozen=True, slots=True)
-class Tuple:
+class Tuple(Struct, frozen=True):
     """One direction of a connection as conntrack keys it (nf_conntrack_tuple.h)."""
 
     protocol: int
@@ -28,8 +29,7 @@ def tuple_of(packet: Packet) -> Tuple:
     return Tuple(packet.protocol, packet.src, packet.sport, packet.dst, packet.dport)
 
 
-@dataclass(frozen=True, slots=True)
-class IpvsConn:
+class IpvsConn(Struct, frozen=True):
     """The IPVS connection of a packet (ip_vs_conn): the ends of the virtual and of the real server.
 
     ``method`` is how packets get to the real one: masq, route, tunnel or local.
@@ -42,8 +42,7 @@ class IpvsConn:
     method: str = "masq"
 
 
-@dataclass(frozen=True, slots=True)
-class Conn:
+class Conn(Struct, frozen=True):
     """The conntrack entry a packet belongs to (nf_conntrack.h).
 
     ``original`` is fixed; ``reply`` is the inverse of the packet as NAT leaves it. ``dst_bound`` and ``src_bound``:
@@ -85,8 +84,7 @@ class Conn:
         return (self.reply.dst, self.reply.dport) != (self.original.src, self.original.sport)
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(Struct, frozen=True):
     """A packet at some hook of one node.
 
     ``iif`` and ``oif`` are None where a hook has no such device; ``iif_known`` and ``oif_known`` are False where it
@@ -118,7 +116,7 @@ class Flight:
     told: tuple[tuple[str, bool], ...] = ()
 
     def with_(self, **changes: object) -> Flight:
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
 
 class Log:
@@ -139,8 +137,7 @@ def steps_of(log: Log | None) -> tuple[Step, ...]:
     return tuple(reversed(out))
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Struct, frozen=True):
     """One of the ways a packet may have gone so far: odds by dice, choices by ignorance."""
 
     flight: Flight

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.kernel import conntrack, iptables, ipvs, nftables, order, registered, targets
 from netk8s.kernel.flight import Branch, Flight, Log
@@ -55,8 +57,7 @@ def run(hook: str, branch: Branch, netns: Netns, after: After | None = None) -> 
 # ---------------------------------------------------------------- the order of a hook
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One base chain of a hook: a table of iptables, a chain of nftables (``chain``), IPVS, conntrack, or the kernel's nat
     function.
 

@@ -7,8 +7,10 @@ backends behave alike here. A work list, not recursion: a chain of thousands of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.kernel import targets
 from netk8s.kernel.flight import Branch
@@ -23,8 +25,7 @@ MOST_OPEN = 8
 """A branch on which more than this is not known is followed no further: 256 ways, and no odds for any of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """How a table let go of a packet. ``kind`` is accept, drop, reject or unknown; ``bound`` see targets.Effect.
 
     ``missing``: the dump that would have told more.
@@ -38,8 +39,7 @@ class Verdict:
     missing: Missing | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
+class _Frame(Struct, frozen=True):
     """A chain that jumped and goes on at rule ``index`` when the called chain returns."""
 
     chain: str
@@ -48,8 +48,7 @@ class _Frame:
     depth: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
+class _Task(Struct, frozen=True):
     branch: Branch
     chain: str
     index: int
@@ -153,8 +152,7 @@ def _end(table: Table, hook: str, branch: Branch, task: _Task, tasks: list[_Task
         yield Verdict(branch, targets.UNKNOWN, f"policy {chain.policy} of {table.name} {chain.name}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Hit:
+class _Hit(Struct, frozen=True):
     """A branch that matched a rule: by which odds, and by which answers to what is not known."""
 
     branch: Branch

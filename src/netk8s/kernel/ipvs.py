@@ -12,8 +12,10 @@ ip_vs_proto_tcp.c, and the schedulers' own files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.kernel import targets
 from netk8s.kernel.flight import Branch, Flight, IpvsConn
@@ -177,8 +179,7 @@ def virtual_device(netns: Netns) -> str | None:
 # ---------------------------------------------------------------- scheduling
 
 
-@dataclass(frozen=True, slots=True)
-class _Pick:
+class _Pick(Struct, frozen=True):
     """A branch with the real server it got (None: there is none to get) and by which odds and reason."""
 
     branch: Branch

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+
+from msgspec import Struct
 
 from netk8s.kernel import ipsets
 from netk8s.kernel.flight import Flight, tuple_of
@@ -32,8 +33,7 @@ from netk8s.model import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """A match that holds if the question's answer is ``wanted``."""
 
     question: Question
@@ -44,8 +44,7 @@ Truth = bool | Fraction | Ask
 """Certain, by dice (the odds that it matches), or open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What a match is asked about: the packet in flight, the hook, the node and the rule."""
 
     flight: Flight

@@ -7,9 +7,11 @@ tproxy}.c. A statement that does not hold ends its rule; what statements before 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from ipaddress import ip_address
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from netk8s.kernel import targets
 from netk8s.kernel._nft_values import (
@@ -63,8 +65,7 @@ MOST_DICE = 256
 NEXT, MISSED = "next", "missed"
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(Struct, frozen=True):
     """A branch within a rule, and by which odds, answers and changes it came so far."""
 
     branch: Branch
@@ -86,8 +87,7 @@ class Hit:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """A branch at the end of a statement. ``end``: NEXT, MISSED, a verdict of nft, or what a target did."""
 
     hit: Hit
@@ -543,8 +543,7 @@ _STATEMENTS: Mapping[str, Callable[[NftStatement, NftRule, Context, Hit], Iterat
 # ---------------------------------------------------------------- a base chain
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
+class _Frame(Struct, frozen=True):
     """A chain that jumped and goes on at rule ``index`` when the called chain returns."""
 
     chain: NftChain
@@ -553,8 +552,7 @@ class _Frame:
     depth: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
+class _Task(Struct, frozen=True):
     branch: Branch
     chain: NftChain
     index: int
@@ -563,8 +561,7 @@ class _Task:
     """How often the packet was sent on by goto since the last jump."""
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(Struct):
     """The traversal of one base chain: what is left to follow, what is finished."""
 
     ctx: Context

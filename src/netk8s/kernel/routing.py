@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
+
+from msgspec import Struct, field
 
 from netk8s.model import Addr, Address, At, Net, NextHop, Route, RoutingRule
 
 MAX_GOTO = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(Struct, frozen=True):
     """What a lookup found.
 
     ``kind``: unicast, local, broadcast, multicast, anycast, blackhole, unreachable, prohibit, none (no route), or
@@ -52,8 +52,7 @@ def local_routes(addresses: Iterable[Address]) -> tuple[Route, ...]:
     return tuple(out)
 
 
-@dataclass(slots=True)
-class _Trie:
+class _Trie(Struct):
     """Routes of one table by prefix length, longest first."""
 
     lengths: dict[int, dict[int, list[Route]]] = field(default_factory=dict)

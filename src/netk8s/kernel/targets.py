@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.kernel.flight import Branch, Flight
 from netk8s.kernel.matches import Seen, dscp_value, value_mask
@@ -22,8 +24,7 @@ MOST_ADDRESSES = 256
 """A range of more addresses than this is not spelled out as dice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(Struct, frozen=True):
     """What became of a packet at a target. ``detail``: the kind of a REJECT, or why something is unknown.
 
     ``bound``: a translation was decided (DNAT, SNAT, …), which ends the walk of the nat tables at this hook.

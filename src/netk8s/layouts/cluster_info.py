@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from netk8s.layouts._place import Parts, Place, nameless, nothing, stem
 from netk8s.model import Dump

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from netk8s.errors import CollectError
 from netk8s.live import agents
@@ -42,8 +43,7 @@ _HOPELESS = frozenset(
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """What the pods are like. ``net_raw``: with the capability that listing iptables-legacy's tables takes."""
 
     image: str

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from msgspec import Struct
+
 from netk8s.errors import CollectError, UsageError
 
 TIMEOUT = 30.0
@@ -19,8 +21,7 @@ MOST_BYTES = 512 * 1024**2
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """Which cluster, and as whom: kubectl's words. None: as the kubeconfig says."""
 
     kubeconfig: str | None = None
@@ -46,7 +47,7 @@ class Api:
     namespace: str
     pool: Any = field(repr=False)
     configuration: Any = field(repr=False)
-    access: Access = Access()
+    access: Access = field(default_factory=Access)
 
     def get(self, path: str, query: Mapping[str, str | int] | None = None, **more: Any) -> bytes:
         """The body of an answer. Raises Refused and CollectError."""

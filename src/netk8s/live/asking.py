@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from netk8s import decode, dialects, journey
 from netk8s.errors import CollectError, Netk8sError, NotFound
@@ -25,8 +27,7 @@ Told = Callable[[int, int], None]
 """Told how many nodes have answered of how many that were asked."""
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(Struct):
     """What is known so far: the cluster's objects, the nodes that answered, and why others did not."""
 
     objects: World

@@ -7,9 +7,10 @@ a snapshot.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from netk8s.errors import CollectError
 from netk8s.live.api import Api, Refused
@@ -23,8 +24,7 @@ _NAMED = {"name": True, "namespace": True, "labels": True}
 _CONTAINERS = [{"name": True, "ports": True, "restartPolicy": True}]
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """A kind of object. ``keep`` is the shape of what is kept of one: True for all of a value."""
 
     name: str

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s import decode
 from netk8s.decode import kubectl
@@ -32,8 +34,7 @@ _FILES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Redacted:
+class Redacted(Struct, frozen=True):
     """``names`` and ``addresses``: what stood there, and what stands there now. ``left_out``: why, for each text."""
 
     snapshot: Snapshot

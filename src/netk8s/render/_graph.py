@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from netk8s.model import Report, Step, Trace, Way
 from netk8s.render._tree import matters, total
 from netk8s.render._words import address, changed, leg_title, percent, protocol, sender, stand_in
 
 
-@dataclass(slots=True)
-class Vertex:
+class Vertex(Struct):
     """A chain, a decision, the sender or an end. ``kind``: source, chain, decision, delivered or failed."""
 
     name: str
@@ -19,8 +19,7 @@ class Vertex:
     lines: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Edge:
+class Edge(Struct):
     """Packets pass from one vertex to another; the lines say how many of them and changed how."""
 
     tail: str
@@ -28,8 +27,7 @@ class Edge:
     lines: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Cluster:
+class Cluster(Struct):
     """The vertices of one hop."""
 
     name: str
@@ -37,8 +35,7 @@ class Cluster:
     vertices: list[Vertex] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Graph:
+class Graph(Struct):
     """What both picture languages draw."""
 
     title: str

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
+
+from msgspec import Struct, field
 
 from netk8s.model import Choice, Hop, Step, Way
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(Struct, frozen=True):
     """The packet comes to a node."""
 
     node: str
     iif: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(Struct, frozen=True):
     """The packet leaves a node for another."""
 
     oif: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """A way is over. ``way`` is its index."""
 
     way: int
@@ -35,8 +33,7 @@ class End:
 Event = Enter | Step | Leave | End
 
 
-@dataclass(slots=True, eq=False)
-class Branch:
+class Branch(Struct, eq=False):
     """A stretch without a fork: its events, whether each matters, and the branches after it."""
 
     ways: list[int]
@@ -44,8 +41,7 @@ class Branch:
     children: list[Branch] = field(default_factory=list)
 
 
-@dataclass(slots=True, eq=False)
-class _Node:
+class _Node(Struct, eq=False):
     ways: list[int] = field(default_factory=list)
     matters: bool = False
     children: dict[Event, _Node] = field(default_factory=dict)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from netk8s.model import At, Step, Way
 from netk8s.render._page import UNLIMITED, Page, cells, wrap
@@ -19,8 +20,7 @@ _RULE = 24
 _OPTION = re.compile(r"(?<!\S)(!|--?[a-z][\w-]*) (?=[^\s!-])")
 
 
-@dataclass(slots=True)
-class _Item:
+class _Item(Struct):
     """One stretch still to be put: its heading after ``first``, all else after ``before``."""
 
     first: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from fractions import Fraction
+
+from msgspec.structs import replace
 
 from netk8s.model import Finding, Flow, Outcome, Report, Trace
 from netk8s.render._page import Page, cells

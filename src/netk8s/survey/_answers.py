@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 from netk8s.model import Addr, Hop, Outcome, Step, Trace, Way, World
 
 KEPT, CHANGED, NOT_KNOWN = "kept", "changed", "not known"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """One outcome. ``odds`` None: not known, for the node may remember the client (``sticky``) or nobody knows.
 
     ``source`` is the address seen, ``seen`` what it is: the client's own (KEPT), or whose it is.
@@ -29,8 +29,7 @@ class Result:
     seen: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Because:
+class Because(Struct, frozen=True):
     """Why it came out so: a sentence, and the rule or setting that decided with its place."""
 
     text: str
@@ -38,8 +37,7 @@ class Because:
     at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What became of a question. ``assumed``: it rests on something that no dump tells."""
 
     results: tuple[Result, ...]

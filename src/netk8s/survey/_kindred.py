@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from itertools import chain
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s import dialects
 from netk8s.model import Addr, Ask, At, Endpoint, Finding, Net, Node, Pod, Route, ServicePort, Table, World
@@ -52,8 +54,7 @@ Door = tuple[str | None, int, int]
 """(address, None for any; protocol; port) of the packets that a rule of kube-proxy's first chains takes."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Names:
+class Names(Struct, frozen=True, eq=False):
     """The names of one question, in an order that is the same for those like it, and where its rules stand."""
 
     words: tuple[str, ...]
@@ -111,8 +112,7 @@ class Renaming:
         return ip_address(self._words[str(ip)]) if str(ip) in self._words else ip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Shape:
+class _Shape(Struct, frozen=True, eq=False):
     """A port's part of a key, with its names."""
 
     key: int

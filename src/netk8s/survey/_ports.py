@@ -6,7 +6,8 @@ From the API's objects where a dump has them, else from what the rules program.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from netk8s.model import Addr, Cluster, Endpoint, Net, Programmed, World
 
@@ -19,8 +20,7 @@ Key = tuple[str, str, int]
 """(namespace/name, port name, protocol)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dialled:
+class Dialled(Struct, frozen=True):
     """An address of a port: ``ip`` None is a NodePort or hostPort, which nodes answer at their own addresses."""
 
     kind: str
@@ -28,8 +28,7 @@ class Dialled:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """An endpoint as far as the choice of questions needs it. ``node`` None: on no node that is known."""
 
     ip: Addr
@@ -38,8 +37,7 @@ class Place:
     pod: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(Struct, frozen=True, eq=False):
     """One port of a Service, or a pod's hostPort (``service`` is pod/NAMESPACE/NAME then)."""
 
     service: str
@@ -50,7 +48,20 @@ class Port:
     families: tuple[int, ...]
     source_ranges: tuple[str, ...] = ()
     node: str | None = None
-    rows: tuple[Programmed, ...] = field(default=(), compare=False, repr=False)
+    rows: tuple[Programmed, ...] = ()
+
+    def _compared(self) -> tuple[object, ...]:
+        """Everything but ``rows``: a port is the same whatever is programmed for it."""
+        return (
+            self.service, self.name, self.protocol, self.dialled, self.endpoints, self.families, self.source_ranges,
+            self.node,
+        )  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Port) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
 
     @property
     def key(self) -> Key:

@@ -7,9 +7,11 @@ kind (``_alike``), whatever their number.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from netk8s import dialects
 from netk8s.model import TCP, Addr, Ask, Cluster, Flow, Net, Node, Pod, Programmed, World, service_ranges
@@ -27,8 +29,7 @@ PRIMARY, OTHER, LOCALHOST = "", "another address", "127.0.0.1"
 IPVS_DEVICE = "kube-ipvs0"
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """A node with those that it stands for, itself left out. ``beside``: it has an endpoint of the port."""
 
     node: str
@@ -36,8 +37,7 @@ class Stop:
     stands_for: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """One question: what is dialled, by whom.
 
     ``at`` is the node whose address is dialled, or that a packet from outside enters at; None where the client is inside
@@ -73,16 +73,15 @@ class Question:
         return f"{self.client} ({'endpoint' if there else 'no endpoint'} there)"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ground:
+class Ground(Struct, frozen=True, eq=False):
     """What a world is made of as far as questions go; made once."""
 
     world: World
     ports: tuple[Port, ...]
     environments: Mapping[str, object]
     programmed: tuple[Programmed, ...] = ()
-    _around: dict[object, Surroundings] = field(default_factory=dict, repr=False)
-    _by_key: dict[Key, Port] = field(default_factory=dict, repr=False)
+    _around: dict[object, Surroundings] = field(default_factory=dict)
+    _by_key: dict[Key, Port] = field(default_factory=dict)
 
     def port(self, key: Key) -> Port | None:
         """The port of a key as this world has it."""
@@ -285,8 +284,7 @@ def _at_address(
 # ---------------------------------------------------------------- clients
 
 
-@dataclass(frozen=True, slots=True)
-class _Base:
+class _Base(Struct, frozen=True):
     """A question without its client."""
 
     world: World
@@ -364,8 +362,7 @@ def _swapped(stop: Stop, node: str) -> Stop:
     return replace(stop, node=node, stands_for=rest)
 
 
-@dataclass(frozen=True, slots=True)
-class _Inhabitants:
+class _Inhabitants(Struct, frozen=True):
     """The pods with networks of their own: by address, and as clients by (node, family), those that serve nothing first."""
 
     by_ip: Mapping[Addr, Pod]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from netk8s.kernel import hooks, targets
 from netk8s.kernel.flight import Branch, Conn, tuple_of

@@ -7,7 +7,7 @@ ip6_output.c (ip6_forward), netfilter/nf_reject_ipv4.c and nf_reject_ipv6.c (nf_
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from netk8s.kernel import targets
 from netk8s.kernel.flight import Conn, Tuple, tuple_of

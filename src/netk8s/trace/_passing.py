@@ -6,7 +6,8 @@ Sources: Linux net/ipv4/ip_forward.c, ip_output.c, route.c, net/ipv6/route.c.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from netk8s.kernel import hooks, targets
 from netk8s.kernel.flight import Branch, steps_of

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address
+
+from msgspec.structs import replace
 
 from netk8s.kernel import attachment, links
 from netk8s.kernel.attachment import Attachment

@@ -5,7 +5,7 @@ Sources: Linux net/ipv4/ip_input.c, route.c, net/bridge/br_netfilter_hooks.c, br
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from netk8s.kernel import hooks, ipvs, links, martians, targets
 from netk8s.kernel.flight import Branch

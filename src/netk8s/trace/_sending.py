@@ -7,8 +7,9 @@ net/netfilter/ipvs/ip_vs_xmit.c.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
+
+from msgspec.structs import replace
 
 from netk8s.kernel import hooks, ipvs, targets
 from netk8s.kernel.flight import Branch, Conn, Flight

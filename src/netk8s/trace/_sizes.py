@@ -7,7 +7,8 @@ Sources: Linux net/ipv4/ip_forward.c (ip_exceeds_mtu), net/ipv6/ip6_output.c (ip
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from netk8s.kernel import mtu
 from netk8s.kernel.flight import Conn

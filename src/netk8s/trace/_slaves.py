@@ -7,8 +7,9 @@ Sources: Linux drivers/net/macvlan.c (macvlan_queue_xmit, macvlan_handle_frame),
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
+
+from msgspec.structs import replace
 
 from netk8s.kernel import attachment, links
 from netk8s.kernel.attachment import Attachment

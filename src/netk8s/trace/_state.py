@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.kernel import conntrack, mtu
 from netk8s.kernel.flight import Branch, Conn, Flight, Tuple, steps_of, tuple_of
@@ -15,8 +17,7 @@ from netk8s.surroundings import Surroundings
 DELIVERED, REFUSED, DROPPED, UNREACHABLE, UNKNOWN = "delivered", "refused", "dropped", "unreachable", "unknown"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scene:
+class Scene(Struct, frozen=True, eq=False):
     """What stays the same during a walk. ``back``: the walk is that of an answer."""
 
     flow: Flow
@@ -33,8 +34,7 @@ class Scene:
         return self.around.pod_by_ip
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(Struct, frozen=True):
     """What a packet left behind on earlier nodes: finished hops and the conntrack entries that undo its changes.
 
     ``flow`` is the question as it was really asked: with the source address that the sender's kernel chose.
@@ -58,8 +58,7 @@ class Past:
         return self if missing in self.missing else replace(self, missing=(*self.missing, missing))
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """The node that tells a sender that its packet is not passed on, its own processes like others.
 
     ``code``: that of ICMP's or ICMPv6's "destination unreachable", None for a TCP reset.
@@ -69,8 +68,7 @@ class Told:
     code: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """How a walk in one direction ended. ``place`` is "pod", "node", "outside" or "" when it did not arrive.
 
     ``told``: what the sender is told, None where nobody tells it or its own call fails.
@@ -87,8 +85,7 @@ class End:
     told: Told | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Arriving:
+class Arriving(Struct, frozen=True):
     """A packet that comes in by a device of a node. ``direct``: a frame between two ports of a bridge (br_netfilter)."""
 
     branch: Branch
@@ -97,8 +94,7 @@ class Arriving:
     direct: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Looping:
+class Looping(Struct, frozen=True):
     """A packet that a node sends to itself by lo."""
 
     branch: Branch
@@ -106,8 +102,7 @@ class Looping:
     past: Past
 
 
-@dataclass(frozen=True, slots=True)
-class OnLink:
+class OnLink(Struct, frozen=True):
     """A packet that left a node by ``dev`` (None: no dump tells which) for ``target``, the next hop or destination."""
 
     branch: Branch

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from ipaddress import ip_address
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s import decode
 from netk8s.errors import NotFound, NotKnown, UsageError
@@ -21,8 +23,7 @@ from netk8s.whatif._save import Save, apply, near
 _SAVED = re.compile(rb"(?m)^\*(?:nat|filter|mangle|raw|security)[ \t\r]*$")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What is to be changed, in the words of the command line.
 
     ``external`` and ``internal``: [NAMESPACE/]NAME=POLICY. ``endpoints``: IP[:PORT]. ``pods``: NAMESPACE/NAME. ``drained``:
@@ -38,8 +39,7 @@ class Wanted:
     rules: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """The snapshot as it is and as it would be, both still to be completed. ``notes``: what was taken for granted."""
 
     before: World
@@ -111,7 +111,7 @@ def _policy(cluster: Cluster, text: str, field: str, notes: list[str]) -> Cluste
         more["health_check_node_port"] = None
     elif field == "external_policy" and any(s.type == "LoadBalancer" and not s.health_check_node_port for s in mine):
         notes.append(f"the healthCheckNodePort that the API would give svc/{name} is not known and left out")
-    changed = tuple(replace(s, **{field: policy}, **more) if s in mine else s for s in cluster.services)  # type: ignore[arg-type]
+    changed = tuple(replace(s, **{field: policy}, **more) if s in mine else s for s in cluster.services)
     return replace(cluster, services=changed)
 
 

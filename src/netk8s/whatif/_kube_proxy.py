@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_network
+
+from msgspec import Struct
 
 from netk8s.dialects.kube_proxy_iptables import chain_hash
 from netk8s.intent import Chosen
@@ -31,8 +32,7 @@ _LOOPBACK = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(Struct, frozen=True):
     """What flags and version make of a kube-proxy's rules, read from the rules themselves.
 
     ``local``: what tells pods, as (-s or -i, value), None where nothing does. ``loopback``: (network, more matches) of the

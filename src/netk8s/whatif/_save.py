@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from netk8s.errors import DecodeError, NotFound, UsageError
 from netk8s.model import Dump
@@ -22,8 +23,7 @@ BUILT_IN = {
 _COUNTED = re.compile(r"^\[\d+:\d+\] ")
 
 
-@dataclass(slots=True)
-class Section:
+class Section(Struct):
     """A table: the declarations and the rules of each chain, in order. Rules begin with ``-A CHAIN``.
 
     ``head`` are the comments before it, which name the backend and the family.

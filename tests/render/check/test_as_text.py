@@ -30,7 +30,7 @@ def test_a_line_per_service_with_its_exceptions_and_findings_by_severity(found: 
 
 
 def test_a_service_of_which_nothing_arrives_has_one_word_for_it(found: Checkup) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     asked = tuple(each for each in found.asked if each.fate != "arrives" and "unreachable" in each.answer.verdicts)
     asked = tuple(replace(each, problems=asked[0].problems) for each in asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from netk8s.dialects._parts import dns, gateway, headless, ingress, notes, proxied
 from netk8s.dialects._parts.proxied import Chosen

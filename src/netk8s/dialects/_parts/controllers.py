@@ -6,7 +6,7 @@ labels, and whether its proxy dials endpoints or the Service's ClusterIP.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from netk8s.model import Pod, World
 
@@ -15,8 +15,7 @@ NAME = "app.kubernetes.io/name"
 COMPONENT = "app.kubernetes.io/component"
 
 
-@dataclass(frozen=True, slots=True)
-class Controller:
+class Controller(Struct, frozen=True):
     """``names``: as classes name it. ``old``: class names that are taken for it without a class object.
 
     ``labels``: one of these sets is on its proxy's pods. ``dials``: endpoints, cluster (the ClusterIP), outside (its

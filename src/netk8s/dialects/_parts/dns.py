@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.dialects._question import resolve
 from netk8s.errors import NotFound, UsageError
@@ -28,8 +30,7 @@ _NAME = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Resolver:
+class Resolver(Struct, frozen=True):
     """A pod's resolv.conf: ``nameservers`` is empty where only the node's own file has them."""
 
     nameservers: tuple[str, ...]

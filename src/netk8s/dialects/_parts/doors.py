@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.dialects._question import resolve
 from netk8s.errors import UsageError
 from netk8s.model import TCP, Addr, Ask, Flow, Pod, ServicePort, World
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(Struct, frozen=True):
     """One way in. ``port`` is the port a URL names if this is the usual one; ``dialled`` what is really dialled."""
 
     kind: str

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.dialects._parts import proxied
 from netk8s.dialects._parts.controllers import controller_of, proxies
@@ -21,8 +23,7 @@ GROUP = "gateway.networking.k8s.io"
 _HTTP = frozenset({"HTTP", "HTTPS"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Hit:
+class _Hit(Struct, frozen=True):
     rank: tuple[object, ...]
     listener: Listener
     route: HttpRoute

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
+
+from msgspec.structs import replace
 
 from netk8s.dialects._question import resolve
 from netk8s.dialects._question.dialled import Dialled

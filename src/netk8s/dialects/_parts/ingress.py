@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.dialects._parts.controllers import Controller, controller_of, proxies
 from netk8s.dialects._parts.proxied import Chosen
@@ -15,8 +17,7 @@ _REGEX = "nginx.ingress.kubernetes.io/use-regex"
 _CANARY = "nginx.ingress.kubernetes.io/canary"
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
+class Matched(Struct, frozen=True):
     """The backend (None: nothing matches) with the Ingress it is of, in words, and what was assumed."""
 
     ingress: Ingress

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s.dialects._parts import backends, doors
 from netk8s.dialects._parts.controllers import Controller
@@ -14,8 +16,7 @@ from netk8s.model import Ask, ObjectRef, Outcome, Part, Pod, World
 Shares = tuple[tuple[ObjectRef, Fraction], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """What a proxy does with a request, before any packet.
 
     ``because`` names the rule in words. ``backends`` with their shares, or what the proxy ``answers`` by itself.

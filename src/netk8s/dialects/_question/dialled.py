@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from netk8s.model import PROTOCOL_NAMES, Addr
 
@@ -11,8 +11,7 @@ NAMES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Dialled:
+class Dialled(Struct, frozen=True):
     """What is dialled: ``ip`` None for a NodePort, which every node answers."""
 
     ip: Addr | None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
+
+from msgspec.structs import replace
 
 from netk8s.dialects._question.addresses import owner_of
 from netk8s.dialects._question.dialled import Dialled

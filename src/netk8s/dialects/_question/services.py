@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s import plugins
 from netk8s.dialects import kube_proxy_iptables
@@ -119,8 +120,7 @@ def _all_names(world: World) -> list[str]:
     return list(out)
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
+class _Choice(Struct, frozen=True):
     dialled: Dialled
     port_name: str
 
