@@ -12,11 +12,11 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from importlib import import_module
 from typing import BinaryIO, TextIO, cast
 
 import click
-from msgspec import Struct
 
 from netk8s import __version__
 from netk8s.errors import Netk8sError, NotFound, UsageError
@@ -24,7 +24,8 @@ from netk8s.errors import Netk8sError, NotFound, UsageError
 INTERNAL_ERROR, INTERRUPTED = 70, 130
 
 
-class Streams(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Streams:
     """Where a command reads and prints; click's context carries it as ``obj``."""
 
     stdin: BinaryIO | None

@@ -41,12 +41,6 @@ _JUMPS = frozenset({"-j", "--jump", "-g", "--goto"})
 _NAMING = frozenset({"-m", "--match", *(option for option, short in words.BUILTIN.items() if short == "-p")})
 _HOSTS = frozenset(option for option, short in words.BUILTIN.items() if short in ("-s", "-d"))
 
-# A frozen class's own __init__ takes twice as long as these.
-_new = object.__new__
-_set_name, _set_values, _set_negated = (Option.__dict__[name].__set__ for name in ("name", "values", "negated"))
-_set_module, _set_options = (Match.__dict__[name].__set__ for name in ("module", "options"))
-_set_to, _set_to_options, _set_goto = (Target.__dict__[name].__set__ for name in ("name", "options", "goto"))
-
 
 class _Hole:
     """An option whose values differ from line to line: the words ``first`` up to ``last`` of those that do."""
@@ -81,10 +75,7 @@ class _Part:
             return self.model.options
         hole = self.single
         if hole is not None:
-            option: Option = _new(Option)
-            _set_name(option, hole.name)
-            _set_values(option, values[hole.first : hole.last])
-            _set_negated(option, hole.negated)
+            option = Option(hole.name, values[hole.first : hole.last], hole.negated)
             return (*self.before, option, *self.after)
         options = list(self.model.options)
         for hole in self.holes:
@@ -99,9 +90,7 @@ class _Part:
             found = kept.get(own)
             if found is not None:
                 return found
-        match: Match = _new(Match)
-        _set_module(match, self.model.module)  # type: ignore[union-attr]
-        _set_options(match, self.options_of(values))
+        match = Match(self.model.module, self.options_of(values))  # type: ignore[union-attr]
         if kept is not None:
             if len(kept) >= _MOST_KEPT:
                 kept.clear()
@@ -110,11 +99,8 @@ class _Part:
 
     def target(self, values: tuple[str, ...]) -> Target:
         """The target of a line."""
-        target: Target = _new(Target)
-        _set_to(target, values[self.first] if self.names else self.model.name)  # type: ignore[union-attr]
-        _set_to_options(target, self.options_of(values))
-        _set_goto(target, self.model.goto)  # type: ignore[union-attr]
-        return target
+        name = values[self.first] if self.names else self.model.name  # type: ignore[union-attr]
+        return Target(name, self.options_of(values), self.model.goto)  # type: ignore[union-attr]
 
 
 class Shape:

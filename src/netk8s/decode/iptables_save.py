@@ -597,11 +597,6 @@ _BEFORE_PORT = (
 
 
 _BLANK = " \t\n\r\x0b\x0c"
-_new = object.__new__
-_set_origin, _set_line = (At.__dict__[name].__set__ for name in ("origin", "line"))
-_set_chain, _set_matches, _set_target, _set_at, _set_raw, _set_comment, _set_counters = (
-    Rule.__dict__[name].__set__ for name in ("chain", "matches", "target", "at", "raw", "comment", "counters")
-)
 
 
 class _Runs(Struct):
@@ -731,20 +726,8 @@ class _Runs(Struct):
         parsed = self.text.shapes.parse(line)
         if parsed is None:
             return None
-        # As the classes' own __init__ does it, in half the time.
-        at: At = _new(At)
-        _set_origin(at, self.text.origin)
-        _set_line(at, number)
-        rule: Rule = _new(Rule)
-        _set_chain(rule, self.chain)
-        _set_at(rule, at)
-        _set_raw(rule, line)
-        _set_counters(rule, counters)
         matches, target, comment = parsed
-        _set_matches(rule, matches)
-        _set_target(rule, target)
-        _set_comment(rule, comment)
-        return rule
+        return Rule(self.chain, matches, target, At(self.text.origin, number), line, comment, counters)
 
     def _plain(self, number: int, raw: bytes) -> list[Rule]:
         line, counters = _counted(raw.strip().decode("utf-8", errors="replace"))
