@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Raw
 
-from netk8s.decode import _endpoint_slices, _endpoints, _http_objects, _policies
-from netk8s.decode._json import JsonObject, address, clean, head, kind, member, outer_keys, spelled, values
+from netk8s.decode import _endpoint_slices, _endpoints, _http_objects, _policies, _services
+from netk8s.decode._json import JsonObject, clean, head, kind, member, outer_keys, spelled, values
 from netk8s.decode._text import first_lines
 from netk8s.decode._yaml import YamlObject, documents
 from netk8s.errors import DecodeError
 from netk8s.model import (
-    Addr,
     At,
     ClusterNode,
     Coverage,
     DnsConfig,
     Dump,
-    ExternalName,
     Fact,
     Pod,
-    ServicePort,
 )
 
 NAME = "kubectl"
@@ -88,16 +85,25 @@ def _large(at: At, members: dict[str, object], items: list[Raw]) -> Iterator[Fac
     listed = (outer.text("kind") or "").removesuffix("List")
     covered: set[str] = set()
     for i, text in enumerate(items):
-        endpoints = _endpoint_slices.spelled(text, at)
-        if endpoints is not None:
-            yield from _cover("EndpointSlice", outer, covered, at)
-            yield from endpoints
-            continue
-        item = outer.item("items", i, member(text))
-        own = item.text("kind") or listed
-        yield from _cover(own, item, covered, at)
-        yield from _object(item, own)
+        for name, reader in _READERS:
+            found = reader(text, at)
+            if found is not None:
+                yield from _cover(name, outer, covered, at)
+                yield from found
+                break
+        else:
+            item = outer.item("items", i, member(text))
+            own = item.text("kind") or listed
+            yield from _cover(own, item, covered, at)
+            yield from _object(item, own)
     yield from _cover(listed, outer, covered, at)
+
+
+_READERS: tuple[tuple[str, Callable[[Raw, At], Sequence[Fact] | None]], ...] = (
+    ("EndpointSlice", _endpoint_slices.spelled),
+    ("Service", _services.spelled),
+)
+"""Of kinds that a large cluster has many of."""
 
 
 def _with_line(item: JsonObject) -> JsonObject:
@@ -115,7 +121,7 @@ def _cover(name: str, of: JsonObject, covered: set[str], at: At) -> Iterator[Fac
 
 def _object(item: JsonObject, name: str) -> Iterator[Fact]:
     if name == "Service":
-        yield from _service(item)
+        yield from _services.ports(_services.read(item, _metadata(item)), item.at)
     elif name == "EndpointSlice":
         yield from _endpoint_slices.endpoints(_endpoint_slices.read(item, _metadata(item)), item.at)
     elif name == "Endpoints":
@@ -132,10 +138,6 @@ def _object(item: JsonObject, name: str) -> Iterator[Fact]:
         found = _http_objects.decoded(item, name)
         if found is not None:
             yield found
-
-
-_OTHER_PROXY = "service.kubernetes.io/service-proxy-name"
-"""kube-proxy leaves a Service with this label to the proxy that it names (pkg/proxy/apis/well_known_labels.go)."""
 
 
 def _metadata(item: JsonObject) -> JsonObject:
@@ -160,74 +162,6 @@ def _protocol(port: JsonObject) -> int:
     if found is None:
         raise port.wrong("protocol", "TCP, UDP or SCTP")
     return found
-
-
-def _service(item: JsonObject) -> Iterator[ServicePort | ExternalName]:
-    metadata, spec = _metadata(item), _part(item, "spec")
-    sort = spec.text("type") or "ClusterIP"
-    if sort == "ExternalName":
-        yield from _external_name(item, metadata, spec)
-        return
-    balancer = _part(_part(item, "status"), "loadBalancer")
-    vips: list[Addr] = []
-    proxied: list[Addr] = []
-    for ingress in balancer.children("ingress"):
-        # An ingress by hostname alone gives kube-proxy nothing to write a rule for.
-        ip = ingress.addr("ip")
-        if ip is not None:
-            (proxied if ingress.text("ipMode") == "Proxy" else vips).append(ip)
-    config = spec.child("sessionAffinityConfig")
-    client = config.child("clientIP") if config else None
-    cluster_ips = _cluster_ips(spec)
-    for port in spec.children("ports"):
-        number = port.number("port", 1, 65535)
-        if number is None:
-            raise port.wrong("port", "the port of the Service")
-        yield ServicePort(
-            namespace=metadata.text("namespace") or "default",
-            service=metadata.need("name"),
-            name=port.text("name") or "",
-            protocol=_protocol(port),
-            port=number,
-            target_port=port.word("targetPort") or str(number),
-            node_port=port.number("nodePort", 0, 65535) or None,
-            type=sort,
-            cluster_ips=cluster_ips,
-            external_ips=spec.addrs("externalIPs"),
-            lb_ips=tuple(vips),
-            lb_ips_proxy=tuple(proxied),
-            lb_source_ranges=tuple(text.strip() for text in spec.texts("loadBalancerSourceRanges")),
-            external_policy=spec.text("externalTrafficPolicy") or "Cluster",
-            internal_policy=spec.text("internalTrafficPolicy") or "Cluster",
-            affinity=spec.text("sessionAffinity") or "None",
-            affinity_seconds=client.number("timeoutSeconds") if client else None,
-            health_check_node_port=spec.number("healthCheckNodePort", 0, 65535) or None,
-            at=item.at,
-            proxy=_labels(metadata).get(_OTHER_PROXY, ""),
-        )
-
-
-def _external_name(item: JsonObject, metadata: JsonObject, spec: JsonObject) -> Iterator[ExternalName]:
-    host = spec.text("externalName")
-    if not host:
-        return
-    ports = []
-    for port in spec.children("ports"):
-        number = port.number("port", 1, 65535)
-        if number is None:
-            raise port.wrong("port", "the port of the Service")
-        ports.append((port.text("name") or "", _protocol(port), number))
-    yield ExternalName(metadata.text("namespace") or "default", metadata.need("name"), host, tuple(ports), item.at)
-
-
-def _cluster_ips(spec: JsonObject) -> tuple[Addr, ...]:
-    """The cluster IPs, () for a headless Service; before dual stack (1.20) there was ``clusterIP`` alone."""
-    words = spec.texts("clusterIPs") or tuple(word for word in (spec.text("clusterIP"),) if word is not None)
-    try:
-        return tuple(address(word) for word in words if word not in ("None", ""))
-    except ValueError:
-        key = "clusterIPs" if spec.texts("clusterIPs") else "clusterIP"
-        raise spec.wrong(key, 'IP addresses or "None"') from None
 
 
 def _pod(item: JsonObject) -> Pod:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +106,8 @@ class Api:
 
     def _why(self, error: Exception, seconds: float) -> str:
         """Why there was no answer, and what to do."""
+        import ssl
+
         import urllib3.exceptions as wrong
 
         text = " ".join(str(error).split())
