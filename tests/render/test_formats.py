@@ -33,7 +33,8 @@ def test_an_unknown_format(report: Report) -> None:
 
 def test_listing_and_text_load_no_document() -> None:
     script = (
-        "import sys, netk8s.render.as_text; print([m for m in ('msgspec', 'yaml', 'tabulate') if m in sys.modules])"
+        "import sys, netk8s.render.as_text; "
+        "print([m for m in ('netk8s.render.document', 'yaml', 'tabulate') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
