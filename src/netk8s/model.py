@@ -1108,7 +1108,7 @@ def service_ranges(services: Iterable[ServicePort]) -> tuple[Net, ...]:
 
 
 class Packet(Struct, frozen=True):
-    """The headers that rules look at; changed only by :func:`dataclasses.replace`.
+    """The headers that rules look at; changed only by :func:`msgspec.structs.replace`.
 
     ``sport`` None: any ephemeral port. ``dport`` None: a protocol without ports.
     """

@@ -240,7 +240,7 @@ def test_without_conntrack_the_packet_is_untracked() -> None:
     assert verdict.branch.flight.conn.state == "UNTRACKED"
     assert verdict.branch.flight.conn.ipvs is not None
     space = netns(server(real()))
-    object.__setattr__(space.node, "sysctls", {})
+    space = Netns(replace(space.node, sysctls={}))
     (verdict,) = run(space)
     assert "net.ipv4.vs.conntrack of n" in verdict.branch.assumptions[0]
 
@@ -316,7 +316,7 @@ def test_without_a_dump_virtual_addresses_are_unknown() -> None:
 
 def test_without_a_dump_a_listener_is_taken_for_what_it_is() -> None:
     space = netns(covered=COVERED - {"ipvs"} | {"socket"})
-    object.__setattr__(space.node, "sockets", (Socket(TCP, None, 80),))
+    space = Netns(replace(space.node, sockets=(Socket(TCP, None, 80),)))
     (verdict,) = run(space, start(PACKET.replace(dst=LOCAL)))
     assert verdict.kind == targets.ACCEPT
     assert "taken to be no virtual server" in verdict.branch.assumptions[0]

@@ -6,11 +6,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from msgspec import Struct
-from msgspec.structs import replace
 
 from netk8s.cli._manifests import IMAGE
 from netk8s.cli._progress import progress
@@ -75,7 +74,8 @@ def live_options(function: F) -> F:
     return command  # type: ignore[return-value]
 
 
-class Wanted(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Wanted:
     """The API server, and by what the nodes are asked: agents of a namespace, or pods made for the question."""
 
     access: Access
@@ -231,4 +231,6 @@ def with_namespace(ask: Ask, default: str) -> Ask:
     """The words with the context's namespace where they name none."""
     if ask.namespace is not None or default == "default" or ask.target.count("/") != 1:
         return ask
+    from msgspec.structs import replace
+
     return replace(ask, namespace=default)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
-from msgspec.structs import replace
 
 from netk8s import render
 from netk8s.cli import _live

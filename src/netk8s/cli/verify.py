@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from msgspec.structs import replace
 
 from netk8s.cli._input import dump_options
 from netk8s.cli.trace import TEXT_WIDTH, colored
@@ -189,6 +188,8 @@ def _resolved(world: World, ask: Ask) -> Flow:
 
 
 def _as_sent(flow: Flow, seen: Observation) -> Flow:
+    from msgspec.structs import replace
+
     stand_ins = {address for address, _ in flow.stand_ins}
     packet = flow.packet.replace(sport=seen.sent.sport)
     if packet.src in stand_ins:
@@ -211,6 +212,8 @@ def _live(
     streams: Streams, ask: Ask, dumps: tuple[str, ...], *, unwrap: bool, sender: str | None, sport: int | None,
     timeout: float, wait: bool, write: str | None, dry_run: bool,
 ) -> Verification | None:  # fmt: skip
+    from msgspec.structs import replace
+
     from netk8s.collect import armed, connection, observed
     from netk8s.errors import UsageError
     from netk8s.model import PROTOCOL_NAMES
@@ -311,6 +314,8 @@ def _peers(world: World, node: str) -> list[int]:
 
 def _sent_by(flow: Flow, world: World, sender: str | None, node: str) -> Flow:
     """A sender behind one of the node's veth devices is a pod, also where no object says so."""
+    from msgspec.structs import replace
+
     from netk8s.collect import namespaces
 
     if sender is None or flow.origin != "outside" or not namespaces.hangs_on(sender, _peers(world, node)):
@@ -335,6 +340,8 @@ def _dialled(flow: Flow) -> str:
 
 def _exactly(flow: Flow, sent: Packet) -> Flow:
     """The flow with the source port, which rules may ask for. The source address stays as predicted."""
+    from msgspec.structs import replace
+
     return replace(flow, packet=flow.packet.replace(sport=sent.sport))
 
 
