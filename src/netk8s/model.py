@@ -163,6 +163,15 @@ class Table(Struct, frozen=True, eq=False):
     at: At
     headless: bool = False
 
+    def runs(self, chain: str) -> Sequence[tuple[int, str]]:
+        """The rules of a chain as text, not decoded: (line of the first, lines) of each run; none without the chain."""
+        quick = getattr(self.chains, "runs", None)
+        if quick is not None:
+            found: Sequence[tuple[int, str]] = quick(chain)
+            return found
+        rules = self.chains[chain].rules if chain in self.chains else None
+        return [(line, f"{text}\n") for line, text in rules.texts()] if rules is not None else ()
+
 
 # ---------------------------------------------------------------- nftables
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from netk8s.decode import iptables_save
 from netk8s.dialects import kube_proxy_iptables as kube
+from netk8s.dialects._balancing_rules import host_port
 from netk8s.model import TCP, UDP, At, Cluster, Dump, Node, Pod, Programmed, Rule, ServicePort, Step, Table
 
 A = ip_address
@@ -132,7 +133,7 @@ def test_comments_that_name_no_service(comment: str | None) -> None:
     ],
 )
 def test_endpoints_as_rules_write_them(text: str, expected: object) -> None:
-    assert kube.host_port(text) == expected
+    assert host_port(text) == expected
 
 
 # ---------------------------------------------------------------- what is programmed

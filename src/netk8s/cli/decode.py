@@ -43,5 +43,7 @@ def command(streams: Streams, dumps: tuple[str, ...], node: str | None, unwrap: 
     elif format_ == "yaml":
         streams.document(decoded.as_yaml(world, programmed, recognised))
     else:
-        streams.print(decoded.as_text(world, programmed, recognised, width=width(streams), ascii=not streams.unicode))
+        parts = decoded.text_parts(world, programmed, recognised, width=width(streams), ascii=not streams.unicode)
+        for part in parts:
+            streams.print(part)
     return 0

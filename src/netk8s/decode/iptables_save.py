@@ -11,7 +11,7 @@ import itertools
 import mmap
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 from msgspec import Struct
@@ -39,7 +39,7 @@ _COUNTED_BY = 4 << 10
 """Line numbers are kept for offsets this far apart."""
 _INDEXED = 8 << 20
 """In a larger table that iptables-save generated a chain is searched for; the others are indexed."""
-_FEW, _SOME = 200, 2000
+_FEW, _SOME = 200, 400
 """Who asks for more chains than these may ask for all: an index is cheaper than so many looks at the declarations, and
 than so many searches."""
 _RULE_OF = re.compile(rb"(?:\[\d{1,20}:\d{1,20}\] )?-A (\S+)")
@@ -394,19 +394,23 @@ class _Section(Mapping[str, Chain]):
                 low = line
             else:
                 high = line
-        exact = re.compile(rb"^" + _COUNTED + rb"-A " + re.escape(name) + rb"(?=\s|\Z)", re.M)
-        near = exact.search(text.data, low, min(high + 65536, self._end)) or exact.match(
-            text.data, self._start, self._end
-        )
-        if near is not None:
-            return ((near.start(), 0),)
-        at = text.find(b"-A " + name, self._start, self._end)
-        while at >= 0:
-            start = max(text.data.rfind(b"\n", self._start, at) + 1, self._start)
-            if exact.match(text.data, start, self._end):
-                return ((start, 0),)
-            at = text.find(b"-A " + name, at + 1, self._end)
+        for first, last in ((low, min(high + 65536, self._end)), (self._start, self._end)):
+            found_at = self._first(name, first, last)
+            if found_at is not None:
+                return ((found_at, 0),)
         return ()
+
+    def _first(self, name: bytes, start: int, end: int) -> int | None:
+        """The offset of the first line of a chain between two others."""
+        text, needle = self._text, b"-A " + name
+        at = text.find(needle, start, end)
+        while at >= 0:
+            line = max(text.data.rfind(b"\n", max(self._start, at - 64), at) + 1, self._start)
+            found = _RULE_OF.match(text.data, line, self._end)
+            if found is not None and found[1] == name and found.start(1) == at + 3:
+                return line
+            at = text.find(needle, at + 1, end)
+        return None
 
     def _look_at_head(self) -> None:
         """Notes that chains are declared, and where that ends, without an index of the rest."""
@@ -521,9 +525,7 @@ class _Section(Mapping[str, Chain]):
             return found
         name = key.encode("utf-8", errors="surrogateescape")
         runs = self._runs(name)
-        # What iptables-save itself wrote declares every chain; a search of megabytes for each would cost more than
-        # all the rest of a trace.
-        believed = bool(runs) and self._generated and self._declarations_end - self._start > _TRUSTED
+        believed = bool(runs) and self._believed()
         offset = self._declaration(name) if self.any_declared and (key in _BUILTIN or not believed) else None
         if offset is None:
             if not runs:
@@ -538,6 +540,33 @@ class _Section(Mapping[str, Chain]):
         rules = _Runs(self._text, self._end, runs, key)
         chain = self._chains[key] = Chain(key, policy, rules, at, offset is not None or believed)
         return chain
+
+    def runs(self, key: str) -> Sequence[tuple[int, str]]:
+        """See :meth:`netk8s.model.Table.runs`. Raises DecodeError for rules of a chain that is not declared."""
+        name = key.encode("utf-8", errors="surrogateescape")
+        if self._groups is None:
+            spans = self._runs(name)
+        else:
+            first = self._groups.get(name)
+            spans = () if first is None else (first, *self._more.get(name, ()))
+        if not (spans and (self._believed() or self._declaration(name) is not None)):
+            # Whatever is to be said of it is said there.
+            if key not in self:
+                return ()
+            self[key]
+        out = []
+        for start, end in spans:
+            block = _read(self._text, start, end, self._end).decode("utf-8", "replace")
+            out.append((self._text.line(start), block if block.endswith("\n") else f"{block}\n"))
+        return out
+
+    def _believed(self) -> bool:
+        """Whether rules prove their chain declared.
+
+        What iptables-save itself wrote declares every chain; a search of megabytes for each would cost more than all
+        the rest of a trace.
+        """
+        return self._generated and self._declarations_end - self._start > _TRUSTED
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):
@@ -619,21 +648,7 @@ class _Runs(Struct):
         return self._blocks
 
     def _run(self, start: int, end: int) -> bytes:
-        """The lines of a run; a run is read in growing pieces, for most are short and some have 100,000 lines."""
-        if end:
-            return self.text.data[start:end]
-        size = 4096
-        while True:
-            piece = bytes(self.text.data[start : min(start + size, self.end)])
-            found = _GROUP.match(piece)
-            assert found is not None  # noqa: S101 - the index holds only offsets where this pattern matched
-            if start + size >= self.end:
-                return found[0]
-            # The piece may end inside the run: sure only when a complete line follows it.
-            tail = piece[found.end() :]
-            if b"\n" in tail:
-                return found[0]
-            size *= 8
+        return _read(self.text, start, end, self.end)
 
     def __len__(self) -> int:
         blocks = (block for _, block in self._blocks or ((start, self._run(start, end)) for start, end in self.spans))
@@ -740,6 +755,24 @@ class _Runs(Struct):
         if counters is None:
             counters = by_option
         return [Rule(self.chain, ms, target, at, line, comment, counters) for ms in _expand(matches)]
+
+
+def _read(text: _Text, start: int, end: int, most: int) -> bytes:
+    """The lines of a run; a run is read in growing pieces, for most are short and some have 100,000 lines."""
+    if end:
+        return text.data[start:end]
+    size = 4096
+    while True:
+        piece = bytes(text.data[start : min(start + size, most)])
+        found = _GROUP.match(piece)
+        assert found is not None  # noqa: S101 - the index holds only offsets where this pattern matched
+        if start + size >= most:
+            return found[0]
+        # The piece may end inside the run: sure only when a complete line follows it.
+        tail = piece[found.end() :]
+        if b"\n" in tail:
+            return found[0]
+        size *= 8
 
 
 def _counted(line: str) -> tuple[str, tuple[int, int] | None]:

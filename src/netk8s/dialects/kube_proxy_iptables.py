@@ -8,15 +8,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_network
 from socket import inet_aton
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from netk8s.dialects._balancing_rules import IPV4, Said, endpoints, option, said
 from netk8s.model import (
     PROTOCOL_NAMES,
     Addr,
@@ -43,8 +44,6 @@ _COMMENT = re.compile(
     r"(?P<rest> cluster IP| external IP| loadbalancer IP| has no endpoints| has no local endpoints| -> .*"
     r"| external destinations| LB IP.*| traffic not accepted .*| health check node port)?$"
 )
-_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _KINDS = {" cluster IP": "ClusterIP", " external IP": "ExternalIP", " loadbalancer IP": "LoadBalancer"}
 _NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132, "6": 6, "17": 17, "132": 132}
 
@@ -76,33 +75,28 @@ def named(comment: str | None) -> Named | None:
     return Named(found["service"], found["port"] or "", found["rest"] or "")
 
 
-def _option(rule: Rule, name: str) -> Option | None:
-    for match in rule.matches:
-        for option in match.options:
-            if option.name == name and not option.negated:
-                return option
-    return None
-
-
 def _destination(rule: Rule) -> Addr | None:
-    option = _option(rule, "-d")
-    if option is None:
+    found = option(rule, "-d")
+    if found is None:
         return None
+    host, _, length = found.values[0].partition("/")
+    if length == "32" and IPV4.fullmatch(host):
+        return IPv4Address(inet_aton(host))
     try:
-        net = ip_network(option.values[0], strict=False)
+        net = ip_network(found.values[0], strict=False)
     except ValueError:
         return None
     return net.network_address if net.prefixlen == net.max_prefixlen else None
 
 
 def _port(rule: Rule) -> int | None:
-    option = _option(rule, "--dport")
-    return int(option.values[0]) if option is not None and option.values[0].isdecimal() else None
+    found = option(rule, "--dport")
+    return int(found.values[0]) if found is not None and found.values[0].isdecimal() else None
 
 
 def _protocol(rule: Rule) -> int:
-    option = _option(rule, "-p")
-    return _NUMBERS.get(option.values[0].lower(), 0) if option is not None else 0
+    found = option(rule, "-p")
+    return _NUMBERS.get(found.values[0].lower(), 0) if found is not None else 0
 
 
 def nat(node: Node, family: int | None = None) -> Iterator[Table]:
@@ -192,10 +186,10 @@ class _Balancing:
     """What the chains of one table balance to. Many ways lead to a Service's endpoints: each chain is read once."""
 
     def __init__(self, table: Table, pods: dict[Addr, str]) -> None:
-        self._table, self._pods = table, pods
+        self._table, self._pods, self._origin = table, pods, table.at.origin
         self._backends: dict[str, tuple[Backend, ...]] = {}
         self._affinity: dict[str, int | None] = {}
-        self._rules: dict[str, tuple[Rule, ...]] = {}
+        self._said: dict[str, tuple[Sequence[int], Sequence[Said]]] = {}
         self._addresses: tuple[Addr, ...] | None = None
 
     def of(self, row: Programmed, told: bool) -> Programmed:
@@ -213,14 +207,13 @@ class _Balancing:
             addresses=self._addresses or () if row.ip is None else (),
         )  # fmt: skip
 
-    def rules(self, name: str) -> tuple[Rule, ...]:
-        """The rules of a chain, kept while others ask for the same few chains."""
-        found = self._rules.get(name)
+    def said(self, name: str) -> tuple[Sequence[int], Sequence[Said]]:
+        """What the rules of a chain say, kept while others ask for the same few chains."""
+        found = self._said.get(name)
         if found is None:
-            chain = self._table.chains.get(name)
-            if len(self._rules) >= 8:
-                self._rules.clear()
-            found = self._rules[name] = tuple(chain.rules) if chain is not None else ()
+            if len(self._said) >= 8:
+                self._said.clear()
+            found = self._said[name] = said(self._table, name)
         return found
 
     def backends(self, name: str, depth: int = 0) -> tuple[Backend, ...]:
@@ -232,60 +225,47 @@ class _Balancing:
             return self._backends[name]
         if depth > 4:
             return ()
-        found = HASHED.fullmatch(name)
-        firewall = found is not None and found[1] == "FW"
+        firewall = name.startswith("KUBE-FW-")
         ends: list[str] = []
-        probabilities: list[str | None] = []
+        probabilities: list[str] = []
         rest: tuple[Backend, ...] = ()
-        for rule in self.rules(name):
-            target = rule.target.name if rule.target else ""
-            if any(m.module == "recent" for m in rule.matches):
+        for addressed, typed, recent, _, probability, target, _ in self.said(name)[1]:
+            if recent:
                 continue
             if target.startswith("KUBE-SEP-"):
-                option = _option(rule, "--probability")
                 ends.append(target)
-                probabilities.append(option.values[0] if option is not None else None)
-            elif (
-                HASHED.fullmatch(target)
-                and (firewall or not _conditional(rule))
-                and not any(_odds(tuple(probabilities)))
-            ):
-                rest = self.backends(target, depth + 1)
-                break
+                probabilities.append(probability)
+            elif HASHED.fullmatch(target):
+                conditional = addressed or typed or probability
+                if (firewall or not conditional) and not any(_odds(tuple(probabilities))):
+                    rest = self.backends(target, depth + 1)
+                    break
         own: list[Backend] = []
         for target, share in zip(ends, _odds(tuple(probabilities)), strict=True):
             own += self._endpoint(target, share)
         self._backends[name] = (*own, *rest) if own else rest
         return self._backends[name]
 
-    def _endpoint(self, name: str, odds: Fraction) -> list[Backend]:
-        chain = self._table.chains.get(name)
-        out = []
-        for rule in chain.rules if chain is not None else ():
-            if rule.target is not None and rule.target.name == "DNAT":
-                option = next((o for o in rule.target.options if o.name == "--to-destination"), None)
-                where = host_port(option.values[0]) if option else None
-                if where is not None:
-                    pod = self._pods.get(where[0]) if self._pods else None
-                    out.append(Backend(where[0], where[1], odds, name, pod, rule.at))
-        return out
+    def _endpoint(self, name: str, odds: Fraction) -> Iterator[Backend]:
+        for line, ip, port in endpoints(self._table, name):
+            pod = self._pods.get(ip) if self._pods else None
+            yield Backend(ip, port, odds, name, pod, At(self._origin, line))
 
     def affinity(self, name: str, depth: int = 0) -> int | None:
         """For how many seconds a client keeps its endpoint, None where it does not."""
         if name in self._affinity or depth > 4:
             return self._affinity.get(name)
-        seconds = None
-        for rule in self.rules(name):
-            if any(m.module == "recent" for m in rule.matches):
-                option = _option(rule, "--seconds")
-                seconds = int(option.values[0]) if option is not None and option.values[0].isdecimal() else 0
+        found = None
+        for _, _, recent, seconds, _, target, _ in self.said(name)[1]:
+            if recent:
+                found = int(seconds) if seconds.isdecimal() else 0
                 break
-            if rule.target is not None and rule.target.name.startswith(("KUBE-SV", "KUBE-EXT-", "KUBE-XLB-")):
-                seconds = self.affinity(rule.target.name, depth + 1)
-                if seconds is not None:
+            if target.startswith(("KUBE-SV", "KUBE-EXT-", "KUBE-XLB-")):
+                found = self.affinity(target, depth + 1)
+                if found is not None:
                     break
-        self._affinity[name] = seconds
-        return seconds
+        self._affinity[name] = found
+        return found
 
     def policy(self, name: str, told: bool, depth: int = 0) -> str:
         """The traffic policy that a chain carries out, "" where it does not tell."""
@@ -295,17 +275,15 @@ class _Balancing:
             return "Local"
         if kind == "SVC":
             return "Cluster" if told else ""
-        for rule in self.rules(name):
-            target = rule.target.name if rule.target else ""
+        for *conditions, probability, target, _ in self.said(name)[1]:
             if kind == "FW" and HASHED.fullmatch(target):
                 return self.policy(target, True, depth + 1) if depth < 4 else ""
-            if kind == "EXT" and target.startswith("KUBE-SVC-") and not _conditional(rule):
+            if kind == "EXT" and target.startswith("KUBE-SVC-") and not (probability or any(conditions)):
                 return "Cluster"
         return "Local" if kind == "EXT" else ""
 
     def _marks_for_drop(self, name: str) -> bool:
-        for rule in self.rules(name):
-            target = rule.target.name if rule.target else ""
+        for *_, target, _ in self.said(name)[1]:
             if target == "KUBE-MARK-DROP" and name.startswith(("KUBE-XLB-", "KUBE-SVL-")):
                 return True
             if name.startswith("KUBE-FW-") and target.startswith(("KUBE-XLB-", "KUBE-EXT-")):
@@ -387,20 +365,13 @@ def _hashes(cluster: Cluster) -> dict[str, Named]:
     return out
 
 
-def _conditional(rule: Rule) -> bool:
-    return any(
-        m.module not in ("comment", "tcp", "udp", "sctp") and (m.module or m.options[0].name != "-p")
-        for m in rule.matches
-    )
-
-
 @lru_cache(maxsize=1024)
-def _odds(probabilities: tuple[str | None, ...]) -> tuple[Fraction, ...]:
-    """The odds of each rule of a chain that throws dice in turn; None stands for a rule that takes what comes to it."""
+def _odds(probabilities: tuple[str, ...]) -> tuple[Fraction, ...]:
+    """The odds of each rule of a chain that throws dice in turn; "" stands for a rule that takes what comes to it."""
     left = Fraction(1)
     out = []
     for text in probabilities:
-        share = Fraction(1) if text is None else _share(text)
+        share = _share(text) if text else Fraction(1)
         out.append(left * share)
         left *= 1 - share
     return tuple(out)
@@ -418,18 +389,6 @@ def _share(text: str) -> Fraction:
     return near if abs(near - exact) < Fraction(1, 100000) else exact
 
 
-def host_port(text: str) -> tuple[Addr, int | None] | None:
-    """ "10.0.0.1:80", "[fd00::1]:80" as address and port; None for anything else."""
-    host, _, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
-    try:
-        if port and _IPV4.fullmatch(host):
-            # A third of the time: a large dump has hundreds of thousands.
-            return IPv4Address(inet_aton(host)), int(port)
-        return ip_address(host.strip("[]") if host else text), int(port) if host and port else None
-    except ValueError:
-        return None
-
-
 # ---------------------------------------------------------------- the network of the pods, hooks left out of a dump
 
 
@@ -441,9 +400,9 @@ def pod_network(node: Node, family: int) -> str | None:
             chain = table.chains.get(name)
             for rule in chain.rules.mentioning("KUBE-MARK-MASQ") if chain else ():
                 for match in rule.matches:
-                    for option in match.options:
-                        if option.name == "-s" and option.negated:
-                            return option.values[0]
+                    for one in match.options:
+                        if one.name == "-s" and one.negated:
+                            return one.values[0]
     return None
 
 

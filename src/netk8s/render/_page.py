@@ -126,12 +126,12 @@ class Page:
 
         ``style`` is for the text, ``lead`` for what stands before it.
         """
-        first = self.clean(first)
-        plain = text.isascii() and text.isprintable() and first.isascii()
-        if plain and text[:1] != " " and len(first) + len(text) <= self.width:
+        line = first + text
+        if len(line) <= self.width and line.isascii() and line.isprintable() and text[:1] != " ":
             # Most lines are short: there is nothing to wrap.
-            self.raw(self.paint(first, lead) + self.paint(text, style))
+            self.raw(self.paint(first, lead) + self.paint(text, style) if self.color else line)
             return
+        first = self.clean(first)
         rest = " " * cells(first) if rest is None else self.clean(rest)
         lines = wrap(self.clean(text), self.width - cells(rest), 0, self.width - cells(first))
         for number, line in enumerate(lines):
@@ -151,3 +151,8 @@ class Page:
     def text(self) -> str:
         """All lines, each with its line feed."""
         return "\n".join(self._lines) + "\n"
+
+    def taken(self) -> str:
+        """All lines but the last, each with its line feed; they are let go."""
+        done, self._lines = self._lines[:-1], self._lines[-1:]
+        return "\n".join([*done, ""])

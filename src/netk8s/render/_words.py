@@ -13,9 +13,10 @@ from netk8s.model import PROTOCOL_NAMES, Addr, Flow, Leg, Outcome, Packet, Reach
 
 def address(ip: Addr, port: int | None) -> str:
     """``10.0.0.1:80``, ``[fd00::1]:80``, or the bare address without a port."""
+    text = str(ip)
     if port is None:
-        return str(ip)
-    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
+        return text
+    return f"[{text}]:{port}" if ip.version == 6 else f"{text}:{port}"
 
 
 def percent(odds: Fraction) -> str:

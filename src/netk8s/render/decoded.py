@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -136,6 +136,18 @@ def as_text(
     ascii: bool = False,
 ) -> str:
     """Node by node what is at work there, and Service by Service the ways to dial it with the endpoints they share."""
+    return "".join(text_parts(world, programmed, recognised, width=width, ascii=ascii))
+
+
+def text_parts(
+    world: model.World,
+    programmed: Sequence[model.Programmed],
+    recognised: Iterable[model.Recognised] = (),
+    *,
+    width: int = 100,
+    ascii: bool = False,
+) -> Iterator[str]:
+    """The text of :func:`as_text` in parts: that of a large node is not to be in memory at once."""
     page = Page(width, ascii=ascii)
     parts = list(recognised)
     for node in dict.fromkeys([*world.nodes, *(one.node for one in programmed)]):
@@ -155,10 +167,11 @@ def as_text(
             for same in _sharing(ways):
                 _dials(page, same, single)
                 _endpoints(page, same[0], single)
+            yield page.taken().lstrip("\n")
     page.blank()
     page.bullets((f"note: {note}" for note in _notes(world)), "", 0)
     page.bullets((f"missing: {gap.what}: needed for {gap.needed_for}" for gap in world.missing), "", 0)
-    return page.text().strip("\n") + "\n"
+    yield page.text().strip("\n") + "\n"
 
 
 def _by_service(programmed: Iterable[model.Programmed]) -> dict[str, list[model.Programmed]]:
@@ -168,11 +181,13 @@ def _by_service(programmed: Iterable[model.Programmed]) -> dict[str, list[model.
     return out
 
 
-def _sharing(ways: Iterable[model.Programmed]) -> Iterable[list[model.Programmed]]:
+def _sharing(ways: Sequence[model.Programmed]) -> Iterable[list[model.Programmed]]:
     """The ways that lead to the same endpoints with the same odds, together."""
     out: dict[object, list[model.Programmed]] = {}
+    # Most ways lead to one chain and have its very endpoints: these are compared only where there are others.
+    several = any(one.backends is not ways[0].backends for one in ways)
     for one in ways:
-        ends = tuple((end.ip, end.port, end.odds, end.weight, end.chain) for end in one.backends)
+        ends = several and tuple((end.ip, end.port, end.odds, end.weight, end.chain) for end in one.backends)
         out.setdefault((ends, one.verdict, one.scheduler), []).append(one)
     return out.values()
 
@@ -206,11 +221,14 @@ def _endpoints(page: Page, one: model.Programmed, single: str | None) -> None:
     widest = max(map(len, names), default=0)
     for end, name in zip(one.backends, names, strict=True):
         chance = "?" if end.odds is None else percent(end.odds)
-        words = [end.pod or "", one.scheduler if end.weight is not None else end.chain]
+        words = [end.pod] if end.pod else []
+        where = one.scheduler if end.weight is not None else end.chain
+        if where:
+            words.append(where)
         if end.weight is not None:
             words.append(f"weight {end.weight}")
         words.append(_line(end.at, single))
-        page.put(", ".join(filter(None, words)), first=f"    {chance:>6}  {name:<{widest}}  ", rest=" " * 14)
+        page.put(", ".join(words), first=f"    {chance:>6}  {name:<{widest}}  ", rest=" " * 14)
 
 
 def _line(at: model.At, single: str | None) -> str:

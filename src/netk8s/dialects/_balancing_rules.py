@@ -1,0 +1,112 @@
+"""What the rules of a balancing chain (KUBE-SVC, KUBE-SEP and the like) say, as far as balancing goes.
+
+A large node has a million of them. kube-proxy writes few kinds of lines, which are read as they stand; a chain with any
+other line is decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, ip_address
+from socket import inet_aton
+
+from netk8s.model import Addr, Option, Rule, Table
+
+Said = tuple[str, str, str, str, str, str, str]
+"""(what it asks of addresses and devices, of address types, of the recent list; for how many seconds; --probability;
+target; --to-destination), each "" where the rule does not say."""
+TARGET, TO = 5, 6
+
+_WORD = r"[#-,./-\[\]-~][!#-\[\]-~]*+"
+_HOST = r"[0-9a-fA-F.:/]++"
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+_COMMENT = rf"(?: -m comment --comment (?:\"[^\"\\\n]*+\"|{_WORD}))?"
+_RULE = re.compile(
+    rf"^(?:\[\d+:\d+\] )?-A \S++((?: (?:! )?-s {_HOST})?(?: (?:! )?-d {_HOST})?(?: (?:! )?-i {_WORD})?)"
+    rf"(?: -p (?:tcp|udp|sctp))?{_COMMENT}"
+    rf"( -m addrtype --src-type LOCAL)?"
+    rf"( -m recent --(?:set|rcheck --seconds (\d++) --reap) --name {_WORD}(?: --mask {_WORD})?(?: --rsource)?)?"
+    rf"(?: -m statistic --mode random --probability ([0-9.e-]++))?"
+    rf"(?: -m (?:tcp|udp|sctp)(?: --dport \d++)?)?"
+    rf"(?: -j (KUBE-[A-Z0-9-]++(?=\n)|DNAT(?= --to-d))(?: --to-destination ({_WORD}))?)?\n",
+    re.M,
+)
+
+
+_ENDPOINT = re.compile(
+    rf"-A \S+ -s {_HOST}{_COMMENT} -j KUBE-MARK-MASQ\n-A \S+ -p (?:tcp|udp|sctp){_COMMENT}"
+    rf"(?: -m recent --set --name {_WORD} --mask {_WORD} --rsource)?"
+    rf" -m (?:tcp|udp|sctp) -j DNAT --to-destination ({_OCTET}(?:\.{_OCTET}){{3}}):([1-9][0-9]{{0,4}}+)\n"
+)
+
+
+def endpoints(table: Table, chain: str) -> Sequence[tuple[int, Addr, int | None]]:
+    """(line, address, port) of the endpoints that the rules of a chain rewrite the destination to.
+
+    Raises DecodeError for a rule that cannot be decoded.
+    """
+    runs = table.runs(chain)
+    found = _ENDPOINT.fullmatch(runs[0][1]) if len(runs) == 1 else None
+    if found is not None:
+        return ((runs[0][0] + 1, IPv4Address(inet_aton(found[1])), int(found[2])),)
+    lines, rules = said(table, chain)
+    places = ((line, host_port(rule[TO])) for line, rule in zip(lines, rules, strict=True) if rule[TARGET] == "DNAT")
+    return [(line, *place) for line, place in places if place is not None]
+
+
+def said(table: Table, chain: str) -> tuple[Sequence[int], Sequence[Said]]:
+    """The lines of a chain's rules and what each says; nothing for a chain that is not there.
+
+    Raises DecodeError for a rule that cannot be decoded.
+    """
+    runs = table.runs(chain)
+    if not runs:
+        return (), ()
+    if len(runs) == 1:
+        line, text = runs[0]
+        found: list[Said] = _RULE.findall(text)
+        if len(found) == text.count("\n"):
+            return range(line, line + len(found)), found
+    rules = tuple(table.chains[chain].rules)
+    return [rule.at.line for rule in rules], [of(rule) for rule in rules]
+
+
+def of(rule: Rule) -> Said:
+    """What a decoded rule says."""
+    modules = {m.module for m in rule.matches}
+    asks = modules - {"", "comment", "tcp", "udp", "sctp", "recent"}
+    addressed = any(not m.module and m.options[0].name != "-p" for m in rule.matches)
+    target = rule.target
+    to = next((o for o in target.options if o.name == "--to-destination"), None) if target is not None else None
+    return (
+        "asked" if addressed else "", "asked" if asks else "", "asked" if "recent" in modules else "",
+        _value(option(rule, "--seconds")), _value(option(rule, "--probability")), target.name if target else "",
+        _value(to),
+    )  # fmt: skip
+
+
+def option(rule: Rule, name: str) -> Option | None:
+    """The first option of that name in a rule's matches that is not negated."""
+    for match in rule.matches:
+        for found in match.options:
+            if found.name == name and not found.negated:
+                return found
+    return None
+
+
+def _value(found: Option | None) -> str:
+    return found.values[0] if found is not None else ""
+
+
+def host_port(text: str) -> tuple[Addr, int | None] | None:
+    """ "10.0.0.1:80", "[fd00::1]:80" as address and port; None for anything else."""
+    host, _, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+    try:
+        if port and IPV4.fullmatch(host):
+            # A third of the time: a large dump has hundreds of thousands.
+            return IPv4Address(inet_aton(host)), int(port)
+        return ip_address(host.strip("[]") if host else text), int(port) if host and port else None
+    except ValueError:
+        return None
