@@ -12,6 +12,7 @@ from netk8s import snapshot
 from netk8s.agent import holding
 from netk8s.errors import CollectError
 from netk8s.model import Dump, Missing, Snapshot
+from tests.agent.conftest import numbered
 
 
 class Kernel:
@@ -24,7 +25,7 @@ class Kernel:
         return Snapshot((Dump("nodes/n/x.txt", b"state %d" % self.taken, "n"),), gaps)
 
     def hold(self) -> holding.Holding:
-        return holding.Holding(self.take, clock=lambda: self.now)
+        return holding.Holding(numbered(self.take), clock=lambda: self.now)
 
 
 def run(steps: Callable[[], Any]) -> None:
@@ -38,7 +39,7 @@ def test_all_who_ask_at_once_get_one() -> None:
         made = kernel.hold()
         found = await asyncio.gather(*(made.get() for _ in range(200)))
         assert {id(one) for one in found} == {id(found[0])}
-        assert (kernel.taken, len(found[0].snapshot.dumps), found[0].size, found[0].missing) == (1, 1, 7, 1)
+        assert (kernel.taken, found[0].texts, found[0].size, found[0].missing) == (1, 1, 7, 1)
         assert b"nodes/n/x.txt" not in found[0].packed[:2]
 
     run(steps)
@@ -64,12 +65,13 @@ def test_what_has_not_changed_is_packed_once() -> None:
     same = kernel.take()
 
     async def steps() -> None:
-        made = holding.Holding(lambda: same, clock=lambda: kernel.now)
+        made = holding.Holding(numbered(lambda: same), clock=lambda: kernel.now)
         first = await made.get()
         kernel.now = 30.0
         second = await made.get()
         assert second.packed is first.packed
         assert (second.taken, made.packed) == (30.0, 1)
+        assert made.whole() is same
 
     run(steps)
 
@@ -83,11 +85,33 @@ def test_what_fails_is_told_to_all_and_tried_again() -> None:
         return Snapshot((Dump("nodes/n/x.txt", b"x", "n"),))
 
     async def steps() -> None:
-        made = holding.Holding(take)
+        made = holding.Holding(numbered(take))
         with pytest.raises(CollectError):
             await made.get()
         failing[0] = False
         assert (await made.get()).size == 1
+
+    run(steps)
+
+
+def test_what_could_not_be_packed_is_not_taken_for_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel()
+    same = kernel.take()
+    failing = [True]
+
+    def packed(found: Snapshot) -> bytes:
+        if failing[0]:
+            raise MemoryError
+        return b"packed"
+
+    monkeypatch.setattr(snapshot, "packed", packed)
+
+    async def steps() -> None:
+        made = holding.Holding(numbered(lambda: same), clock=lambda: kernel.now)
+        with pytest.raises(MemoryError):
+            await made.get()
+        failing[0] = False
+        assert (await made.get()).packed == b"packed"
 
     run(steps)
 

@@ -25,6 +25,7 @@ from netk8s.agent.certificate import Certificate
 from netk8s.agent.holding import Holding
 from netk8s.errors import CollectError
 from netk8s.model import Dump, Snapshot
+from tests.agent.conftest import numbered
 
 TLS = ssl.create_default_context()
 TLS.check_hostname, TLS.verify_mode = False, ssl.CERT_NONE
@@ -82,7 +83,7 @@ def running(
     cluster = Cluster()
 
     async def main() -> None:
-        agent = server.Agent("n1", Holding(take), access.Reviews(cluster), limits, pods)
+        agent = server.Agent("n1", Holding(numbered(take)), access.Reviews(cluster), limits, pods)
 
         def told(port: int) -> None:
             started.extend((port, agent))

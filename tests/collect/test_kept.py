@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,7 +52,7 @@ def test_only_what_has_changed_is_read_again(readers: dict[str, Reader]) -> None
         assert one.stale() == ("a", "b")
         first = one.snapshot()
         assert one.stale() == ()
-        assert [dump is was for dump, was in zip(one.snapshot().dumps, first.dumps, strict=True)] == [True, True]
+        assert [(dump.data, dump.taken) for dump in one.snapshot().dumps] == [(d.data, d.taken) for d in first.dumps]
         readers["b"].state = b"2"
         assert one.stale() == ("b",)
         assert texts(one) == {"nodes/n1/a.txt": b"1", "nodes/n1/b.txt": b"2"}
@@ -59,6 +61,41 @@ def test_only_what_has_changed_is_read_again(readers: dict[str, Reader]) -> None
             "nodes/n1/b-gone.txt (not there)",
         ]
     assert (readers["a"].read, readers["b"].read) == (1, 2)
+
+
+def test_a_state_has_a_number_and_is_not_told_twice(readers: dict[str, Reader]) -> None:
+    with kept.Kept("n1") as one:
+        number, found = one.since(0)
+        assert found is not None
+        assert one.since(number) == (number, None)
+        assert one.since(number + 7)[1] is not None, "a number of nobody's"
+        readers["b"].state = b"2"
+        later, changed = one.since(number)
+        assert later > number
+        assert changed is not None
+        assert [dump.data for dump in changed.dumps] == [b"1", b"2"]
+
+
+def test_a_text_that_is_read_anew_and_says_the_same_is_no_other_state(readers: dict[str, Reader]) -> None:
+    with kept.Kept("n1") as one:
+        number, found = one.since(0)
+        assert found is not None
+        readers["a"].signature = lambda: b"an entry came and went"  # type: ignore[method-assign]
+        assert one.since(number) == (number, None)
+        assert [dump.taken for dump in one.snapshot().dumps] == [dump.taken for dump in found.dumps]
+    assert readers["a"].read == 2
+
+
+def test_what_is_held_is_a_fraction_of_the_texts(readers: dict[str, Reader]) -> None:
+    readers["a"].state = b"-A KUBE-SERVICES -j KUBE-SVC\n" * 10_000
+    tracemalloc.start()
+    try:
+        with kept.Kept("n1") as one:
+            assert len(one.snapshot().dumps[0].data) == len(readers["a"].state) == 290_000
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] < 60_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_changes_while_it_is_read_is_read_again(readers: dict[str, Reader]) -> None:

@@ -29,10 +29,13 @@ TOKENS = {"admin": "system:masters", "dev": "", "nobody": "", "powerless": ""}
 
 
 class Plane:
-    """A cluster with its API. ``mode`` and ``backend`` are those of kube-proxy."""
+    """A cluster with its API. ``mode`` and ``backend`` are those of kube-proxy.
 
-    def __init__(self, folder: Path, mode: str, backend: str = "nft") -> None:
-        self.folder, self.mode, self.backend = folder, mode, backend
+    ``patience``: by what to multiply every time that is waited; where the machine is a slow one.
+    """
+
+    def __init__(self, folder: Path, mode: str, backend: str = "nft", patience: float = 1.0) -> None:
+        self.folder, self.mode, self.backend, self.patience = folder, mode, backend, patience
         usual = two_nodes()
         services = tuple(
             type(s)(**{**{n: getattr(s, n) for n in s.__slots__}, "cluster_ips": of_family(s.cluster_ips, 4)})
@@ -101,13 +104,14 @@ class Plane:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=120 * self.patience,
             env=environment(),
         )
 
     def netk8s(self, *words: str, user: str = "dev") -> subprocess.CompletedProcess[str]:
         """netk8s on the LAN's client, as a user at home would run it."""
-        return self.run("client", [*self.command(), *words, "--kubeconfig", self.kubeconfig(user)])
+        patient = ("--request-timeout", f"{10 * self.patience:g}") if self.patience != 1 else ()
+        return self.run("client", [*self.command(), *words, "--kubeconfig", self.kubeconfig(user), *patient])
 
     @staticmethod
     def command() -> list[str]:
@@ -178,8 +182,7 @@ class Plane:
         return str(path)
 
     def create(self, *objects: Mapping[str, Any]) -> None:
-        for one in objects:
-            self.kubectl("create", "-f", "-", stdin=json.dumps(one))
+        self.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
     def _status(self, namespace: str, kind: str, name: str, ips: Sequence[str], host: str) -> None:
         status = {
@@ -250,6 +253,11 @@ class Plane:
 
     def rules(self, node: str) -> str:
         """A node's rules, with a line "SERVICE PROTOCOL ADDRESS" for each endpoint of nginx."""
+        if self.mode == "ipvs":
+            listed = self.run(node, ["ipvsadm", "-Ln", "-t", f"{self.topology.node(node).ip(4)}:30000"]).stdout
+            real = [line.split() for line in listed.splitlines() if line.startswith("  -> ")][1:]
+            # One that is leaving stays with weight 0 for as long as it has connections.
+            return "\n".join(f"nginx tcp {words[1].partition(':')[0]}" for words in real if words[3] != "0")
         if self.mode == "nftables":
             text = self.run(node, ["nft", "list", "ruleset"]).stdout
             part = text.partition("chain service-")[2] and [
@@ -272,16 +280,15 @@ class Plane:
         return all(self._has(node.name, every, set()) for node in self.topology.nodes)
 
     def wait(self, done: Any, seconds: float, what: str) -> None:
-        end_at = time.monotonic() + seconds
+        end_at = time.monotonic() + seconds * self.patience
         while not done():
             dead = [p.args for p in self._running if p.poll() is not None and p not in self.agents.values()]
             assert not dead, f"ended: {dead}\n{self._tails()}"
             assert time.monotonic() < end_at, f"{what}: not there after {seconds} s\n{self._tails()}"
             time.sleep(0.2)
 
-    @staticmethod
-    def wait_for(done: Any, seconds: float) -> None:
-        end_at = time.monotonic() + seconds
+    def wait_for(self, done: Any, seconds: float) -> None:
+        end_at = time.monotonic() + seconds * self.patience
         while not done():
             assert time.monotonic() < end_at, f"not so after {seconds} s"
             time.sleep(0.2)

@@ -9,11 +9,13 @@ import subprocess
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import build
 import pytest
+from plane import AGENT_PORT
 
 from netk8s import decode, snapshot
 
@@ -27,6 +29,13 @@ def outcomes(text: str) -> dict[str, tuple[str, str]]:
     return {
         o["endpoint"]["ip"]: (o["odds_exact"], o["source_seen"]["ip"]) for o in found if o["verdict"] == "delivered"
     }
+
+
+def answer(plane: Any) -> str:
+    """What the headline question is answered with, as JSON."""
+    ran = plane.netk8s(*QUESTION, "-o", "json")
+    assert ran.returncode == 0, ran.stderr
+    return str(ran.stdout)
 
 
 def settled(document: dict[str, Any]) -> dict[str, Any]:
@@ -73,13 +82,12 @@ def test_live_offline_and_real_connections_agree(plane: Any, tmp_path: Path) -> 
 def test_a_scaled_deployment_is_seen_by_the_next_trace(plane: Any) -> None:
     try:
         plane.scale("nginx", EVERY[:1])
-        live = plane.netk8s(*QUESTION, "-o", "json")
-        predicted = outcomes(live.stdout)
+        predicted = outcomes(answer(plane))
         assert {ip: odds for ip, (odds, _) in predicted.items()} == {"10.244.1.5": "1"}
         assert set(connections(plane, 10)) == {("10.244.1.5", predicted["10.244.1.5"][1])}
     finally:
         plane.scale("nginx", EVERY)
-    assert len(outcomes(plane.netk8s(*QUESTION, "-o", "json").stdout)) == 3
+    assert len(outcomes(answer(plane))) == 3
 
 
 @pytest.mark.e2e
@@ -127,12 +135,80 @@ def test_impersonation_is_kubectls(plane: Any) -> None:
 def test_200_at_once(plane: Any) -> None:
     good = plane.token("netk8s-client", "--audience=netk8s.dev")
     pid = plane.agents["k8s-node1"].pid
-    with ThreadPoolExecutor(50) as pool:
-        found = Counter(pool.map(lambda _: plane.ask_agent("k8s-node1", "/v1/snapshot", good)[0], range(200)))
-    assert set(found) <= {200, 503}
-    assert found[200] >= 50
-    peak = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-    assert int(peak.split()[1]) < 200_000, "KiB"
+
+    def burst() -> Counter[int]:
+        with ThreadPoolExecutor(50) as pool:
+            return Counter(pool.map(lambda _: plane.ask_agent("k8s-node1", "/v1/snapshot", good)[0], range(200)))
+
+    def rested() -> Footprint:
+        plane.wait_for(lambda: sockets(pid, plane) == 0, 30)
+        # The next look at the kernel gives back what the burst took, and that is a second later at the earliest.
+        time.sleep(1.5)
+        assert plane.ask_agent("k8s-node1", "/v1/snapshot", good)[0] == 200
+        plane.wait_for(lambda: sockets(pid, plane) == 0, 30)
+        return Footprint.of(pid)
+
+    first = burst()
+    assert set(first) <= {200, 503}
+    assert first[200] >= 50
+    before = rested()
+    assert set(burst()) <= {200, 503}
+    after = rested()
+    print(before, after)
+    assert (after.files, after.threads, after.children) == (before.files, before.threads, 0)
+    assert after.resident < before.resident + 12
+    assert after.peak < 200
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process holds; memory in MB."""
+
+    files: int
+    threads: int
+    children: int
+    resident: int
+    peak: int
+
+    @classmethod
+    def of(cls, pid: int) -> Footprint:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        memory = (int(status[name].split()[0]) // 1024 for name in ("VmRSS", "VmHWM"))
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return cls(len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]), len(children), *memory)
+
+
+def sockets(pid: int, plane: Any) -> int:
+    """How many connections to the agent of k8s-node1 are there still."""
+    listed = plane.run("k8s-node1", ["ss", "-tHnp", "state", "established", "sport", f"= :{AGENT_PORT}"]).stdout
+    return sum(f"pid={pid}," in line for line in listed.splitlines())
+
+
+@pytest.mark.e2e
+def test_a_node_of_100_000_rules(plane: Any) -> None:
+    before = outcomes(answer(plane))
+    chains = [f"LOAD-{number}" for number in range(5000)]
+    rules = [f"-A {chain} -s 198.18.0.{number} -p tcp --dport 80 -j ACCEPT" for chain in chains for number in range(20)]
+    tool = f"iptables-{plane.backend}"
+    loading = "\n".join(("*mangle", *(f":{chain} - [0:0]" for chain in chains), *rules, "COMMIT", ""))
+    plane.stop(plane.agents["k8s-node2"])
+    plane.start_agent("k8s-node2")
+    pid = plane.agents["k8s-node2"].pid
+    try:
+        assert plane.run("k8s-node2", [f"{tool}-restore", "-n"], stdin=loading).returncode == 0
+        good = plane.token("netk8s-client", "--audience=netk8s.dev")
+        began = time.monotonic()
+        assert plane.ask_agent("k8s-node2", "/v1/snapshot", good)[0] == 200
+        taken = time.monotonic() - began
+        assert outcomes(answer(plane)) == before
+        held = Footprint.of(pid)
+        print(f"{taken:.1f} s", held)
+        assert held.resident < 60
+        assert held.peak < 200
+    finally:
+        plane.run("k8s-node2", [tool, "-t", "mangle", "-F"])
+        plane.run("k8s-node2", [tool, "-t", "mangle", "-X"])
+    assert outcomes(answer(plane)) == before
 
 
 @pytest.mark.e2e

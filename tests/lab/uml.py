@@ -80,8 +80,9 @@ def available() -> str:
     return ""
 
 
-def boot(cases: Iterable[Case], folder: Path, patience: float = PATIENCE) -> dict[str, Result]:
-    """Runs cases inside one boot. Each finds ``folder/<its name>`` made; LabError when the kernel did not get through.
+def boot(cases: Iterable[Case], folder: Path, patience: float = PATIENCE, memory: int = MEMORY_MB) -> dict[str, Result]:
+    """Runs cases inside one boot with ``memory`` MB. Each finds ``folder/<its name>`` made; LabError when the kernel did
+    not get through.
 
     Nothing is left but the folder, which keeps ``console.txt`` and what the cases wrote.
     """
@@ -105,7 +106,7 @@ def boot(cases: Iterable[Case], folder: Path, patience: float = PATIENCE) -> dic
             "rootflags=/",
             "ro",
             f"init={init}",
-            f"mem={MEMORY_MB}M",
+            f"mem={memory}M",
             "con=null",
             "con0=null,fd:1",
             f"uml_dir={own}/",
@@ -113,7 +114,7 @@ def boot(cases: Iterable[Case], folder: Path, patience: float = PATIENCE) -> dic
             # A panic would else sit there until the watchdog comes.
             "panic=-1",
         ]
-        ended = _run(argv, {**os.environ, **_temporary(own)}, console, patience)
+        ended = _run(argv, {**os.environ, **_temporary(own, memory)}, console, patience)
     told = _results(results, cases)
     if len(told) < len(cases):
         lines = (folder / "console.txt").read_text(errors="replace").splitlines()
@@ -155,14 +156,14 @@ def _link_modules(folder: Path) -> None:
     subprocess.run(["depmod", "-b", str(folder / "modules"), release], check=True, capture_output=True)
 
 
-def _temporary(own: str) -> dict[str, str]:
+def _temporary(own: str, memory: int) -> dict[str, str]:
     """Where the kernel keeps its memory, a file that has no name. /dev/shm, unless it is too small (as in containers):
     then the first page beyond it would end the kernel with SIGBUS."""
     try:
         room = os.statvfs(SHARED_MEMORY)
     except OSError:
         return {"TMPDIR": own}
-    enough = room.f_bavail * room.f_frsize > MEMORY_MB << 20
+    enough = room.f_bavail * room.f_frsize > memory << 20
     return {"TMPDIR": SHARED_MEMORY if enough else own}
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from netk8s import snapshot
+from netk8s.agent import memory
 from netk8s.model import Snapshot
 
 FRESH = 1.0
@@ -18,10 +19,14 @@ FRESH = 1.0
 
 
 class Held(Struct, frozen=True):
-    """A snapshot and its bundle; ``taken`` by the clock, ``seconds``: what taking and packing took."""
+    """A snapshot as a bundle, with its number, its count of texts and their size.
 
-    snapshot: Snapshot
+    ``taken`` by the clock, ``seconds``: what taking and packing took.
+    """
+
+    number: int
     packed: bytes
+    texts: int
     size: int
     missing: int
     taken: float
@@ -29,12 +34,15 @@ class Held(Struct, frozen=True):
 
 
 class Holding:
-    """At most one snapshot in memory, and at most one that is being taken.
+    """At most one snapshot in memory, packed, and at most one that is being taken.
 
-    ``take`` gives the state of now, and the same bytes where it has not changed (:class:`netk8s.collect.kept.Kept`).
+    ``take`` gives the state of now with its number, None where it has the number that it is asked with
+    (:meth:`netk8s.collect.kept.Kept.since`).
     """
 
-    def __init__(self, take: Callable[[], Snapshot], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, take: Callable[[int], tuple[int, Snapshot | None]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._take, self._clock = take, clock
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="collect")
         self._running: asyncio.Task[Held] | None = None
@@ -49,6 +57,12 @@ class Holding:
             self._running.add_done_callback(self._ended)
         return await asyncio.shield(self._running)
 
+    def whole(self) -> Snapshot:
+        """The state of now with its texts, for what is to be packed otherwise. Raises what taking one raises."""
+        found = self._take(0)[1]
+        assert found is not None  # noqa: S101 - no state has the number 0
+        return found
+
     def _ended(self, _: asyncio.Task[Held]) -> None:
         self._running = None
 
@@ -59,23 +73,21 @@ class Holding:
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._in_worker)
 
     def _in_worker(self) -> Held:
-        begun = self._clock()
-        found = self._take()
-        held = self.held
-        if held is not None and _same(held.snapshot, found):
+        try:
+            return self._taken()
+        finally:
+            memory.give_back()
+
+    def _taken(self) -> Held:
+        begun, held = self._clock(), self.held
+        number, found = self._take(held.number if held is not None else 0)
+        if found is None:
+            assert held is not None  # noqa: S101 - no state has the number 0
             self.held = replace(held, taken=begun, seconds=self._clock() - begun)
             return self.held
         size = sum(len(dump.data) for dump in found.dumps)
         lacking = sum(not gap.absent for gap in found.missing)
         packed = snapshot.packed(found)
-        self.held = Held(found, packed, size, lacking, begun, self._clock() - begun)
+        self.held = Held(number, packed, len(found.dumps), size, lacking, begun, self._clock() - begun)
         self.packed += 1
         return self.held
-
-
-def _same(one: Snapshot, other: Snapshot) -> bool:
-    """Whether both say the same, though a text may have been read anew."""
-    if len(one.dumps) != len(other.dumps) or one.missing != other.missing:
-        return False
-    pairs = zip(one.dumps, other.dumps, strict=True)
-    return all(a.origin == b.origin and (a.data is b.data or a.data == b.data) for a, b in pairs)

@@ -146,7 +146,7 @@ class Agent:
             self.metrics.failed.inc()
             raise
         if held is not before:
-            self.metrics.took(len(held.snapshot.dumps), held.size, held.missing, held.seconds)
+            self.metrics.took(held.texts, held.size, held.missing, held.seconds)
         return held.packed
 
     async def snapshot(self, request: web.Request) -> web.StreamResponse:
@@ -162,11 +162,8 @@ class Agent:
         return web.Response(body=data, content_type="application/gzip")
 
     def _with_pods(self, wanted: Mapping[str, Addr]) -> bytes:
-        held = self.holding.held
-        if held is None:
-            raise CollectError("no snapshot could be taken")
         found = self._pods(wanted) if self._pods is not None else not_entered(self.node, wanted, NOT_ALLOWED)
-        return snapshot.packed(joined((held.snapshot, found)))
+        return snapshot.packed(joined((self.holding.whole(), found)))
 
     async def trace(self, request: web.Request) -> web.StreamResponse:
         """A trace on this node's state: ``{"question": {"target": …, "port": …}, "objects": {…kubectl's List…}}``."""

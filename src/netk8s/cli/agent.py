@@ -68,7 +68,7 @@ def command(
     from netk8s.errors import CollectError, UsageError
 
     try:
-        from netk8s.agent import access, server
+        from netk8s.agent import access, memory, server
         from netk8s.agent.certificate import Certificate
         from netk8s.agent.events import Events
         from netk8s.agent.holding import Holding
@@ -97,11 +97,12 @@ def command(
             raise UsageError(f"--ca-file {ca_file}: {error.strerror or error}") from None
     # The command line does without, as it is over after one question; this one stays.
     gc.enable()
+    memory.map_large()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=streams.stderr)
 
     async def run(kept: Kept) -> None:
         pods = partial(entered_pods, name, path=where) if enter else None
-        agent = server.Agent(name, Holding(kept.snapshot), reviews, pods=pods, events=told)
+        agent = server.Agent(name, Holding(kept.since), reviews, pods=pods, events=told)
         certificate = Certificate((name, *([host] if host not in ("::", "0.0.0.0") else [])))  # noqa: S104
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

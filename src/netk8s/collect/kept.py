@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
+
+from msgspec.structs import replace
 
 from netk8s.collect import namespaces, node
 from netk8s.collect.watch import Watch
@@ -22,13 +25,14 @@ class Kept:
 
         with Kept("worker-1", leave_out=("connections",)) as kept:
             kept.snapshot()       # the first one reads everything
-            kept.snapshot()       # what has not changed since is the same bytes as before, with its time
+            kept.snapshot()       # what has not changed since is the same text as before, with its time
+            kept.since(0)         # (the state's number, its snapshot); with that number later on: (number, None)
             kept.stale()          # the readers whose state is another one by now; () if it costs nothing to ask again
 
     ``path``: the file of the node's network namespace, None for the one we are in. ``leave_out``: readers not to ask,
     by module name (``connections`` are asked every time where they are not left out: nothing says that they are the
     same). A text that could not be taken is in ``missing`` with the reason. May be used by several threads; they wait
-    for each other. Raises CollectError where the namespace cannot be entered.
+    for each other. Texts are held packed: a tenth of their size. Raises CollectError where the namespace cannot be entered.
     """
 
     def __init__(self, name: str, path: str | None = None, leave_out: Collection[str] = ()) -> None:
@@ -36,6 +40,7 @@ class Kept:
         self._lock = threading.Lock()
         self._watch = Watch(path, leave_out)
         self._parts: dict[str, Snapshot] = {}
+        self._number = 0
         self._stale = {reader for reader in node.readers() if reader not in leave_out}
 
     def stale(self) -> tuple[str, ...]:
@@ -45,7 +50,16 @@ class Kept:
             return tuple(sorted(self._stale - self._watch.untold))
 
     def snapshot(self) -> Snapshot:
-        """The texts of now. Costs what the check costs where nothing has changed."""
+        """The texts of now, of which only those are read that may have changed."""
+        found = self.since(0)[1]
+        assert found is not None  # noqa: S101 - no state has the number 0
+        return found
+
+    def since(self, number: int) -> tuple[int, Snapshot | None]:
+        """The number of the state of now, from 1, and its texts; None for them where that is the number given.
+
+        Costs what the check costs where nothing has changed.
+        """
         with self._lock:
             self._stale |= self._watch.changed()
             for _ in range(ROUNDS):
@@ -54,13 +68,22 @@ class Kept:
                 taken = node.read(self._name, self._path, sorted(self._stale))
                 if "" in taken:
                     raise CollectError(taken[""].missing[0].what)
-                self._parts |= taken
+                for name, part in taken.items():
+                    self._keep(name, part)
                 if self._stale <= self._watch.untold:
                     self._stale = set()
                     break
                 # Signatures come before texts: what changes in between is seen here, and never taken for the old state.
                 self._stale = set(self._watch.changed() - self._watch.untold)
-            return node.joined(self._parts[name] for name in sorted(self._parts))
+            if self._number == number:
+                return number, None
+            return self._number, node.joined(_opened(self._parts[name]) for name in sorted(self._parts))
+
+    def _keep(self, name: str, part: Snapshot) -> None:
+        now, before = _packed(part), self._parts.get(name)
+        if before is None or _said(now) != _said(before):
+            self._parts[name] = now
+            self._number += 1
 
     def close(self) -> None:
         self._watch.close()
@@ -70,6 +93,19 @@ class Kept:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _packed(part: Snapshot) -> Snapshot:
+    return replace(part, dumps=tuple(replace(dump, data=zlib.compress(dump.data, 1)) for dump in part.dumps))
+
+
+def _opened(part: Snapshot) -> Snapshot:
+    return replace(part, dumps=tuple(replace(dump, data=zlib.decompress(dump.data)) for dump in part.dumps))
+
+
+def _said(part: Snapshot) -> tuple[object, ...]:
+    """What a part says, without the time at which it was read."""
+    return part.missing, tuple((dump.origin, dump.source, dump.data) for dump in part.dumps)
 
 
 def pods(name: str, wanted: Mapping[str, Addr], path: str | None = None, leave_out: Collection[str] = ()) -> Snapshot:
