@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import cache
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -153,10 +154,15 @@ def check(
             again = known.again(folded, graded, question, like[1])
             asked.append(Asked(question, known.answer, again, (known.names, like[1])))
     problems, order = folded.sorted()
+
+    @cache
+    def moved(indexes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(order[i] for i in indexes))
+
     return Checkup(
         tuple(name for name in world.nodes if nodes is None or name in nodes),
         tuple(port for port in ground.ports if keys is None or port.key in keys),
-        tuple(replace(each, problems=tuple(sorted(order[i] for i in each.problems))) for each in asked),
+        tuple(Asked(each.question, each.walked, moved(each.problems), each.names) for each in asked),
         problems,
         _stands_for(todo),
         world.notes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cached_property
 
 from msgspec import Struct
 
@@ -37,15 +38,16 @@ class Because(Struct, frozen=True):
     at: str = ""
 
 
-class Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True, dict=True):
     """What became of a question. ``assumed``: it rests on something that no dump tells."""
 
     results: tuple[Result, ...]
     because: tuple[Because, ...]
     assumed: bool = False
 
-    @property
+    @cached_property
     def verdicts(self) -> frozenset[str]:
+        # Many flows have the answer of one, and each is asked for its verdicts several times.
         return frozenset(result.verdict for result in self.results)
 
     @property

@@ -16,9 +16,12 @@ connections, network policies, IPv6) no question is like another.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, ip_address, ip_network
 from itertools import chain
+from socket import inet_aton
+from typing import overload
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -45,6 +48,8 @@ _COMPUTED = re.compile(r"-j NETMAP|-m (?:iprange|set|u32|bpf|cgroup|string|geoip
 
 _WORD = re.compile(r"[\w.-]+/[\w.-]+|(?<![\w.])\d+(?![\w.])|KUBE-[A-Z]+-[A-Z2-7]{16}")
 
+_COUNTED = re.compile(r"^\[\d+:\d+\] ", re.M)
+
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 Place = tuple[str, int]
@@ -54,11 +59,39 @@ Door = tuple[str | None, int, int]
 """(address, None for any; protocol; port) of the packets that a rule of kube-proxy's first chains takes."""
 
 
+class _Places(Sequence[Place]):
+    """Where rules stand. A large node has a million of them, so this is not a tuple for each."""
+
+    __slots__ = ("_lines", "_origins", "_which")
+
+    def __init__(self) -> None:
+        self._origins: dict[str, int] = {}
+        self._which, self._lines = array("H"), array("L")
+
+    def add(self, origin: str, lines: Sequence[int]) -> None:
+        """Adds the rules in some lines of a file."""
+        which = self._origins.setdefault(origin, len(self._origins))
+        self._lines.extend(lines)
+        self._which.extend([which] * len(lines))
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, place: int) -> Place: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Place]: ...
+    def __getitem__(self, place: int | slice) -> Place | Sequence[Place]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        return list(self._origins)[self._which[place]], self._lines[place]
+
+
 class Names(Struct, frozen=True, eq=False):
     """The names of one question, in an order that is the same for those like it, and where its rules stand."""
 
     words: tuple[str, ...]
-    rules: tuple[Place, ...]
+    rules: Sequence[Place]
 
     def to(self, other: Names) -> Renaming:
         """From the names of this question to those of another that is like it."""
@@ -185,7 +218,7 @@ class Kindred:
             return None
         doors = [(None if d.ip is None else str(d.ip), port.protocol, d.port) for d in port.dialled]
         texts: list[str] = []
-        rules: list[Place] = []
+        rules = _Places()
         numbers = {place.port for place in port.endpoints} | {d.port for d in port.dialled if d.ip is not None}
         others = {(None, port.protocol, number or 0) for number in numbers}
         for book in self._books:
@@ -220,7 +253,7 @@ class Kindred:
             for route in self._written.routes(host):
                 hops = (str(hop.gateway) for hop in route.nexthops)
                 ways.append(tuple(places.setdefault(word, len(places)) for word in (str(route.dst), *hops)))
-                rules.append((route.at.origin, route.at.line))
+                rules.add(route.at.origin, (route.at.line,))
         objects = self._objects.of_port(port, places, self._written.nodes)
         # A name that others use too cannot be put in place of another in what is told of their rules.
         if objects is None or not self._written.named.isdisjoint(places):
@@ -236,7 +269,7 @@ class Kindred:
             tuple(self._written.numbers(int(number)) for number in ports), objects, tuple(ways),
         )  # fmt: skip
         number = self._numbers.setdefault(key, len(self._numbers))
-        return _Shape(number, Names(tuple(places), tuple(rules)), places)
+        return _Shape(number, Names(tuple(places), rules), places)
 
 
 def _looked_through(world: World) -> bool:
@@ -282,15 +315,13 @@ class _Book:
                 self.hosts.setdefault(host, []).append(door)
             self.doors.setdefault(door, []).append((table, line, text))
 
-    def closure(self, doors: Iterable[Door], texts: list[str], rules: list[Place]) -> bool:
+    def closure(self, doors: Iterable[Door], texts: list[str], rules: _Places) -> bool:
         """Adds the rules of some doors, and those of the chains that they lead to; False if others lead there too."""
         todo: dict[tuple[int, str], Table] = {}
         done: set[tuple[int, str]] = set()
 
-        def add(table: Table, some: Sequence[tuple[int, str]]) -> None:
-            origin = table.at.origin
-            rules.extend((origin, line) for line, _ in some)
-            text = "\n".join(text for _, text in some)
+        def add(table: Table, first: int, text: str) -> None:
+            rules.add(table.at.origin, range(first, first + text.count("\n") + 1))
             texts.append(text)
             for name in dict.fromkeys(_OWN.findall(text)):
                 if (id(table), name) not in done:
@@ -299,16 +330,17 @@ class _Book:
         for door in dict.fromkeys(doors):
             for table, line, text in self.doors.get(door, ()):
                 texts.append(f"{table.backend} {table.name}")
-                add(table, ((line, text),))
+                add(table, line, text)
         while todo:
             key = next(iter(todo))
             table = todo.pop(key)
             done.add(key)
             if key[1] in self.exposed:
                 return False
-            called = table.chains.get(key[1])
-            texts.append("chain" if called is not None else "no chain")
-            add(table, tuple(called.rules.texts()) if called is not None else ())
+            runs = table.runs(key[1])
+            texts.append("chain" if runs or key[1] in table.chains else "no chain")
+            for line, text in runs:
+                add(table, line, _COUNTED.sub("", text) if "[" in text else text)
         return True
 
 
@@ -409,14 +441,14 @@ class _Written:
         """What is written that an address lies in."""
         if ":" in host:
             return host
-        number = int(IPv4Address(host))
+        number = _number(host)
         lengths = ((length, nets.get(number >> (32 - length))) for length, nets in self._nets.items())
         found = tuple((length, tuple(kinds)) for length, kinds in lengths if kinds)
         return self._known.setdefault(found, len(self._known))
 
     def routes(self, host: str) -> Iterator[Route]:
         """The routes through gateways that an address lies in."""
-        number = int(IPv4Address(host))
+        number = _number(host)
         for length, nets in self._gated.items():
             yield from nets.get(number >> (32 - length), ())
 
@@ -430,6 +462,13 @@ class _Written:
 
 
 _ANY = ip_network("0.0.0.0/0")
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_PLAIN = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+
+
+def _number(host: str) -> int:
+    """An IPv4 address as a number. Raises ValueError for text that is none."""
+    return int.from_bytes(inet_aton(host)) if _PLAIN.fullmatch(host) else int(IPv4Address(host))
 
 
 def _gateway(route: Route) -> bool:

@@ -107,9 +107,9 @@ def _of_objects(world: World, rows: dict[Key, list[Programmed]]) -> list[Port]:
 
 def _of_rows(near: _Near, key: Key, rows: list[Programmed]) -> Port:
     dialled = tuple(dict.fromkeys(Dialled(row.kind, row.ip, row.port) for row in rows))
-    places = dict.fromkeys(
-        Place(end.ip, end.port, near.node_of(end.ip), end.pod) for row in rows for end in row.backends
-    )
+    # Many ways lead to the same endpoints.
+    backends = {id(row.backends): row.backends for row in rows}.values()
+    places = dict.fromkeys(Place(end.ip, end.port, near.node_of(end.ip), end.pod) for ends in backends for end in ends)
     families = {d.ip.version for d in dialled if d.ip is not None} | {place.ip.version for place in places}
     return Port(*key, dialled, tuple(places), tuple(sorted(families)) or (4,), rows=tuple(rows))
 
@@ -142,7 +142,6 @@ class _Near:
         self._local: dict[int, dict[_Prefix, list[str]]] = {4: {}, 6: {}}
         self._links: dict[int, dict[_Prefix, list[str]]] = {4: {}, 6: {}}
         self._shared: dict[int, dict[_Prefix, list[str]]] = {4: {}, 6: {}}
-        self._lengths: dict[int, set[int]] = {4: set(), 6: set()}
         self._order = {name: place for place, name in enumerate(world.nodes)}
         for name, node in world.nodes.items():
             for route in node.routes:
@@ -155,9 +154,19 @@ class _Near:
                     self._add(self._shared[version], route.dst, name)
                     if all(hop.dev for hop in route.nexthops):
                         self._add(self._links[version], route.dst, name)
+        self._found: dict[int, dict[int, dict[int, str]]] = {4: {}, 6: {}}
+        for version in (4, 6):
+            found = self._found[version]
+            for length, number in dict.fromkeys((*self._local[version], *self._links[version])):
+                net = (length, number)
+                names = [*self._local[version].get(net, ())]
+                # The nodes' own network is on every node: only a local route tells whose an address of it is.
+                if len(self._shared[version].get(net, ())) == 1:
+                    names += self._links[version].get(net, ())
+                if names:
+                    found.setdefault(length, {})[number] = min(names, key=self._order.__getitem__)
 
     def _add(self, known: dict[_Prefix, list[str]], net: Net, name: str) -> None:
-        self._lengths[net.version].add(net.prefixlen)
         number = int(net.network_address) >> (net.max_prefixlen - net.prefixlen)
         names = known.setdefault((net.prefixlen, number), [])
         if name not in names:
@@ -165,12 +174,7 @@ class _Near:
 
     def node_of(self, ip: Addr) -> str | None:
         """The first node that an address is on, None when it is on none that is known."""
-        found: list[str] = []
         bits, number = ip.max_prefixlen, int(ip)
-        for length in self._lengths[ip.version]:
-            net = (length, number >> (bits - length))
-            found += self._local[ip.version].get(net, ())
-            # The nodes' own network is on every node: only a local route tells whose an address of it is.
-            if len(self._shared[ip.version].get(net, ())) == 1:
-                found += self._links[ip.version].get(net, ())
-        return min(found, key=self._order.__getitem__, default=None)
+        looked_up = (nets.get(number >> (bits - length)) for length, nets in self._found[ip.version].items())
+        found = [name for name in looked_up if name is not None]
+        return min(found, key=self._order.__getitem__) if found else None

@@ -275,7 +275,7 @@ def _at_address(
         base = _Base(world, port, dialled, PRIMARY, ip, stop)
         yield from base.outside()
         # The client's own node is what decides: no node is dialled.
-        inside = replace(base, at=None)
+        inside = _Base(world, port, dialled, PRIMARY, ip, None)
         yield inside.node(NODE, stop)
         yield from inside.pod(POD, stop)
     yield from _Base(world, port, dialled, PRIMARY, ip, None).itself(nodes)
@@ -326,8 +326,8 @@ class _Base(Struct, frozen=True):
 
     def pod(self, client: str, sender: Stop) -> Iterator[Question]:
         """A pod on a node that is no endpoint of the port."""
-        mine = {place.ip for place in self.port.endpoints}
         known = _inhabitants(self.world.cluster)
+        mine = {place.ip for place in self.port.endpoints} if known.clients else set()
         for name in (sender.node, *sender.stands_for):
             if self.at is not None and client == OTHER_POD and name == self.at.node:
                 continue
@@ -345,6 +345,8 @@ class _Base(Struct, frozen=True):
     def itself(self, nodes: Sequence[str]) -> Iterator[Question]:
         """An endpoint that dials its own Service, on the node that is dialled if there is one there."""
         pods = _inhabitants(self.world.cluster).by_ip
+        if not pods:
+            return
         places = [
             p for p in self.port.endpoints if p.ip in pods and p.node in nodes and p.ip.version == self.ip.version
         ]
