@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from netk8s import decode, dialects, snapshot
 from netk8s.dialects import bridge_portmap
