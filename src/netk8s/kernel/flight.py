@@ -47,7 +47,7 @@ class Conn(Struct, frozen=True):
 
     ``original`` is fixed; ``reply`` is the inverse of the packet as NAT leaves it. ``dst_bound`` and ``src_bound``:
     the translation of that side is decided, also when it is none (a null binding). ``ipvs``: IPVS has the flow too.
-    ``entry``: a dump lists it, so it is that of an earlier packet.
+    ``entry``: a dump lists it, so it is that of an earlier packet. ``masq``: the device whose address MASQUERADE took.
     """
 
     state: str
@@ -59,6 +59,7 @@ class Conn(Struct, frozen=True):
     src_bound: bool = False
     ipvs: IpvsConn | None = None
     entry: ConntrackEntry | None = None
+    masq: str | None = None
 
     @property
     def status(self) -> frozenset[str]:

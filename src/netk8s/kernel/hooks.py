@@ -397,6 +397,14 @@ def _translated(hook: str, stage: Stage, branch: Branch, netns: Netns) -> Iterat
         there = conntrack.translate(hook, branch, netns, destination=side == DESTINATION)
         yield Verdict(there, targets.ACCEPT)
         return
+    if conn.state == "ESTABLISHED":
+        if hook == "postrouting" and conn.masq not in (None, flight.oif):
+            # nf_nat_oif_changed
+            why = f"MASQUERADE ends a connection that leaves by {flight.oif} and no longer by {conn.masq}"
+            yield Verdict(branch, targets.DROP, why)
+        else:
+            yield Verdict(branch.fly(_as_translated(flight, side, ports=True)), targets.ACCEPT)
+        return
     if conn.state != "NEW" or (conn.dst_bound if side == DESTINATION else conn.src_bound):
         yield Verdict(branch, targets.ACCEPT)
         return
@@ -427,12 +435,12 @@ def undo(flight: Flight, side: str) -> Flight:
     return flight.with_(packet=packet)
 
 
-def _as_translated(flight: Flight, side: str) -> Flight:
+def _as_translated(flight: Flight, side: str, *, ports: bool = False) -> Flight:
     packet, conn = flight.packet, flight.conn
     if side == DESTINATION and conn.dnat:
-        packet = packet.replace(dst=conn.reply.src)
+        packet = packet.replace(dst=conn.reply.src, dport=conn.reply.sport if ports else packet.dport)
     elif side == SOURCE and conn.snat:
-        packet = packet.replace(src=conn.reply.dst)
+        packet = packet.replace(src=conn.reply.dst, sport=conn.reply.dport if ports else packet.sport)
     return flight.with_(packet=packet)
 
 

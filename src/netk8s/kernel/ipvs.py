@@ -58,6 +58,10 @@ def run(hook: str, branch: Branch, netns: Netns) -> Iterator[Verdict]:
         yield Verdict(_answer(hook, branch), targets.ACCEPT)
     elif conn.entry is not None and conn.ipvs is not None:
         yield _continued(hook, branch, netns, conn.ipvs, conn.entry)
+    elif conn.ipvs is not None and conn.state == "ESTABLISHED":
+        yield _onward(
+            branch, netns, conn.ipvs, Step(hook, "", "", None, None, "IPVS: goes where the first packet went")
+        )
     elif hook == "forward" or not _schedulable(flight.packet):
         yield Verdict(branch, targets.ACCEPT)
     elif not netns.virtual_servers_known:
@@ -132,10 +136,16 @@ def _continued(hook: str, branch: Branch, netns: Netns, known: IpvsConn, entry: 
             else "IPVS drops this packet and forgets the connection (expire_nodest_conn = 1), so the next one is new"
         )
         return Verdict(branch.step(step), targets.DROP, f"{gone}: {then}")
+    return _onward(branch, netns, known, step)
+
+
+def _onward(branch: Branch, netns: Netns, known: IpvsConn, step: Step) -> Verdict:
+    packet = branch.flight.packet
     moved = packet.replace(dst=known.daddr, dport=known.dport)
-    changes = (("dst", f"{targets.endpoint_text(packet.dst, packet.dport)} → {where}"),)
-    onward = branch.fly(flight.with_(packet=moved, ipvs_property=True)).step(replace(step, changes=changes))
-    return Verdict(onward, targets.ACCEPT if netns.is_local(known.daddr) else STOLEN)
+    before, after = (targets.endpoint_text(p.dst, p.dport) for p in (packet, moved))
+    there = branch.fly(branch.flight.with_(packet=moved, ipvs_property=True))
+    there = there.step(replace(step, changes=(("dst", f"{before} → {after}"),)))
+    return Verdict(there, targets.ACCEPT if netns.is_local(known.daddr) else STOLEN)
 
 
 # ---------------------------------------------------------------- no dump of the virtual servers

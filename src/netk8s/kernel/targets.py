@@ -438,6 +438,7 @@ def _masquerade(target: Target, branch: Branch, seen: Seen) -> Iterator[Effect]:
         yield Effect(branch, DROP, f"MASQUERADE finds no address: {because}")
         return
     there, changes = _source_effect(branch, seen, address.ip, port, because)
+    there = there.fly(there.flight.with_(conn=replace(there.flight.conn, masq=flight.oif)))
     yield Effect(there, ACCEPT, bound=True, changes=changes)
 
 

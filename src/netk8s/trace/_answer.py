@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
 
-from netk8s.kernel import hooks, targets
-from netk8s.kernel.flight import Branch, Conn, tuple_of
-from netk8s.kernel.netns import Netns
-from netk8s.model import TCP, Choice, Packet, Way
-from netk8s.trace import _errors, _pods, _sending, _sizes, _walk
+from netk8s.kernel import targets
+from netk8s.kernel.flight import Branch, tuple_of
+from netk8s.model import Choice, Packet, Way
+from netk8s.trace import _errors, _later, _pods, _sending, _sizes, _walk
 from netk8s.trace._state import (
     DELIVERED,
     DROPPED,
@@ -21,7 +19,6 @@ from netk8s.trace._state import (
     Past,
     Scene,
     answering,
-    forwards,
     fresh,
     same_tuple,
 )
@@ -71,7 +68,7 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:
     if netns is None or end.reached is None:
         yield replace(way, reply_known=False)
         return
-    past = Past(end.past.flow, entries=end.past.entries, later=end.past.later)
+    past = Past(end.past.flow, entries=end.past.entries)
     settled = 0
     if end.place == "node":
         entry = next((c for n, c in reversed(past.entries) if n == netns.name), None)
@@ -137,12 +134,10 @@ def _judged(scene: Scene, past: Past, way: Way, likely: list[End]) -> Way:
             )
         if end.verdict != DELIVERED:
             problems.append((end, end.reason))
-        elif end.past.later:
-            problems.append((end, end.past.later))
         elif not _errors.recognised(asked, packet):
             problems.append((end, _errors.wrong_address(asked, end)))
-        elif unheard := _third_packet(scene, way, end):
-            problems.append((end, unheard))
+        elif lost := _later.lost(scene, way, end, len(past.entries)):
+            problems.append((end, lost))
         else:
             there, back = way.hops, end.past.hops
             if way.verdict == DELIVERED and not any(map(_against, way.choices)):
@@ -161,48 +156,6 @@ def _judged(scene: Scene, past: Past, way: Way, likely: list[End]) -> Way:
         way, verdict=DROPPED, reason=failed, reply=why, reply_hops=end.past.hops,
         assumptions=_more(way, *end.branch.assumptions), reached=way.reached, source=way.source,
     )  # fmt: skip
-
-
-def _third_packet(scene: Scene, way: Way, end: End) -> str:
-    """What stops a TCP client's packet behind the answer, "" when nothing does.
-
-    A node on the way there that the answer does not pass knows a SYN and no SYN, ACK: the ACK is INVALID to it
-    (nf_conntrack_proto_tcp.c, tcp_conntracks), and kube-proxy's FORWARD drops what is.
-    """
-    if way.packet.protocol != TCP or way.verdict != DELIVERED:
-        return ""
-    heard = Counter(hop.node for hop in end.past.hops if any(step.hook != "device" for step in hop.steps))
-    heard.subtract(name for name, _ in end.past.entries)
-    for hop in way.hops:
-        name = hop.node
-        conn = next((c for n, c in reversed(end.past.entries) if n == name and c.state == "NEW"), None)
-        if heard[name] >= 0 or not forwards(hop) or hop.oif is None or conn is None:
-            continue
-        there = conn.original
-        packet = Packet(TCP, there.src, there.dst, there.sport, there.dport, tcp_flags=frozenset({"ACK"}))
-        flight = fresh(packet).with_(iif=hop.iif, conn=Conn("INVALID", "ORIGINAL", there, there.reversed()))
-        stopped = _stopped(Branch(flight), scene.netns[name], hop.oif)
-        if stopped:
-            return (
-                f"the way there leads over {name} and the way back does not (asymmetric): the client's next packet is "
-                f"invalid to {name}, {stopped}"
-            )
-    return ""
-
-
-def _stopped(branch: Branch, netns: Netns, oif: str) -> str:
-    """Why a packet that is forwarded passes neither PREROUTING nor FORWARD, "" when it may."""
-    why = ""
-    for verdict in hooks.run("prerouting", branch, netns):
-        if verdict.kind != targets.ACCEPT:
-            why = verdict.detail
-            continue
-        flight = verdict.branch.flight.with_(oif=oif)
-        for onward in hooks.run("forward", verdict.branch.fly(flight), netns):
-            if onward.kind == targets.ACCEPT:
-                return ""
-            why = onward.detail
-    return why
 
 
 def _returns_to_translator(scene: Scene, asked: Packet, way: Way) -> bool:

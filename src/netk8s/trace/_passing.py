@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec.structs import replace
-
 from netk8s.kernel import hooks, targets
-from netk8s.kernel.flight import Branch, steps_of
+from netk8s.kernel.flight import Branch
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
 from netk8s.kernel.routing import Lookup
-from netk8s.model import TCP, Missing, NextHop, Packet, Step
+from netk8s.model import Missing, NextHop, Step
 from netk8s.trace._state import (
     DROPPED,
     REFUSED,
@@ -71,36 +69,7 @@ def postrouting(branch: Branch, netns: Netns, past: Past) -> Walk:
             yield stopped(verdict, netns, past)
             continue
         there = verdict.branch.fly(verdict.branch.flight.with_(iif=iif, iif_known=iif_known))
-        elsewhere = _later_packets(there, flight.packet, netns)
-        yield from _emit(there, netns, replace(past, later=past.later or elsewhere))
-
-
-def _later_packets(branch: Branch, before: Packet, netns: Netns) -> str:
-    """What ends a masqueraded connection with its second packet, "" when nothing does.
-
-    A mark that a nat rule set is on the first packet only. Where a routing rule asks for it, later packets leave by
-    another device than the one MASQUERADE took the address of, and nf_nat_inet_fn (nf_nat_oif_changed) ends them. One
-    question and one answer over UDP have no later packets.
-    """
-    flight = branch.flight
-    if before.protocol != TCP or flight.oif is None or not netns.fib(before.family).asks_for_marks:
-        return ""
-    steps = steps_of(branch.log)
-    marked = any(step.table == "nat" and name == "mark" for step in steps for name, _ in step.changes)
-    if not marked or not any(step.action.startswith("MASQUERADE") for step in steps):
-        return ""
-    iif = "lo" if flight.local else flight.iif
-    later = netns.fib(before.family).lookup(
-        before.dst, before.src, iif=iif, protocol=before.protocol, sport=before.sport, dport=before.dport
-    )
-    devices = {hop.dev for _, hop in later.ways}
-    if later.kind != "unicast" or flight.oif in devices:
-        return ""
-    other = ", ".join(sorted(dev for dev in devices if dev))
-    return (
-        f"a routing rule of {netns.name} sends the first packet out of {flight.oif} for its mark; later "
-        f"ones have none, leave by {other}, and MASQUERADE ends a connection that changes its device"
-    )
+        yield from _emit(there, netns, past)
 
 
 def _emit(branch: Branch, netns: Netns, past: Past) -> Walk:

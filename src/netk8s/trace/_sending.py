@@ -16,7 +16,7 @@ from netk8s.kernel.flight import Branch, Conn, Flight
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
 from netk8s.kernel.routing import Lookup, select_address, select_address6
-from netk8s.model import ICMP, Addr, Missing, NextHop, Packet, Step
+from netk8s.model import ICMP, Addr, Choice, Missing, NextHop, Packet, Step
 from netk8s.trace import _passing
 from netk8s.trace._state import (
     UNKNOWN,
@@ -31,20 +31,23 @@ from netk8s.trace._state import (
 )
 
 
-def send(packet: Packet, netns: Netns, past: Past, conn: Conn | None = None) -> Walk:
-    """A packet that a process of the node sends: source address, OUTPUT, re-routing, POSTROUTING."""
-    branch = Branch(fresh(packet))
+def send(packet: Packet, netns: Netns, past: Past, conn: Conn | None = None, choices: tuple[Choice, ...] = ()) -> Walk:
+    """A packet that a process of the node sends: source address, OUTPUT, re-routing, POSTROUTING.
+
+    ``conn``: its entry, None for a first packet. ``choices``: what was asked and answered before.
+    """
+    branch = Branch(fresh(packet), choices=choices)
     refused = _passing.unread(netns, branch, past)
     if refused is not None:
         yield refused
         return
     chosen = not packet.src.is_unspecified
     if not netns.routes_known(packet.family):
-        yield from _send_blindly(packet, netns, past, conn)
+        yield from _send_blindly(branch, netns, past, conn)
         return
     for odds, found, hop, source, because in _socket_ways(netns, packet):
         if hop is None:
-            yield _not_sent(Branch(fresh(packet), odds), netns, past, found)
+            yield _not_sent(branch.dice(odds), netns, past, found)
             continue
         dev = "lo" if found.kind == "local" else hop.dev
         nexthop = hop.gateway
@@ -63,8 +66,7 @@ def send(packet: Packet, netns: Netns, past: Past, conn: Conn | None = None) -> 
             local=True,
             conn=conn or new_conn(sent),
         )
-        onward = Branch(flight, odds).step(step)
-        yield from output(onward, netns, asked)
+        yield from output(branch.dice(odds).fly(flight).step(step), netns, asked)
 
 
 def _not_sent(branch: Branch, netns: Netns, past: Past, found: Lookup) -> End:
@@ -137,18 +139,19 @@ def _source(netns: Netns, found: Lookup, hop: NextHop, packet: Packet) -> tuple[
     return (address.ip if address is not None else None), because
 
 
-def _send_blindly(packet: Packet, netns: Netns, past: Past, conn: Conn | None) -> Walk:
+def _send_blindly(branch: Branch, netns: Netns, past: Past, conn: Conn | None) -> Walk:
+    packet = branch.flight.packet
     what = f"IPv{packet.family} routes and addresses of {netns.name}"
     past = past.lacks(Missing(what, "the source address and the way out", node=netns.name))
     if packet.src.is_unspecified:
-        yield End(Branch(fresh(packet)), past, UNKNOWN, f"no dump tells which source address {netns.name} sends from")
+        yield End(branch, past, UNKNOWN, f"no dump tells which source address {netns.name} sends from")
         return
     local = netns.is_local(packet.dst)
     flight = fresh(packet).with_(
         oif="lo" if local else None, oif_known=bool(local), local=True,
         conn=conn or new_conn(packet),
     )  # fmt: skip
-    branch = Branch(flight).assume(
+    branch = branch.fly(flight).assume(
         f"no dump has the routes of {netns.name}: a route to {packet.dst} is taken to be there"
     )
     yield from output(branch.step(decision("routing", "sends (no dump has the routes)")), netns, past)

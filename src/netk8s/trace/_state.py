@@ -46,8 +46,6 @@ class Past(Struct, frozen=True):
     missing: tuple[Missing, ...] = ()
     visits: tuple[tuple[tuple[str, Packet], Fraction], ...] = ()
     """Nodes that the packet came to, with the odds it had until then: the same again is a circle."""
-    later: str = ""
-    """What ends the connection behind its first packets, should those arrive."""
 
     @property
     def untouched(self) -> bool:

@@ -8,9 +8,9 @@ from functools import partial
 from msgspec.structs import replace
 
 from netk8s.kernel import attachment, links
-from netk8s.kernel.flight import Branch
+from netk8s.kernel.flight import Branch, Conn
 from netk8s.kernel.netns import Netns
-from netk8s.model import Missing, Packet, Question
+from netk8s.model import Choice, Missing, Packet, Question
 from netk8s.trace import _arp, _link, _pods, _receiving, _sending
 from netk8s.trace._delivery import pod_on
 from netk8s.trace._state import (
@@ -24,6 +24,7 @@ from netk8s.trace._state import (
     Scene,
     Walk,
     fresh,
+    tracked,
 )
 
 
@@ -43,26 +44,30 @@ def to_the_end(scene: Scene, walk: Walk) -> Iterator[End]:
                 yield from to_the_end(scene, _link.cross(scene, event, there))
 
 
-def start(scene: Scene) -> Iterator[End]:
-    """The ways of the packet that the question is about."""
+def start(scene: Scene, entries: tuple[tuple[str, Conn], ...] = (), choices: tuple[Choice, ...] = ()) -> Iterator[End]:
+    """The ways of the packet that the question is about.
+
+    ``entries`` and ``choices``: what nodes know of its connection, and what was asked and answered, for a later packet.
+    """
     flow = scene.flow
     packet = flow.packet
-    past = Past(flow)
+    past = Past(flow, entries=entries)
+    branch = Branch(fresh(packet), choices=choices)
     start = scene.netns.get(flow.node)
     if start is None:
-        branch = Branch(fresh(packet))
         past = past.lacks(Missing(f"every dump of {flow.node}", "where the packet starts", node=flow.node))
         yield End(branch, past, UNKNOWN, f"no dump of {flow.node}, where the packet starts")
     elif flow.origin == "node":
-        yield from to_the_end(scene, _sending.send(packet, start, past))
+        conn = tracked(scene, branch.flight, start, past).conn
+        yield from to_the_end(scene, _sending.send(packet, start, past, conn if entries else None, choices))
     elif flow.origin == "pod":
-        yield from to_the_end(scene, _pods.leave_pod(scene, Branch(fresh(packet)), start, past))
+        yield from to_the_end(scene, _pods.leave_pod(scene, branch, start, past))
     else:
-        yield from to_the_end(scene, _arrive_from_outside(scene, packet, start, past))
+        yield from to_the_end(scene, _arrive_from_outside(scene, branch, start, past))
 
 
-def _arrive_from_outside(scene: Scene, packet: Packet, netns: Netns, past: Past) -> Walk:
-    branch = Branch(fresh(packet))
+def _arrive_from_outside(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
+    packet = branch.flight.packet
     if not scene.flow.routed:
         question = Question(
             f"network:{packet.dst}",
