@@ -72,6 +72,12 @@ def test_the_mac_address_that_answers_for_the_pod_tells_macvlan_from_ipvlan(mac:
     assert (hung.kind, hung.dev, hung.shared, hung.doubts) == (kind, "eth0", True, ())
 
 
+def test_an_address_that_no_pod_is_listed_with_is_concluded_alike() -> None:
+    neighbour = Neighbour(A("10.1.0.99"), "eth0", "02:00:00:00:00:77", ("STALE",))
+    hung = found(node(), node("m", Link("eth0", 2, mac="02:00:00:00:00:02"), neighbours=(neighbour,)), ip="10.1.0.99")
+    assert (hung.kind, hung.dev) == (attachment.MACVLAN, "eth0")
+
+
 def test_a_parent_takes_in_the_mac_addresses_of_its_macvlan_devices_not_those_of_groups() -> None:
     own = FdbEntry("02:00:00:00:00:77", "eth0", None, None, ("self", "permanent"))
     group = FdbEntry("33:33:00:00:00:01", "eth0", None, None, ("self", "permanent"))

@@ -230,6 +230,32 @@ def test_neighbour_discovery_has_to_pass_the_rules(
         assert tuple(name for name, (result, _) in zip(asked, found, strict=True) if result == "connected") == reached
 
 
+@pytest.mark.parametrize("bridge_nf", [True, False])
+def test_neighbour_discovery_between_pods_passes_what_br_netfilter_shows(bridge_nf: bool, tmp_path: Path) -> None:
+    drop = "-p ipv6-icmp -j DROP"
+    pods = Asked("pod/default/toolbox", "fd00:10:244:1::5", 80)
+    node, away = Asked("k8s-node1", "fd00:10:244:1::6", 80), Asked("pod/default/nginx-b", "fd00:10:244:2::5", 80)
+    with Cluster(first_node(two_nodes(), bridge_nf=bridge_nf)) as cluster:
+        on = cluster.host("k8s-node1")
+        for number, (table, rule, asked) in enumerate(
+            (
+                ("filter", f"FORWARD -i cni0 -o cni0 {drop}", pods),
+                ("filter", "FORWARD -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j DROP", pods),
+                ("filter", "FORWARD -m physdev --physdev-is-bridged -j DROP", pods),
+                ("filter", f"OUTPUT {drop}", pods),
+                ("raw", f"PREROUTING {drop}", node),
+                ("mangle", f"POSTROUTING {drop}", away),
+            )
+        ):
+            for host in ("k8s-node1", "pod/default/toolbox", "pod/default/nginx-a", "pod/default/nginx-b"):
+                cluster.host(host).call("run", ["ip", "-6", "neigh", "flush", "all"])
+            on.call("run", ["ip6tables-nft", "-t", table, "-A", *rule.split()])
+            ((result, _),) = results(cluster, tmp_path / str(number), [asked])
+            stopped = asked is not pods or (bridge_nf and "OUTPUT" not in rule)
+            assert result == ("timeout" if stopped else "connected"), rule
+            on.call("run", ["ip6tables-nft", "-t", table, "-D", *rule.split()])
+
+
 @pytest.mark.parametrize(("route", "result"), [("prohibit", "unreachable"), ("blackhole", "timeout"), ("", "timeout")])
 def test_a_node_without_forwarding_tells_of_an_ipv6_route_that_leads_nowhere(
     route: str, result: str, tmp_path: Path

@@ -172,7 +172,7 @@ class Attachments:
         if mine is not None and mine.mac is not None:
             return Attachment(LINK, dev)
         for neighbour, _ in [own] if own is not None else self._answering:
-            where = self.nodes[self.pods[neighbour.ip]]
+            where = self.nodes[self.pods.get(neighbour.ip, netns.name)]
             macs = {link.mac for link in where.node.links if link.mac}
             if neighbour.mac in macs:
                 because = f"{neighbour.ip} answers ARP with the MAC address of {where.name}{_place(neighbour.at)}"

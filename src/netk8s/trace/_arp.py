@@ -102,16 +102,22 @@ def of_gateway(netns: Netns, dev: str, pod: Addr, *, back: bool) -> Question | N
     )
 
 
+def across_bridge(netns: Netns, bridge: str, pod: Addr, target: Addr) -> Question | None:
+    """The same of two pods on one bridge, where br_netfilter shows its node's rules what goes between them."""
+    return undiscovered(pod, target, None, None, (netns, bridge)) if pod.version == 6 else None
+
+
 def undiscovered(
     asker: Addr,
     target: Addr,
     by: tuple[Netns, str] | None,
     owner: tuple[Netns, str] | None,
+    across: tuple[Netns, str] | None = None,
     *,
     default: bool = False,
 ) -> Question | None:
     """Whether a neighbour is known although rules stop the discovery of it, from when it asked itself."""
-    why = _discovery.stopped(asker, target, by, owner)
+    why = _discovery.stopped(asker, target, by, owner, across)
     if not why:
         return None
     return Question(

@@ -219,8 +219,8 @@ def _by_gateway(
     dst = branch.flight.packet.dst
     pod = scene.pod_by_ip.get(dst)
     inside = pod is not None and not pod.host_network
-    beside = scene.around.attachment(netns, dst).kind not in (attachment.BRIDGE, attachment.ROUTED)
-    if inside and behind == netns.name and beside:
+    own = inside and behind == netns.name
+    if own and scene.around.attachment(netns, dst).kind not in (attachment.BRIDGE, attachment.ROUTED):
         yield from _back_to_pod(scene, branch, netns, past, gateway)
         return
     other_node = scene.netns.get(behind)

@@ -111,7 +111,14 @@ def _over_bridge(branch: Branch, netns: Netns, past: Past, hung: Attachment, bri
     if not links.same_subnet(netns, bridge, packet.dst):
         yield from _to_node(netns, past, bridge, branch.fly(inward), back=back)
     elif nf:
-        yield Arriving(branch.fly(inward), netns, past, direct=True)
+        onward = branch.fly(inward)
+        # Who answers was asked by who asked.
+        doubt = None if back else _arp.across_bridge(netns, bridge, packet.src, packet.dst)
+        for there, silent in _arp.answers(onward, doubt):
+            if silent:
+                yield End(there, past, UNREACHABLE, silent)
+            else:
+                yield Arriving(there, netns, past, direct=True)
     else:
         step = decision("bridge", f"frame crosses {bridge} and passes no hook of the node")
         there = branch.fly(flight.with_(iif=bridge, oif=bridge, bridged=True)).step(step)
