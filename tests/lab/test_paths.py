@@ -174,6 +174,90 @@ def test_whether_the_sender_hears_that_its_packets_are_too_large(rule: str, tmp_
             assert ("NK415" in codes) is bool(rule)
 
 
+BULK = """
+import socket, sys, time
+role, ip, port, sends = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "sends"
+if role == "server":
+    listening = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    listening.settimeout(5)
+    sock, _ = listening.accept()
+else:
+    for _ in range(40):
+        try:
+            sock = socket.create_connection((ip, port), 2)
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+sock.settimeout(1)
+got = 0
+try:
+    if sends:
+        sock.sendall(b"x" * 50000)
+        sock.shutdown(socket.SHUT_WR)
+    while data := sock.recv(65536):
+        got += len(data)
+    if not sends:
+        sock.close()
+except OSError:
+    pass
+print(got)
+"""
+"""One end of a TCP connection by which the client or the server sends 50,000 bytes; prints how many came."""
+
+NO_ERRORS = (
+    ("iptables-nft", "OUTPUT -p icmp -m icmp --icmp-type fragmentation-needed -j DROP"),
+    ("ip6tables-nft", "OUTPUT -p ipv6-icmp -m icmp6 --icmpv6-type packet-too-big -j DROP"),
+)
+
+
+def _over_a_narrow_network(node: NodeSpec, number: int, other: int) -> NodeSpec:
+    extra = (
+        "link set eth1 mtu 1400",
+        f"route replace 10.244.{other}.0/24 via 192.168.60.20{other}",
+        f"route replace fd00:10:244:{other}::/64 via fd00:60::20{other}",
+    )
+    return replace(node, back=(f"192.168.60.20{number}/24", f"fd00:60::20{number}/64"), extra=extra)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_whether_large_segments_get_through_there_and_back_in_both_families(stopped: bool, tmp_path: Path) -> None:
+    topology = two_nodes()
+    nodes = (_over_a_narrow_network(topology.nodes[0], 1, 2), _over_a_narrow_network(topology.nodes[1], 2, 1))
+    bulk = ServiceSpec("bulk", ("10.96.7.1", "fd00:10:96::71"), 8000, 8000, ("default/nginx-c",), node_port=30070)
+    with Cluster(replace(topology, nodes=nodes, services=(*topology.services, bulk))) as cluster:
+        cluster.load_kube_rules("nft")
+        for node in nodes:
+            for command, rule in NO_ERRORS if stopped else ():
+                cluster.host(node.name).call("run", [command, "-A", *rule.split()])
+        cluster.snapshot(tmp_path)
+        world = decode.decode(snapshot.read([str(tmp_path)]))
+        for source, asked, ip, port, sends in (
+            ("pod/default/toolbox", "pod/default/toolbox", "10.96.7.1", 8000, "client"),
+            ("pod/default/toolbox", "pod/default/toolbox", "fd00:10:96::71", 8000, "client"),
+            ("pod/default/toolbox", "pod/default/toolbox", "fd00:10:96::71", 8000, "server"),
+            ("client", "192.168.52.50", "192.168.52.201", 30070, "server"),
+            ("client", "fd00:52::50", "fd00:52::201", 30070, "server"),
+        ):
+            there = sends == "client"
+            hosts = {"server": cluster.host("pod/default/nginx-c"), "client": cluster.host(source)}
+            for role, host in hosts.items():
+                to = ["", "8000"] if role == "server" else [ip, str(port)]
+                host.post("run", [sys.executable, "-c", BULK, role, *to, "sends" if role == sends else "takes"])
+            got = [int(host.wait()) for host in hosts.values()]
+            assert max(got) == (0 if stopped else 50000), (source, ip, sends)
+            target = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+            found = trace(world, dialects.resolve(world, Ask(target, source=asked)))
+            (way,) = found.ways
+            (hop,) = (h for h in (way.hops if there else way.reply_hops) if h.too_large)
+            assert hop.too_large is not None
+            assert (hop.node, hop.oif) == ("k8s-node1" if there else "k8s-node2", "eth1")
+            assert (hop.too_large.size, hop.too_large.mtu) == (1500, 1400)
+            mine = cluster.topology.pod("default/toolbox" if there else "default/nginx-c").ips
+            assert str(hop.too_large.sender) in mine
+            assert bool(hop.too_large.untold) is stopped
+            assert ("NK415" in [f.code for f in findings.check(world, found)]) is stopped
+
+
 def test_macvlan_modes(tmp_path: Path) -> None:
     """private and vepa keep the pods of one parent apart where the switch does not send a frame back; passthru gives all
     that comes in to the one pod, the node's own packets too."""
