@@ -548,12 +548,13 @@ class Address(Struct, frozen=True):
 
 
 class NextHop(Struct, frozen=True):
-    """One way of a route: device, gateway, weight."""
+    """One way of a route: device, gateway, weight. ``mtu``: that of the route (``ip route … mtu``), None for none."""
 
     dev: str | None
     gateway: Addr | None = None
     weight: int = 1
     onlink: bool = False
+    mtu: int | None = None
 
 
 class Route(Struct, frozen=True):
@@ -1271,7 +1272,10 @@ class TooLarge(Struct, frozen=True):
 
 
 class Hop(Struct, frozen=True):
-    """The way of the packet through one node. ``wraps``: the device it leaves by puts another packet around it."""
+    """The way of the packet through one node. ``wraps``: the device it leaves by puts another packet around it.
+
+    ``route_mtu``: the MTU of the route it leaves by, None where that has none of its own.
+    """
 
     node: str
     iif: str | None
@@ -1279,6 +1283,7 @@ class Hop(Struct, frozen=True):
     steps: tuple[Step, ...]
     wraps: MtuFit | None = None
     too_large: TooLarge | None = None
+    route_mtu: int | None = None
 
 
 class Rewrite(Struct, frozen=True):

@@ -53,7 +53,7 @@ def test_every_form() -> None:
     assert found[4].nexthops == (NextHop("d0", ip_address("fd01::9")),)
     assert (found[5].kind, found[5].nexthops) == ("blackhole", ())
     assert (found[6].kind, found[6].metric) == ("unreachable", 5)
-    assert found[7].tos == 0x10
+    assert (found[7].tos, found[7].nexthops[0].mtu) == (0x10, 1400)
     assert (found[8].dst, found[8].kind, found[8].table) == (four, "local", "101")
     assert found[9].dst == ip_network("127.0.0.1/32")
     assert (found[10].dst, found[10].flags) == (six, ("from fd01::/64",))

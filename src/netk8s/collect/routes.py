@@ -77,6 +77,8 @@ def _route(message: Any, names: dict[int, str]) -> Iterator[tuple[str, Any]]:
     yield "scope", rt.named(message["scope"], rt.SCOPES) if message["scope"] else None
     yield "prefsrc", attrs.get("RTA_PREFSRC")
     yield "metric", attrs.get("RTA_PRIORITY")
+    mtu = rt.attributes_of(attrs["RTA_METRICS"]).get("RTAX_MTU") if "RTA_METRICS" in attrs else None
+    yield "metrics", [{"mtu": mtu}] if mtu else None
     yield "flags", rt.flags(message["flags"], HOP_FLAGS)
     if "RTA_PREF" in attrs:
         yield "pref", rt.named(attrs["RTA_PREF"], PREFERENCES)

@@ -63,8 +63,9 @@ def of_items(items: Sequence[JsonObject], at: At) -> Iterator[Coverage | Route]:
 def _route(item: JsonObject, unnamed: bool) -> Route:
     kind = item.text("type") or "unicast"
     flags = item.texts("flags")
-    hops = tuple(_hop(hop, hop.texts("flags")) for hop in item.children("nexthops"))
-    single = _hop(item, flags)
+    mtu = next((m for m in (each.number("mtu") for each in item.children("metrics")) if m), None)
+    hops = tuple(_hop(hop, hop.texts("flags"), mtu) for hop in item.children("nexthops"))
+    single = _hop(item, flags, mtu)
     if not hops and (single.dev is not None or single.gateway is not None):
         hops = (single,)
     source = prefix(item, "from")
@@ -84,9 +85,9 @@ def _route(item: JsonObject, unnamed: bool) -> Route:
     )
 
 
-def _hop(item: JsonObject, flags: tuple[str, ...]) -> NextHop:
+def _hop(item: JsonObject, flags: tuple[str, ...], mtu: int | None) -> NextHop:
     weight = item.number("weight", 1, 65536)
-    return NextHop(item.text("dev"), gateway(item), 1 if weight is None else weight, "onlink" in flags)
+    return NextHop(item.text("dev"), gateway(item), 1 if weight is None else weight, "onlink" in flags, mtu)
 
 
 def _tos(item: JsonObject) -> int:

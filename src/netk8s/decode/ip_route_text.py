@@ -113,11 +113,16 @@ def _members(words: list[str], at: At) -> dict[str, object]:
                 found["via"] = {"family": first, "host": next(rest, (0, ""))[1]}
             else:
                 found["gateway"] = first
-        elif word in _VALUES:
+        elif word in _VALUES or word == "mtu":
             value = next(rest, None)
+            if word == "mtu" and value is not None and value[1] == "lock":
+                value = next(rest, None)
             if value is None:
                 raise DecodeError(at.origin, at.line, f"the line ends after {word!r}; take the dump again")
-            found[_VALUES[word]] = value[1]
+            if word == "mtu":
+                found["metrics"] = [{"mtu": value[1]}]
+            else:
+                found[_VALUES[word]] = value[1]
         elif word in _FLAGS:
             flags.append(word)
     found["flags"] = flags

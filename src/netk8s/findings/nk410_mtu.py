@@ -43,7 +43,9 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     for way in live(trace):
         for hop in (*way.hops, *way.reply_hops):
             link = _device(world, hop)
-            if link is None or link.mtu is None or hop.wraps is None or hop.wraps.told or link.mtu <= hop.wraps.mtu:
+            if link is None or link.mtu is None or hop.wraps is None or hop.wraps.told:
+                continue
+            if min(link.mtu, hop.route_mtu or link.mtu) <= hop.wraps.mtu:
                 continue
             key = (hop.node, link.name)
             if key in told:

@@ -47,6 +47,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             told.add((hop.node, hop.oif, found.sender))
             node = world.nodes.get(hop.node)
             link = next((each for each in node.links if each.name == hop.oif), None) if node is not None else None
+            by = f"the route by {hop.oif}" if hop.route_mtu == found.mtu else hop.oif
             heard = (
                 f"{found.sender} is not told: {found.untold}"
                 if found.untold
@@ -55,7 +56,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             yield Finding(
                 CODE,
                 SEVERITY,
-                f"packets of {found.sender} may have {found.size} bytes, but {hop.oif} of {hop.node} takes {found.mtu}, "
+                f"packets of {found.sender} may have {found.size} bytes, but {by} of {hop.node} takes {found.mtu}, "
                 f"and {heard}",
                 places(link.at if link is not None else None),
                 f"Let ICMP errors from {hop.node} to {found.sender} through, or set the MTU of the senders to {found.mtu}; "

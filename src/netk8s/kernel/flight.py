@@ -111,6 +111,7 @@ class Flight(Struct, frozen=True):
     looped: bool = False
     ipvs_property: bool = False
     nexthop: Addr | None = None
+    route_mtu: int | None = None
     rerouted: NextHop | None = None
     src_known: bool = True
     rewrites: tuple[Rewrite, ...] = ()

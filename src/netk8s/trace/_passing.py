@@ -52,6 +52,7 @@ def forward(branch: Branch, netns: Netns, past: Past, hop: NextHop, text: str, f
     # ip_forward takes one off before FORWARD; a bridge does not.
     packet = flight.packet if flight.bridged else flight.packet.replace(ttl=flight.packet.ttl - 1)
     leaving = flight.with_(packet=packet, oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway)
+    leaving = leaving.with_(route_mtu=hop.mtu)
     for verdict in hooks.run("forward", branch.step(step).fly(leaving), netns):
         if verdict.kind != targets.ACCEPT:
             yield stopped(verdict, netns, past)

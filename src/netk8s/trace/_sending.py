@@ -63,6 +63,7 @@ def send(packet: Packet, netns: Netns, past: Past, conn: Conn | None = None, cho
         flight = fresh(sent).with_(
             oif=dev,
             nexthop=nexthop,
+            route_mtu=hop.mtu,
             local=True,
             conn=conn or new_conn(sent),
         )
@@ -180,6 +181,7 @@ def output(branch: Branch, netns: Netns, past: Past, came: tuple[str | None, boo
         if flight.rerouted is not None:
             hop = flight.rerouted
             flight = flight.with_(oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway, rerouted=None)
+            flight = flight.with_(route_mtu=hop.mtu)
         if came is not None:
             flight = flight.with_(iif=came[0], iif_known=came[1])
         yield from _passing.postrouting(verdict.branch.fly(flight), netns, past)
@@ -235,7 +237,7 @@ def ipvs_sends(branch: Branch, netns: Netns, past: Past) -> Walk:
         via = f" via {hop.gateway}" if hop.gateway else ""
         onward = branch.dice(odds)
         onward = onward.step(decision("routing", f"IPVS sends it by {hop.dev}{via}", found.at))
-        flown = leaving.with_(oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway)
+        flown = leaving.with_(oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway, route_mtu=hop.mtu)
         yield from output(onward.fly(flown), netns, past, came)
 
 

@@ -1,6 +1,7 @@
 """How large the packets of a connection may be, and where they do not fit.
 
-Sources: Linux net/ipv4/ip_forward.c (ip_exceeds_mtu), net/ipv6/ip6_output.c (ip6_pkt_too_big), tcp_output.c
+Sources: Linux net/ipv4/ip_forward.c (ip_exceeds_mtu), include/net/ip.h (ip_dst_mtu_maybe_forward: a route's own MTU is
+its device's), net/ipv6/ip6_output.c (ip6_pkt_too_big), tcp_output.c
 (tcp_current_mss): TCP sends what both ends take, other protocols what the sender's device takes, with DF set.
 """
 
@@ -40,7 +41,7 @@ def _each(
     for hop in hops:
         netns = scene.netns[hop.node]
         link = netns.links.get(hop.oif or "")
-        largest = mtu.takes(link, hop.wraps) if link is not None else None
+        largest = _smaller(mtu.takes(link, hop.wraps), hop.route_mtu) if link is not None else None
         if size is None or largest is None or size <= largest:
             yield hop
             continue
@@ -67,7 +68,9 @@ def _asker(scene: Scene, past: Past, way: Way) -> int | None:
     if flow.origin == "pod":
         return _of_pod(scene, flow.node, flow.packet.src)
     first = way.hops[0] if way.hops else None
-    return _of(scene, first.node, first.oif if flow.origin == "node" else first.iif) if first is not None else None
+    if first is None or flow.origin != "node":
+        return _of(scene, first.node, first.iif) if first is not None else None
+    return _smaller(_of(scene, first.node, first.oif), first.route_mtu)
 
 
 def _other(scene: Scene, way: Way, back: tuple[Hop, ...]) -> int | None:
@@ -76,7 +79,7 @@ def _other(scene: Scene, way: Way, back: tuple[Hop, ...]) -> int | None:
         return None
     if (pod := scene.pod_by_ip.get(reached.ip)) is not None and not pod.host_network:
         return _of_pod(scene, reached.node, reached.ip)
-    return _of(scene, back[0].node, back[0].oif) if back else None
+    return _smaller(_of(scene, back[0].node, back[0].oif), back[0].route_mtu) if back else None
 
 
 def _of_pod(scene: Scene, node: str, ip: Addr) -> int | None:
@@ -88,6 +91,10 @@ def _of_pod(scene: Scene, node: str, ip: Addr) -> int | None:
 def _of(scene: Scene, node: str, dev: str | None) -> int | None:
     link = scene.netns[node].links.get(dev or "")
     return link.mtu if link is not None else None
+
+
+def _smaller(*sizes: int | None) -> int | None:
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def _clamps(hop: Hop) -> bool:

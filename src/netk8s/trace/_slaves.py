@@ -99,7 +99,7 @@ def _by_route(scene: Scene, branch: Branch, netns: Netns, past: Past, hung: Atta
         dev = "lo" if found.kind == "local" else hop.dev
         via = f" via {hop.gateway}" if hop.gateway else ""
         step = decision("routing", f"ipvlan hands it to the node, which sends it by {dev}{via}", found.at)
-        leaving = flight.with_(oif=dev, nexthop=hop.gateway if found.kind == "unicast" else None)
+        leaving = flight.with_(oif=dev, nexthop=hop.gateway if found.kind == "unicast" else None, route_mtu=hop.mtu)
         yield from _sending.output(branch.dice(odds).step(step).fly(leaving), netns, past, (hung.dev, True))
 
 

@@ -124,7 +124,8 @@ def decision(hook: str, action: str, at: At | None = None) -> Step:
 def hop_done(branch: Branch, netns: Netns, past: Past) -> Past:
     """The past with this node's hop and the entry that its conntrack keeps of the flow."""
     flight = branch.flight
-    hop = Hop(netns.name, flight.iif, flight.oif, steps_of(branch.log), _wrapping(netns, flight.oif))
+    wraps, route_mtu = _wrapping(netns, flight.oif), flight.route_mtu if flight.oif is not None else None
+    hop = Hop(netns.name, flight.iif, flight.oif, steps_of(branch.log), wraps, route_mtu=route_mtu)
     entries = past.entries
     if flight.conn.direction == "ORIGINAL" and (flight.conn.state != "UNTRACKED" or flight.conn.ipvs is not None):
         entries = (*entries, (netns.name, flight.conn))
