@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
+import tarfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +93,39 @@ def test_a_scaled_deployment_is_seen_by_the_next_trace(plane: Any) -> None:
 
 
 @pytest.mark.e2e
+def test_a_redacted_bundle_traces_the_same_and_tells_no_name(plane: Any, tmp_path: Path) -> None:
+    bundle, words = tmp_path / "shared.tgz", tmp_path / "words.json"
+    taken = plane.netk8s("collect", "--redact", "--map", str(words), "-o", str(bundle))
+    assert taken.returncode == 0, taken.stderr
+    told = json.loads(words.read_text())
+    names, addresses = told["names"], told["addresses"]
+    with tarfile.open(bundle) as archive:
+        files = [archive.extractfile(member) for member in archive if member.isfile()]
+        text = "\n".join([*archive.getnames(), *(file.read().decode() for file in files if file is not None)])
+    # Two names are words of the tools too: of `bridge fdb`, and of who wrote the bundle.
+    secret = [*(set(names) - {"self", "netk8s"}), *addresses, "token-of-", "Bearer"]
+    assert {"nginx", "k8s-node1", "nginx-a"} <= set(names)
+    assert {"192.168.52.201", "10.244.1.5"} <= set(addresses)
+    assert [word for word in secret if re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w.-])", text)] == []
+
+    def asked(service: str, node: str, *dump: str) -> dict[str, Any]:
+        question = ("trace", f"svc/default/{service}", "--port", "30000", "--via", node, "-o", "json")
+        ran = plane.run("client", [*plane.command(), *question, *dump]) if dump else plane.netk8s(*question)
+        assert ran.returncode == 0, ran.stderr
+        return dict(json.loads(ran.stdout))
+
+    ours = asked("nginx", "k8s-node1")
+    theirs = asked(names["nginx"], names["k8s-node1"], "--dump", str(bundle))
+    assert [len(path["hops"]) for path in ours["paths"]] == [len(path["hops"]) for path in theirs["paths"]]
+    assert [[len(hop["steps"]) for hop in path["hops"]] for path in ours["paths"]] == [
+        [len(hop["steps"]) for hop in path["hops"]] for path in theirs["paths"]
+    ]
+    assert {(addresses[ip], odds, addresses[source]) for ip, (odds, source) in outcomes(json.dumps(ours)).items()} == {
+        (ip, odds, source) for ip, (odds, source) in outcomes(json.dumps(theirs)).items()
+    }
+
+
+@pytest.mark.e2e
 def test_who_may_and_who_may_not(plane: Any) -> None:
     path = "/v1/snapshot"
     good = plane.token("netk8s-client", "--audience=netk8s.dev")
@@ -118,8 +153,6 @@ def test_who_may_and_who_may_not(plane: Any) -> None:
     [("nobody", "bind the Role netk8s-user"), ("stranger", "do not have|not accept"), ("powerless", "not allowed")],
 )
 def test_what_a_user_without_the_right_is_told(user: str, says: str, plane: Any) -> None:
-    import re
-
     ran = plane.netk8s(*QUESTION, user=user)
     assert ran.returncode == 5, ran.stdout
     assert re.search(f"{says}|not allowed", ran.stderr), ran.stderr

@@ -32,6 +32,8 @@ def ipvs(folder: Path, cache: str) -> dict[str, str]:
         told("live, offline and connections agree")
         test_live.test_a_scaled_deployment_is_seen_by_the_next_trace(plane)
         told("scaled")
+        test_live.test_a_redacted_bundle_traces_the_same_and_tells_no_name(plane, folder)
+        told("redacted")
         return {
             "servers": plane.run("k8s-node1", ["ipvsadm", "-Sn"]).stdout,
             "trace": plane.netk8s(*test_live.QUESTION, "-o", "json").stdout,
