@@ -101,21 +101,6 @@ def test_fewer_problems_by_code_severity_and_what_was_there_before(found: Checku
     assert {p.finding.code for p in fewer.problems} == {"NK206", "NK405", "NK601", "NK605", "NK607"}
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "same"),
-    [
-        ("n1 translates 10.0.0.1:80 to 10.1.0.1:8080", "n2 translates 10.0.0.9:81 to [fd00::1]:80", True),
-        ("n1 translates 10.0.0.1:80 to 10.1.0.1:8080, 10.1.0.2:80 and 10.1.0.3:80", "n2 translates a/b to 7 endpoints", True),
-        ("n1 refuses 10.0.0.1:80", "n1 drops 10.0.0.1:80", False),
-        ("because policy of a/b is Local", "because policy of c/d:http is Local", True),
-        ("nobody listens on eth0", "nobody listens on eth1", False),
-    ],
-)  # fmt: skip
-def test_what_two_findings_of_one_cause_differ_in(a: str, b: str, same: bool) -> None:
-    nodes = {"n1": None, "n2": None}
-    assert (checkup._said(a, nodes) == checkup._said(b, nodes)) is same
-
-
 def test_what_the_objects_ask_for_is_no_error(corpus: Path) -> None:
     """A Service without endpoints, and nodes without an endpoint of a policy Local: each as the API has it."""
     found = check(world(corpus, "iptables-nft-matrix"), lambda ports: [

@@ -442,3 +442,14 @@ def test_recorded_cases_in_every_form(corpus: Path, tmp_path: Path) -> None:
     assert told(snapshot.read([str(tmp_path / "case.tgz")])) == told(plain)
     with pytest.raises(DecodeError, match="snapshots"):
         snapshot.read([str(corpus)])
+
+
+def test_what_many_bundles_begin_with_is_packed_once() -> None:
+    common = (Dump("cluster/services.json", b"{}" * 5000), Dump("cluster/nodes.json", b"[]"))
+    begun = snapshot.beginning(common)
+    own = Snapshot((Dump("cluster/pods.json", b"{1}"),), (Missing("sysctls", "settings"),))
+    for rest, more in ((own, {"cluster/pods.json": b"{1}"}), (Snapshot(()), {})):
+        found = snapshot.read(["-"], stdin=io.BytesIO(begun + snapshot.packed(rest)))
+        texts = {dump.origin: bytes(dump.data) for dump in found.dumps}
+        assert texts == {**{dump.origin: bytes(dump.data) for dump in common}, **more}
+        assert found.missing == rest.missing

@@ -121,3 +121,39 @@ def test_the_world_that_reaches_nodes_reaches_what_is_in_their_network() -> None
     netns = Netns(node, [], [])
     assert not bridge.reaches_network(netns, Packet(6, ip("203.0.113.9"), ip("10.244.1.5"), None, 80))
     assert bridge.reaches_network(netns, Packet(6, ip("10.244.1.9"), ip("10.244.1.5"), None, 80))
+
+
+def seen_by_one_node(*covered: str) -> Surroundings:
+    """n1 with its dumps; of other nodes' pods EndpointSlices tell, and no list of pods where it is not covered."""
+    ends = (
+        Endpoint("default", "web", "", 6, ip("10.244.3.5"), 80, "n3", "default/web-3"),
+        Endpoint("default", "api", "", 6, ip("192.168.10.7"), 6443, "n3", "kube-system/api"),
+        Endpoint("default", "out", "", 6, ip("10.244.3.8"), 80, "n3"),
+    )
+    there = Route(ip_network("10.244.3.0/24"), "unicast", (NextHop("eth0", ip("192.168.10.7")),))
+    world = World(
+        {"n1": Node("n1", routes=(there,))}, Cluster((SERVICE,), ends, PODS[:1], NODES, covered=frozenset(covered))
+    )
+    return Surroundings(
+        world, Flow("x", "client", "outside", "n1", Packet(6, ip("203.0.113.9"), ip("10.96.5.5"), None, 80))
+    )
+
+
+def test_endpoints_are_pods_where_no_list_has_all_of_these() -> None:
+    some, all_ = seen_by_one_node("services", "endpoints"), seen_by_one_node("services", "endpoints", "pods")
+    assert str(some.pod_by_ip[ip("10.244.3.5")].name) == "web-3"
+    assert some.pod_by_ip[ip("10.244.3.5")].node == "n3"
+    assert ip("192.168.10.7") not in some.pod_by_ip, "it is the node's own address"
+    assert set(all_.pod_by_ip) == {ip("10.244.1.5")}
+    assert some.nodes_route_pods(4)
+    assert not all_.nodes_route_pods(4), "no pod of another node is known"
+
+
+def test_whether_a_pod_may_have_an_address() -> None:
+    stale = ip("10.244.3.99")
+    assert seen_by_one_node("services", "endpoints", "pods").may_be_a_pod(stale) is False
+    assert seen_by_one_node("services", "endpoints").may_be_a_pod(stale) is None
+    assert seen_by_one_node("services").may_be_a_pod(stale) is True
+    assert seen_by_one_node("services", "endpoints", "pods").may_be_a_pod(ip("10.244.3.8")) is True, "it is an endpoint"
+    assert seen_by_one_node().is_address_of("n3", ip("192.168.10.7"))
+    assert not seen_by_one_node().is_address_of("n2", ip("192.168.10.7"))

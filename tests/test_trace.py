@@ -1007,3 +1007,20 @@ def test_what_is_sent_by_a_dummy_device_is_gone() -> None:
     found = ask(replace(there, nodes={**there.nodes, node.name: node}), CLIENT, A("198.51.101.7"), 80)
     assert [o.verdict for o in found.outcomes] == ["dropped"]
     assert "dummy" in found.outcomes[0].reason
+
+
+@pytest.mark.parametrize(
+    ("covered", "verdict", "why"),
+    [
+        ({"nodes", "services", "endpoints", "pods"}, "unreachable", "no pod has the address 10.244.2.99"),
+        ({"nodes", "services", "endpoints"}, "unknown", "whether a pod of n2 has 10.244.2.99"),
+        ({"nodes"}, "delivered", ""),
+    ],
+)
+def test_an_endpoint_that_is_gone_on_a_node_without_dumps(covered: set[str], verdict: str, why: str) -> None:
+    """Rules that send to a pod that no object knows: the pod network's node alone is no reason to take it as there."""
+    cluster = replace(CLUSTER, pods=PODS[:2] if "pods" not in covered else PODS, covered=frozenset(covered))
+    alone = World({"n1": node("n1", 1, to("10.244.2.99:8080"))}, cluster)
+    found = only(ask(alone, CLIENT, NODE1, 30080))
+    assert found.verdict == verdict
+    assert found.reason.startswith(why)

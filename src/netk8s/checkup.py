@@ -5,7 +5,6 @@ The same finding of many flows is one problem. Nothing is scored: what does not 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
@@ -16,8 +15,11 @@ from msgspec.structs import replace
 from netk8s import findings
 from netk8s.drift import Drift, drift
 from netk8s.model import Finding, Missing, World
+from netk8s.problems import Folded, Problem, said
 from netk8s.survey import (
+    BESIDE,
     CLUSTER_IP,
+    ENDPOINT,
     IN_RANGE,
     OUTSIDE,
     Answer,
@@ -28,6 +30,7 @@ from netk8s.survey import (
     Port,
     Question,
     answer,
+    arrivals,
     questions,
 )
 
@@ -61,23 +64,11 @@ class Asked(Struct, frozen=True):
         return "unknown" if not verdicts or "unknown" in verdicts else "fails"
 
 
-class Problem(Struct, frozen=True):
-    """A finding, in the words of the first flow that it was made in, and how far it reaches.
-
-    ``flows``: how many flows show it. ``example`` is None for what is found without a packet.
-    """
-
-    finding: Finding
-    services: tuple[str, ...] = ()
-    nodes: tuple[str, ...] = ()
-    flows: int = 0
-    example: Question | None = None
-
-
 class Line(Struct, frozen=True):
     """A Service port in one line: how many of its flows arrive, and how its endpoints see clients outside.
 
-    ``outside`` is "kept", "changed", "both", or "" where nothing arrives from outside.
+    ``outside`` is "kept", "changed", "both", or "" where nothing arrives from outside. ``unknown``: of how many flows the
+    dumps do not tell.
     """
 
     port: Port
@@ -85,6 +76,7 @@ class Line(Struct, frozen=True):
     arrive: int
     outside: str
     exceptions: tuple[Exceptional, ...]
+    unknown: int = 0
 
 
 class Exceptional(Struct, frozen=True):
@@ -99,7 +91,11 @@ class Exceptional(Struct, frozen=True):
 
 
 class Checkup(Struct, frozen=True):
-    """What was asked and found. ``stands_for``: nodes that were asked for others that are alike."""
+    """What was asked and found. ``stands_for``: nodes that were asked for others that are alike.
+
+    ``told``: the lines where the nodes were asked by themselves; ``asked`` is empty then, for flows do not travel.
+    ``judged``: nodes whose rules could be held against what the API wants.
+    """
 
     nodes: tuple[str, ...]
     ports: tuple[Port, ...]
@@ -108,10 +104,20 @@ class Checkup(Struct, frozen=True):
     stands_for: tuple[tuple[str, tuple[str, ...]], ...] = ()
     notes: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
+    told: tuple[Line, ...] | None = None
+    judged: tuple[str, ...] = ()
 
     def count(self, fate: str) -> int:
         """How many flows have a fate (see :attr:`Asked.fate`)."""
-        return sum(each.fate == fate for each in self.asked)
+        if self.told is None:
+            return sum(each.fate == fate for each in self.asked)
+        arrive, unknown = sum(line.arrive for line in self.told), sum(line.unknown for line in self.told)
+        return {"arrives": arrive, "unknown": unknown}.get(fate, self.flows - arrive - unknown)
+
+    @property
+    def flows(self) -> int:
+        """How many flows were asked."""
+        return len(self.asked) if self.told is None else sum(line.asked for line in self.told)
 
 
 def check(
@@ -119,9 +125,12 @@ def check(
     wanted: Wanted | None = None,
     nodes: Sequence[str] | None = None,
     tick: Callable[[int, int], None] | None = None,
+    *,
+    alone: bool = False,
 ) -> Checkup:
     """Asks everything of a completed world (``dialects.complete``). ``nodes``: what enters or is sent at these only.
 
+    ``alone``: the other nodes are asked by themselves, so what they send to endpoints here is asked too (``arrivals``).
     ``tick`` is told how many of how many are asked. Raises DecodeError for a rule that cannot be decoded.
     """
     ground = Ground.of(world)
@@ -129,7 +138,10 @@ def check(
     keys = None if keys is None else set(keys)
     # What lies between the Services' addresses is no Service's, and nobody misses an answer there.
     todo = [q for q in questions([ground], keys, nodes) if ground.port(q.port.key) is not None]
-    folded = _Folded(world.nodes, ground.ports)
+    if alone:
+        todo += arrivals(ground, keys, nodes)
+    names = dict.fromkeys((*world.nodes, *(item.name for item in world.cluster.nodes)))
+    folded = Folded(names, ground.ports)
     differs = drift(world, ground.programmed)
     for finding in findings.drifted(_meant(differs, keys, nodes)):
         folded.add(finding, None)
@@ -140,7 +152,7 @@ def check(
     for number, question in enumerate(todo):
         if tick is not None:
             tick(number, len(todo))
-        like = kindred.of(question)
+        like = kindred.of(question) if question.dialled.kind != ENDPOINT else None
         known = walked.get(like[0]) if like is not None else None
         if known is None:
             found, trace = answer(ground, question)
@@ -148,7 +160,7 @@ def check(
             indexes = dict.fromkeys(folded.add(graded.of(finding, question), question) for finding in told)
             asked.append(Asked(question, found, tuple(indexes)))
             if like is not None:
-                walked[like[0]] = _Walked(like[1], found, told, world.nodes)
+                walked[like[0]] = _Walked(like[1], found, told, names)
         else:
             assert like is not None  # noqa: S101 - it was looked up by this
             again = known.again(folded, graded, question, like[1])
@@ -167,6 +179,7 @@ def check(
         _stands_for(todo),
         world.notes,
         world.missing,
+        judged=differs.judged,
     )
 
 
@@ -188,12 +201,12 @@ class _Walked:
     def __init__(self, names: Names, answer: Answer, told: Sequence[Finding], nodes: Mapping[str, object]) -> None:
         self.names, self.answer, self._told = names, answer, tuple(told)
         # What a flow's own names make a problem of its own is looked at anew in every flow.
-        self._own = [any(word in _said(finding.summary, nodes) for word in names.words) for finding in told]
+        self._own = [any(word in said(finding.summary, nodes) for word in names.words) for finding in told]
         lines = {f"{origin}:{line}": place for place, (origin, line) in enumerate(names.rules)}
         self._evidence = [[(text, lines.get(text)) for text in finding.evidence] for finding in told]
         self._indexes: dict[tuple[int, bool], int] = {}
 
-    def again(self, folded: _Folded, graded: _Graded, question: Question, names: Names) -> tuple[int, ...]:
+    def again(self, folded: Folded, graded: _Graded, question: Question, names: Names) -> tuple[int, ...]:
         """The problems of another flow, added to."""
         out = []
         off = graded.is_off(question)
@@ -265,7 +278,15 @@ def only(found: Checkup, codes: Sequence[str] = (), severity: str = "info", befo
             kept[index] = replace(problem, services=services, nodes=nodes)
     place = {index: number for number, index in enumerate(kept)}
     asked = tuple(replace(each, problems=tuple(place[i] for i in each.problems if i in place)) for each in found.asked)
-    return replace(found, asked=asked, problems=tuple(kept.values()))
+    told = None if found.told is None else tuple(_with_codes(line, kept.values()) for line in found.told)
+    return replace(found, asked=asked, problems=tuple(kept.values()), told=told)
+
+
+def _with_codes(line: Line, problems: Iterable[Problem]) -> Line:
+    """A line whose exceptions name the codes of these problems only."""
+    codes = {problem.finding.code for problem in problems}
+    exceptions = (replace(each, codes=tuple(c for c in each.codes if c in codes)) for each in line.exceptions)
+    return replace(line, exceptions=tuple(exceptions))
 
 
 def _kind(finding: Finding) -> tuple[str, str]:
@@ -276,116 +297,22 @@ def _reach(problem: Problem) -> list[tuple[str, str]]:
     return [(service, node) for service in problem.services or ("",) for node in problem.nodes or ("",)]
 
 
-_BESIDES = re.compile(r" \([^()]*\)")
-_PARTICULAR = re.compile(
-    r"\[?(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?:/\d{1,3})?\]?(?::\d+)?"
-    r"|(?<![\w.-])(?:pod |svc/)?[a-z0-9.-]+/[a-z0-9.-]+(?::[a-z0-9-]+)?|\b\d+(?:\.\d+)?%?(?!\w)(?: endpoints)?"
-)
-_SEVERAL = re.compile(r"\*(?:(?:,| and|, and) \*)+|\* (?:has|have)\b")
-_SERVICE = re.compile(r"[\w.-]+/[\w.-]+(?::[\w-]+)?")
-_WORD = re.compile(r"[\w.-]+")
-
-
-def _said(summary: str, nodes: Mapping[str, object]) -> str:
-    """A summary without what findings of one cause differ in: addresses, Services, pods, nodes, numbers."""
-    text = _PARTICULAR.sub("*", _BESIDES.sub("", summary))
-    text = _WORD.sub(lambda found: "*" if found[0] in nodes else found[0], text)
-    return _SEVERAL.sub("*", text)
-
-
-class _Folded:
-    """Findings that say the same but for the addresses and names made one problem."""
-
-    def __init__(self, nodes: Mapping[str, object], ports: Iterable[Port]) -> None:
-        self._all_nodes = nodes
-        self._all_services = {str(port) for port in ports}
-        self._index: dict[tuple[object, ...], int] = {}
-        self._first: list[tuple[Finding, Question | None]] = []
-        self._services: list[dict[str, None]] = []
-        self._nodes: list[dict[str, None]] = []
-        self._evidence: list[dict[str, None]] = []
-        self._flows: list[int] = []
-
-    def add(self, finding: Finding, question: Question | None) -> int:
-        """The index of the finding's problem. ``question`` None: no packet shows it."""
-        # Without a packet it is the node that is wrong; each has its own remedy.
-        nodes = _nodes(finding, self._all_nodes)
-        same: object = nodes if question is None else _said(finding.summary, self._all_nodes)
-        key = (finding.code, finding.severity, finding.proven, same)
-        index = self._index.setdefault(key, len(self._first))
-        if index == len(self._first):
-            self._first.append((finding, question))
-            self._services.append({})
-            self._nodes.append({})
-            self._evidence.append({})
-            self._flows.append(0)
-        if question is not None:
-            self._services[index][str(question.port)] = None
-            self._flows[index] += 1
-        else:
-            named = (name.rstrip(".:") for name in _SERVICE.findall(finding.summary))
-            self._services[index].update(dict.fromkeys(name for name in named if name in self._all_services))
-        for name in nodes:
-            self._nodes[index].update(dict.fromkeys((name, *_alike(question, name))))
-        if len(self._evidence[index]) < findings.MOST_EVIDENCE:
-            self._evidence[index].update(dict.fromkeys(finding.evidence))
-        return index
-
-    def again(self, index: int, question: Question, evidence: Iterable[str]) -> None:
-        """Adds another flow that shows a problem, on the nodes that a flow like it has shown it on."""
-        self._services[index][str(question.port)] = None
-        self._flows[index] += 1
-        if len(self._evidence[index]) < findings.MOST_EVIDENCE:
-            self._evidence[index].update(dict.fromkeys(evidence))
-
-    def sorted(self) -> tuple[tuple[Problem, ...], dict[int, int]]:
-        """The problems, the worst and widest first, and the place of each index among them."""
-        made = []
-        for index, (finding, question) in enumerate(self._first):
-            evidence = tuple(self._evidence[index])[: findings.MOST_EVIDENCE]
-            made.append(
-                Problem(
-                    replace(finding, evidence=evidence), tuple(self._services[index]), tuple(self._nodes[index]),
-                    self._flows[index], question,
-                )
-            )  # fmt: skip
-        order = sorted(range(len(made)), key=lambda i: _weight(made[i]))
-        return tuple(made[i] for i in order), {index: place for place, index in enumerate(order)}
-
-
-def _nodes(finding: Finding, nodes: Mapping[str, object]) -> tuple[str, ...]:
-    """The nodes that a finding names."""
-    return tuple(dict.fromkeys(name for name in _WORD.findall(finding.summary) if name in nodes))
-
-
-def _alike(question: Question | None, node: str) -> tuple[str, ...]:
-    """The nodes that a node of a question stands for."""
-    if question is None:
-        return ()
-    stops = [stop for stop in (question.at, question.sender) if stop is not None and stop.node == node]
-    return stops[0].stands_for if stops else ()
-
-
-def _weight(problem: Problem) -> tuple[object, ...]:
-    """The worst first; of these what is wrong with a node, then what stops packets, then what is seen of it."""
-    finding = problem.finding
-    shown = problem.example is not None
-    seen = finding.code in findings.symptoms()
-    return (findings.SEVERITIES.index(finding.severity), shown, seen, -problem.flows, finding.code, finding.summary)
-
-
 # ---------------------------------------------------------------- lines
 
 
 def lines(found: Checkup) -> Iterator[Line]:
     """A line for each port, in the ports' order."""
+    if found.told is not None:
+        yield from found.told
+        return
     flows: dict[Key, list[Asked]] = {}
     for each in found.asked:
         flows.setdefault(each.question.port.key, []).append(each)
     for port in found.ports:
         mine = flows.get(port.key, [])
         arrive = sum(each.fate == "arrives" for each in mine)
-        yield Line(port, len(mine), arrive, _outside(mine), tuple(_exceptions(found, mine)))
+        unknown = sum(each.fate == "unknown" for each in mine)
+        yield Line(port, len(mine), arrive, _outside(mine), tuple(_exceptions(found, mine)), unknown)
 
 
 def _outside(flows: Iterable[Asked]) -> str:
@@ -393,7 +320,7 @@ def _outside(flows: Iterable[Asked]) -> str:
     seen = {
         result.seen == "kept"
         for each in flows
-        if each.question.client in (OUTSIDE, IN_RANGE) and not each.question.dialled.kind.startswith(CLUSTER_IP)
+        if each.question.client in (OUTSIDE, IN_RANGE, BESIDE) and not each.question.dialled.kind.startswith(CLUSTER_IP)
         for result in each.walked.results
         if result.verdict == "delivered"
     }

@@ -338,13 +338,23 @@ def _opens(version: str) -> bool:
 
 
 def _lagging(found: Sequence[Difference], judged: Sequence[str]) -> Iterator[Difference]:
-    """Nodes several of whose Services are not up to date, while those of another node are."""
     behind: dict[str, dict[str, At | None]] = {name: {} for name in judged}
     for each in found:
         if each.kind in (MISSING, STALE, PORT, ABSENT, UNKNOWN) and each.node in behind and each.service:
             behind[each.node].setdefault(each.service, each.at[0] if each.at else None)
+    yield from lagging(behind)
+
+
+def lagging(behind: Mapping[str, Mapping[str, At | None]]) -> Iterator[Difference]:
+    """Nodes several of whose Services are not up to date, while those of another node are.
+
+    ``behind``: of every node that was judged the Services that are not, with a place.
+    """
+    fresh = next((name for name, services in behind.items() if not services), None)
     for name, services in behind.items():
-        fresh = [other for other, theirs in behind.items() if other != name and not set(services) & set(theirs)]
-        if len(services) > 1 and fresh:
-            places = tuple(at for at in services.values() if at is not None)
-            yield Difference(LAG, name, at=places[:12], service=", ".join(sorted(services)), what=fresh[0])
+        if len(services) > 1:
+            mine = set(services)
+            other = fresh or next((each for each, theirs in behind.items() if mine.isdisjoint(theirs)), None)
+            if other is not None:
+                places = tuple(at for at in services.values() if at is not None)
+                yield Difference(LAG, name, at=places[:12], service=", ".join(sorted(services)), what=other)

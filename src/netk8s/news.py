@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from netk8s.checkup import Checkup, Problem, only
+from netk8s.checkup import Checkup, only
 from netk8s.comparison import VERDICT, Difference, Row, difference, rows
+from netk8s.problems import Problem
 from netk8s.survey import Answer, Question
 
 

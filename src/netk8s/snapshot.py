@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -28,6 +28,9 @@ from netk8s import __version__
 from netk8s.errors import DecodeError, UsageError
 from netk8s.layouts import Reports, cluster_info
 from netk8s.model import Dump, Missing, Snapshot
+
+if TYPE_CHECKING:
+    import tarfile
 
 MAP_FROM = 4 * 1024 * 1024
 """Plain files larger than this many bytes are mapped into memory instead of read."""
@@ -771,6 +774,22 @@ def packed(snapshot: Snapshot) -> bytes:
     return file.getvalue()
 
 
+def beginning(dumps: Iterable[Dump]) -> bytes:
+    """The first part of a bundle: what is :func:`packed` after it is in it too. So what many share is packed once.
+
+    The cluster's objects only: a bundle has each of them at one place.
+    """
+    import gzip
+    from tarfile import PAX_FORMAT, TarFile
+
+    file = io.BytesIO()
+    # The two empty blocks that end an archive are left to what comes after.
+    archive = TarFile(fileobj=file, mode="w", format=PAX_FORMAT)
+    for dump in dumps:
+        _put(archive, ("cluster", _file_name(dump.origin)), dump.data)
+    return gzip.compress(file.getvalue()[: archive.offset], compresslevel=6, mtime=0)
+
+
 def _laid_out(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], bytes]]:
     taken: set[tuple[str, ...]] = set()
     texts: list[dict[str, object]] = []
@@ -804,14 +823,20 @@ def _file_name(text: str) -> str:
 
 def _pack(files: Iterable[tuple[tuple[str, ...], bytes]], file: BinaryIO, level: int = 9) -> None:
     import gzip  # these two only when something is written: reading does without them
-    import tarfile
+    from tarfile import PAX_FORMAT, TarFile
 
     # No times, owners or file name: the same snapshot gives the same bundle.
     with (
         gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=file, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        TarFile(fileobj=packed, mode="w", format=PAX_FORMAT) as archive,
     ):
         for parts, data in files:
-            member = tarfile.TarInfo("/".join(parts))
-            member.size, member.mode = len(data), 0o644
-            archive.addfile(member, io.BytesIO(data))
+            _put(archive, parts, data)
+
+
+def _put(archive: tarfile.TarFile, parts: tuple[str, ...], data: bytes) -> None:
+    from tarfile import TarInfo
+
+    member = TarInfo("/".join(parts))
+    member.size, member.mode = len(data), 0o644
+    archive.addfile(member, io.BytesIO(data))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import cached_property
 from ipaddress import ip_address, ip_network
@@ -21,7 +21,8 @@ class Surroundings:
         self.dialled = (flow.packet.dst, flow.kind)
         self.owned = flow.owned
         self.stand_ins = dict(flow.stand_ins)
-        self.pod_by_ip = _pods_by_ip(world.cluster)
+        self.pod_by_ip = _pods_by_ip(world)
+        self._objects = _Objects(world)
         self.service_ips = frozenset(
             ip for s in world.cluster.services for ip in (*s.cluster_ips, *s.external_ips, *s.lb_ips, *s.lb_ips_proxy)
         )
@@ -61,14 +62,15 @@ class Surroundings:
 
     def endpoint_at(self, packet: Packet) -> Endpoint | None:
         """The endpoint that a packet is addressed to, the first of those that share address and port."""
-        return self._endpoints.get((packet.dst, packet.dport, packet.protocol))
+        return self._objects.endpoints.get((packet.dst, packet.dport, packet.protocol))
 
-    @cached_property
-    def _endpoints(self) -> dict[tuple[Addr, int | None, int], Endpoint]:
-        out: dict[tuple[Addr, int | None, int], Endpoint] = {}
-        for endpoint in self.cluster.endpoints:
-            out.setdefault((endpoint.ip, endpoint.port, endpoint.protocol), endpoint)
-        return out
+    def may_be_a_pod(self, ip: Addr) -> bool | None:
+        """Whether a pod of a node without dumps may have an address that is no node's: None where no object tells."""
+        if ip in self.pod_by_ip or ip in self._objects.endpoint_ips:
+            return True
+        if "pods" in self.cluster.covered:
+            return False
+        return None if "endpoints" in self.cluster.covered else True
 
     def attachment(self, netns: Netns, pod_ip: Addr) -> Attachment:
         """How the pod with this address hangs on its node."""
@@ -76,8 +78,11 @@ class Surroundings:
 
     @cached_property
     def _attachments(self) -> Attachments:
-        pods = {ip: pod.node for ip, pod in self.pod_by_ip.items() if pod.node is not None and not pod.host_network}
-        return Attachments(self.netns, pods, lambda ip, port, protocol: (ip, port, protocol) in self._endpoints)
+        return Attachments(
+            self.netns,
+            self._objects.nodes_of(self.pod_by_ip),
+            lambda ip, port, protocol: (ip, port, protocol) in self._objects.endpoints,
+        )
 
     def host_pod(self, netns: Netns, packet: Packet) -> str | None:
         """The hostNetwork pod that a local packet is for, by endpoints, then by declared ports."""
@@ -105,26 +110,26 @@ class Surroundings:
 
     def nodes_route_pods(self, family: int) -> bool:
         """Whether some node has a route to another node's pods, so that one without it has lost it."""
-        for name, netns in self.netns.items():
-            for pod in self.cluster.pods:
-                if pod.node in (None, name) or pod.host_network:
-                    continue
-                for ip in pod.ips:
-                    if ip.version == family and any(
-                        r.dst.prefixlen > 0 and ip in r.dst for r in netns.node.routes if r.dst.version == family
-                    ):
-                        return True
-        return False
+        if family not in self._objects.routed:
+            self._objects.routed[family] = any(self._route_to_pods(family))
+        return self._objects.routed[family]
+
+    def _route_to_pods(self, family: int) -> Iterator[bool]:
+        for name, node in self.nodes.items():
+            routes = [r.dst for r in node.routes if r.dst.prefixlen > 0 and r.dst.version == family]
+            lengths = {net.prefixlen for net in routes}
+            bits = {(net.prefixlen, int(net.network_address) >> (net.max_prefixlen - net.prefixlen)) for net in routes}
+            for ip, pod in self.pod_by_ip.items():
+                if ip.version == family and pod.node not in (None, name) and not pod.host_network:
+                    yield any((length, int(ip) >> (ip.max_prefixlen - length)) in bits for length in lengths)
 
     def owner_by_objects(self, target: Addr) -> str | None:
         """The node without dumps that an address belongs to, by the Node objects."""
-        for node in self.cluster.nodes:
-            if node.name not in self.nodes:
-                if any(text == str(target) for _, text in node.addresses):
-                    return node.name
-                if any(target in cidr for cidr in node.pod_cidrs):
-                    return node.name
-        return None
+        return self._objects.absent.get(str(target)) or self._objects.pod_network(target, absent=True)
+
+    def is_address_of(self, node: str, ip: Addr) -> bool:
+        """Whether the Node object of a node without dumps lists an address."""
+        return self._objects.absent.get(str(ip)) == node
 
     def is_service_address(self, ip: Addr) -> bool:
         """Whether a Service is dialled by this address, its node ports left aside."""
@@ -137,18 +142,84 @@ class Surroundings:
             return False
         if self.dialled == (ip, "clusterip"):
             return True
-        inside_pods = any(ip in cidr for node in self.cluster.nodes for cidr in node.pod_cidrs)
-        return not inside_pods and any(
+        return not self._objects.pod_network(ip) and any(
             ip in net for net in service_ranges(self.cluster.services) if net.version == ip.version
         )
 
 
-def _pods_by_ip(cluster: Cluster) -> dict[Addr, Pod]:
-    """Running pods by address; a pod that is over has given its address back."""
+class _Objects:
+    """What is looked up in the API's objects, put in order when it is first asked for, once for all flows of a world."""
+
+    def __init__(self, world: World) -> None:
+        self._cluster, self._nodes = world.cluster, world.nodes
+        self._located: dict[Addr, str] | None = None
+        self.routed: dict[int, bool] = {}
+        """Whether some node has a route to another node's pods, by family."""
+
+    @cached_property
+    def endpoints(self) -> dict[tuple[Addr, int | None, int], Endpoint]:
+        out: dict[tuple[Addr, int | None, int], Endpoint] = {}
+        for endpoint in self._cluster.endpoints:
+            out.setdefault((endpoint.ip, endpoint.port, endpoint.protocol), endpoint)
+        return out
+
+    @cached_property
+    def endpoint_ips(self) -> frozenset[Addr]:
+        return frozenset(endpoint.ip for endpoint in self._cluster.endpoints)
+
+    def nodes_of(self, pods: Mapping[Addr, Pod]) -> Mapping[Addr, str]:
+        """The nodes by the addresses of their pods. ``pods``: the same whenever it is asked."""
+        if self._located is None:
+            self._located = {ip: pod.node for ip, pod in pods.items() if pod.node is not None and not pod.host_network}
+        return self._located
+
+    @cached_property
+    def absent(self) -> dict[str, str]:
+        """The nodes without dumps by their addresses."""
+        out: dict[str, str] = {}
+        for node in self._cluster.nodes:
+            if node.name not in self._nodes:
+                for _, text in node.addresses:
+                    out.setdefault(text, node.name)
+        return out
+
+    @cached_property
+    def _pod_networks(self) -> dict[tuple[int, int], dict[int, list[str]]]:
+        """The nodes by the first bits of their pod networks, by family and length."""
+        out: dict[tuple[int, int], dict[int, list[str]]] = {}
+        for node in self._cluster.nodes:
+            for cidr in node.pod_cidrs:
+                bits = int(cidr.network_address) >> (cidr.max_prefixlen - cidr.prefixlen)
+                out.setdefault((cidr.version, cidr.prefixlen), {}).setdefault(bits, []).append(node.name)
+        return out
+
+    def pod_network(self, ip: Addr, *, absent: bool = False) -> str | None:
+        """The node, ``absent``: of those without dumps, whose pod network an address is in."""
+        for (version, length), known in self._pod_networks.items():
+            if version == ip.version:
+                for name in known.get(int(ip) >> (ip.max_prefixlen - length), ()):
+                    if not (absent and name in self._nodes):
+                        return name
+        return None
+
+
+def _pods_by_ip(world: World) -> dict[Addr, Pod]:
+    """Running pods by address; a pod that is over has given its address back.
+
+    Where the pods are not all listed, EndpointSlices tell of some more: those that are endpoints.
+    """
+    cluster = world.cluster
     out: dict[Addr, Pod] = {}
     for pod in cluster.pods:
         if pod.phase not in ("Succeeded", "Failed"):
             for ip in pod.ips:
                 if not pod.host_network or ip not in out:
                     out[ip] = pod
+    if "pods" not in cluster.covered:
+        own = {text for node in cluster.nodes for _, text in node.addresses}
+        own |= {str(address.ip) for node in world.nodes.values() for address in node.addresses}
+        for end in cluster.endpoints:
+            if end.pod is not None and end.node is not None and end.ip not in out and str(end.ip) not in own:
+                space, _, name = end.pod.partition("/")
+                out[end.ip] = Pod(space, name, end.node, (end.ip,))
     return out

@@ -20,7 +20,7 @@ def node(root: Path) -> tuple[bytes, bytes]:
     """(a node's packed snapshot, the cluster's objects)"""
     whole = snapshot.read([str(root / "examples/nginx-nodeport")])
     packed = snapshot.packed(Snapshot(tuple(d for d in whole.dumps if d.node == "k8s-node1")))
-    return packed, b"\n".join(bytes(d.data) for d in whole.dumps if d.node is None)
+    return packed, beside.objects_packed(b"\n".join(bytes(d.data) for d in whole.dumps if d.node is None))
 
 
 def ask(question: dict[str, object], node: tuple[bytes, bytes], seconds: float = 30.0) -> beside.Answered:
@@ -52,7 +52,9 @@ def test_a_question_without_an_answer(question: dict[str, object], status: int, 
 
 
 def test_damaged_objects(node: tuple[bytes, bytes]) -> None:
-    assert ask(QUESTION, (node[0], b'{"kind": "List", "apiVersion": "v1", "items": [{"kind": "Pod"}]}')).status == 422
+    damaged = beside.objects_packed(b'{"kind": "List", "apiVersion": "v1", "items": [{"kind": "Pod"}]}')
+    assert ask(QUESTION, (node[0], damaged)).status == 422
+    assert beside.objects_packed(b" \n") == b""
 
 
 def test_what_takes_too_long_is_ended(node: tuple[bytes, bytes]) -> None:
@@ -88,3 +90,10 @@ def test_the_words() -> None:
     words = beside.command("trace", "n1", {"target": "svc/a/b", "port": "http", "from": "pod/a/c"})
     assert words == ["trace", "-o", "json", "--port=http", "--from=pod/a/c", "--", "svc/a/b"]
     assert "--via=n1" in beside.command("trace", "n1", {"target": "svc/a/b"})
+
+
+def test_a_part_of_a_check() -> None:
+    words = beside.command("check", "n1", {"service": ["a/b", "c"], "severity": "error"}, "part")
+    assert words == ["check", "-o", "part", "--service=a/b", "--service=c", "--severity=error"]
+    with pytest.raises(ValueError, match="expected a word"):
+        beside.command("check", "n1", {"severity": ["error", "info"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http.client
 import io
 import json
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from netk8s import snapshot
-from netk8s.agent import access, server
+from netk8s.agent import access, beside, server
 from netk8s.agent.certificate import Certificate
 from netk8s.agent.holding import Holding
 from netk8s.errors import CollectError
@@ -284,3 +285,37 @@ def test_an_agent_that_may_enter_no_pods_says_so(agent: Running) -> None:
 )
 def test_pods_that_are_none(agent: Running, words: str) -> None:
     assert agent.ask(f"/v1/snapshot?pods={words}", "jane")[0] == 400
+
+
+def test_a_part_of_a_check(root: Path) -> None:
+    """Objects as a bundle, the question in the query: the node's part comes back, packed for who asks for that."""
+    whole = snapshot.read([str(root / "examples/nginx-nodeport")])
+    own = Snapshot(tuple(Dump(d.origin, d.data, "n1") for d in whole.dumps if d.node == "k8s-node1"))
+    objects = snapshot.packed(Snapshot(tuple(d for d in whole.dumps if d.node is None)))
+    headers = {"Content-Type": server.BUNDLE, "Accept-Encoding": "gzip"}
+    with running(lambda: own) as agent:
+        status, data = agent.ask("/v1/check?service=nginx", "jane", "POST", objects, headers)
+        assert status == 200, data
+        part = json.loads(gzip.decompress(data))
+        assert part["node"] == "n1"
+        assert not part["judged"], "the API lists no node of this name"
+        assert {finding["code"] for finding in part["findings"]} >= {"NK101"}
+        assert not agent.agent.checking
+        assert agent.ask("/v1/check?service=nobody", "jane", "POST", objects, headers)[0] == 404
+        assert agent.ask("/v1/check?dump=/etc/passwd", "jane", "POST", objects, headers)[0] == 400
+        status, data = agent.ask("/v1/check", "jane", "POST", b"no bundle", headers)
+        assert status == 200
+        assert json.loads(gzip.decompress(data))["ports"] != part["ports"], "by this the other side knows"
+        assert agent.ask("/v1/check", "joe", "POST", objects, headers)[0] == 403
+
+
+def test_who_waits_for_a_check_is_not_cut_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slowly(*_: object) -> beside.Answered:
+        await asyncio.sleep(2.5)
+        return beside.Answered(200, b"{}")
+
+    monkeypatch.setattr(beside, "answer", slowly)
+    with running(limits=server.Limits(seconds=1.0, lifetime=1.0, checking=20.0)) as agent:
+        assert agent.ask("/v1/check", "jane", "POST", b"x", {"Content-Type": server.BUNDLE}) == (200, b"{}")
+        # A question of the other sort has the time that every request has.
+        assert agent.ask("/v1/check", "jane", "POST", b"{}")[0] == 504

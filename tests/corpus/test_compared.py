@@ -15,7 +15,7 @@ from netk8s import decode, dialects, snapshot
 from netk8s.comparison import ENDPOINTS, SOURCE, VERDICT, compare
 from netk8s.model import World
 from netk8s.survey import Ground, Question, questions
-from netk8s.survey._questions import IN_RANGE, ITSELF, NODE, OTHER, OTHER_NODE, OTHER_POD, OUTSIDE, POD, PRIMARY
+from netk8s.survey._questions import BESIDE, IN_RANGE, ITSELF, NODE, OTHER, OTHER_NODE, OTHER_POD, OUTSIDE, POD, PRIMARY
 
 PAIRS = [("iptables-nft-matrix", "nftables-matrix"), ("iptables-nft-matrix", "ipvs-rr-matrix")]
 
@@ -37,6 +37,15 @@ class Cluster:
     def __init__(self, corpus: Path, name: str) -> None:
         wiring = json.loads((corpus / name / "case.json").read_text(encoding="utf-8"))["wiring"]
         self.nodes = {node: ip_address(each["ip"]) for node, each in wiring["nodes"].items()}
+        self.addresses = {
+            ip_address(each[key]): node
+            for node, each in wiring["nodes"].items()
+            for key in ("ip", "ip6")
+            if key in each
+        }
+        self.lan = ipaddress.ip_network(wiring["lan"])
+        pods = decode.decode(snapshot.read([str(corpus / name / "cluster" / "pods.json")])).cluster.pods
+        self.pods_beside = any(ip in self.lan for pod in pods if not pod.host_network for ip in pod.ips)
         self.routes = [
             (ipaddress.ip_network(route["dst"]), route["via_node"]) for route in wiring["client_and_router_routes"]
         ]
@@ -49,8 +58,10 @@ class Cluster:
     def fits(self, flow: dict[str, Any], q: Question) -> bool:
         """Whether a question is that of a flow, itself or standing for it."""
         protocol = {"TCP": 6, "UDP": 17, "SCTP": 132}[flow["proto"]]
-        dst, own = ip_address(flow["dst_ip"]), {ip: node for node, ip in self.nodes.items()}
+        dst, own = ip_address(flow["dst_ip"]), self.addresses
         if (q.port.protocol, q.dialled.port) != (protocol, flow["dst_port"]):
+            return False
+        if q.ask.target.startswith("[") != (dst.version == 6):
             return False
         source = flow["from"]
         node = source if source in self.nodes else source.rpartition("toolbox-")[2] if "toolbox-" in source else None
@@ -76,6 +87,8 @@ class Cluster:
             ranges = [ipaddress.ip_network(text) for text in q.port.source_ranges]
             inside = q.dialled.kind == "LoadBalancer" and any(address in net for net in ranges)
             at_entry = q.dialled.ip is None or alike(q.at, self.entry(flow) or "")
+            if q.client == BESIDE or (address in self.lan and self.pods_beside):
+                return q.client == BESIDE and address in self.lan and at_entry
             return q.client == (IN_RANGE if inside else OUTSIDE) and at_entry
         kinds = (NODE, OTHER_NODE) if source in self.nodes else (POD, OTHER_POD)
         elsewhere = dialled_node is not None and dialled_node != node

@@ -92,3 +92,18 @@ def test_who_may_not_have_a_token_is_told_which_role(reached: api.Api, server: A
     server.answers[TOKENS] = (403, {"message": "cannot create serviceaccounts/token"})
     with pytest.raises(CollectError, match="bind the Role netk8s-user"):
         agents.find(reached)
+
+
+def test_a_part_is_asked_with_the_objects(reached: api.Api, server: Any) -> None:
+    path = f"{PODS}/https:a1:9797/proxy/v1/check"
+    server.answers[path] = (200, {"node": "n1"})
+    assert agents.find(reached).part("n1", b"objects", [("service", "a/b"), ("service", "c")]) == b'{"node": "n1"}'
+    _, query, headers = server.asked[-1]
+    assert (query["service"], headers["Netk8s-Token"], headers["Content-Type"]) == (
+        "a/b", ["for-agents"], ["application/gzip"],
+    )  # fmt: skip
+    with pytest.raises(CollectError, match="no agent runs on n9"):
+        agents.find(reached).part("n9", b"", [])
+    server.answers[path] = (504, {"message": "no answer within 240 s"})
+    with pytest.raises(CollectError, match="a1 does not answer"):
+        agents.find(reached).part("n1", b"", [])

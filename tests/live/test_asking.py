@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -128,3 +129,32 @@ def test_the_pods_at_both_ends_are_entered_once_and_what_is_closed_is_said(recor
     assert {o.verdict for o in report.trace.outcomes} == {"delivered"}
     assert any("of default/nginx-" in gap.what and "(it may not)" in gap.what for gap in report.trace.missing)
     assert not known.failed
+
+
+def test_answers_are_handed_on_as_they_come_and_no_more_are_held() -> None:
+    most, now, lock, taken, told = 0, 0, threading.Lock(), list[str](), list[tuple[int, int]]()
+
+    def fetch(name: str) -> str:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        if name == "n7":
+            raise CollectError("its agent does not answer")
+        return name
+
+    def took(name: str, answer: str) -> None:
+        nonlocal now
+        assert name == answer
+        if name == "n8":
+            raise CollectError("that is no answer")
+        taken.append(name)
+        with lock:
+            now -= 1
+
+    names = [f"n{i}" for i in range(30)]
+    failed = asking.each(names, fetch, took, lambda done, total: told.append((done, total)), at_once=3)
+    assert failed == {"n7": "its agent does not answer", "n8": "that is no answer"}
+    assert sorted(taken) == sorted(set(names) - {"n7", "n8"})
+    assert told == [(done, 30) for done in range(1, 31)]
+    assert most <= 3 + len(failed)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from netk8s import decode
+from netk8s import decode, snapshot
 from netk8s.live import api, objects
 from netk8s.model import Ask, Snapshot
 
@@ -162,3 +163,41 @@ def test_everything_says_what_is_not_there(cluster: Any) -> None:
 )
 def test_namespaces_of_a_question(ask: Ask, spaces: tuple[str, ...]) -> None:
     assert objects.namespaces_of(ask, "here") == spaces
+
+
+def test_each_node_gets_what_all_need_and_its_own_pods(cluster: Any) -> None:
+    server, reached = cluster
+    elsewhere = pod("b")
+    elsewhere["spec"]["nodeName"] = "n2"
+    end = {
+        "addresses": ["10.0.0.8"],
+        "nodeName": "n2",
+        "targetRef": {"kind": "Pod", "name": "b", "namespace": "default", "uid": "u-1"},
+    }
+    slice_ = {"metadata": {"name": "s", "namespace": "default", "labels": {"kubernetes.io/service-name": "nginx"}}, "addressType": "IPv4",
+              "ports": [{"port": 80}], "endpoints": [end]}  # fmt: skip
+    server.answers[PODS] = (200, {"items": [pod("a"), elsewhere]})
+    server.answers["/apis/discovery.k8s.io/v1/endpointslices"] = (200, {"items": [slice_]})
+    common, own = objects.for_nodes(objects.everything(reached, objects.FOR_CHECK))
+    for node, pods in (("n1", ["a"]), ("n2", ["b"]), ("n3", [])):
+        found = snapshot.read(["-"], stdin=io.BytesIO(common + own(node)))
+        world = decode.decode(found)
+        assert [p.name for p in world.cluster.pods] == pods
+        assert [s.service for s in world.cluster.services] == ["nginx"]
+        assert [(e.pod, e.node) for e in world.cluster.endpoints] == [("default/b", "n2")]
+        assert "pods" not in world.cluster.covered, "what is not in the list may be there"
+        assert not any(b"u-1" in dump.data for dump in found.dumps)
+
+
+def test_how_many_there_are(cluster: Any) -> None:
+    server, reached = cluster
+    assert objects.count(reached, objects.NODES) == 1
+    assert server.asked[-1][1] == {"limit": "1"}
+    server.answers["/api/v1/nodes"] = (200, {"items": [{}], "metadata": {"remainingItemCount": 4999}})
+    assert objects.count(reached, objects.NODES) == 5000
+
+
+def test_answers_are_asked_for_packed(cluster: Any) -> None:
+    server, reached = cluster
+    objects.count(reached, objects.NODES)
+    assert server.asked[-1][2]["Accept-Encoding"] == ["gzip"]

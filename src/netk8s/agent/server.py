@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -27,23 +27,29 @@ from netk8s.errors import CollectError
 from netk8s.model import Addr, Snapshot
 
 HEADER = "Netk8s-Token"
+BUNDLE = "application/gzip"
 MOST_PODS = 16
 NOT_ALLOWED = "this agent does not enter the network namespaces of pods; the overlay pod-namespaces lets it"
 _POD = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}/[a-z0-9][a-z0-9.-]{0,252}")
 LOG = logging.getLogger("netk8s.agent")
+PATIENCE = web.RequestKey("patience", asyncio.Timeout)
 _QUIET = logging.getLogger("netk8s.agent.http")
 """aiohttp quotes what it cannot parse, which may be a token; so it says nothing."""
 _QUIET.disabled = True
 
 
 class Limits(Struct, frozen=True):
-    """What one agent bears. ``lifetime``: seconds of one connection, whatever it does."""
+    """What one agent bears. ``lifetime``: seconds of one connection, whatever it does but wait for a check.
+
+    ``checking``: seconds of a check once it was read.
+    """
 
     connections: int = 256
     at_once: int = 64
     answers: int = 2
     body: int = 8 << 20
     seconds: float = 60.0
+    checking: float = beside.CHECK_SECONDS
     lifetime: float = 90.0
     handshake: float = 5.0
 
@@ -70,6 +76,8 @@ class Agent:
         self._pods, self._events = pods, events
         self._telling: asyncio.Task[None] | None = None
         self._running = 0
+        self.checking: set[object] = set()
+        """The connections that wait for a check."""
         self._answering = asyncio.Semaphore(self.limits.answers)
 
     def application(self) -> web.Application:
@@ -98,7 +106,8 @@ class Agent:
             if self._running > self.limits.at_once and path.startswith("/v1/"):
                 answer = _error(503, "too many requests at once; ask again", retry=1)
             else:
-                async with asyncio.timeout(self.limits.seconds):
+                async with asyncio.timeout(self.limits.seconds) as patience:
+                    request[PATIENCE] = patience
                     decision = await self._decision(request, path)
                     if decision is not None and decision.status != 200:
                         answer = _error(decision.status, decision.why)
@@ -159,7 +168,7 @@ class Agent:
                 return _error(400, str(error))
             async with self._answering:
                 data = await asyncio.to_thread(self._with_pods, wanted)
-        return web.Response(body=data, content_type="application/gzip")
+        return web.Response(body=data, content_type=BUNDLE)
 
     def _with_pods(self, wanted: Mapping[str, Addr]) -> bytes:
         found = self._pods(wanted) if self._pods is not None else not_entered(self.node, wanted, NOT_ALLOWED)
@@ -170,8 +179,25 @@ class Agent:
         return await self._beside(request, "trace")
 
     async def check(self, request: web.Request) -> web.StreamResponse:
-        """A check of this node's state."""
-        return await self._beside(request, "check")
+        """A check of this node's state, as a trace is asked.
+
+        Or a bundle of the API's objects (``Content-Type: application/gzip``), the question in the query: then the answer
+        is this node's part of a cluster's check (``netk8s check -o part``).
+        """
+        if request.content_type != BUNDLE:
+            return await self._beside(request, "check")
+        try:
+            words = beside.command("check", self.node, _question(request), "part")
+        except ValueError as error:
+            return _error(400, str(error))
+        # No request is held for longer than it takes to read it, but by those that may ask.
+        cluster = await request.read()
+        request[PATIENCE].reschedule(asyncio.get_running_loop().time() + self.limits.checking)
+        self.checking.add(request.protocol)
+        try:
+            return await self._answered("check", words, cluster, self.limits.checking)
+        finally:
+            self.checking.discard(request.protocol)
 
     async def _beside(self, request: web.Request, verb: str) -> web.StreamResponse:
         try:
@@ -180,16 +206,21 @@ class Agent:
             words = beside.command(verb, self.node, asked.get("question") or {})
         except (ValueError, AttributeError, RecursionError) as error:
             return _error(400, f"expected a question as JSON: {error}")
+        data = json.dumps(objects).encode() if objects is not None else b""
+        return await self._answered(verb, words, beside.objects_packed(data), beside.SECONDS)
+
+    async def _answered(self, verb: str, words: list[str], cluster: bytes, seconds: float) -> web.StreamResponse:
         async with self._answering:
-            data = json.dumps(objects).encode() if objects is not None else b""
-            found = await beside.answer(words, await self._held(), data)
+            found = await beside.answer(words, await self._held(), cluster, seconds)
         if found.status != 200:
             return _error(found.status, found.why)
         self.metrics.answered(found.document)
         # One after the other, and no answer waits for it: what is not told now is when it is found again.
         if verb == "check" and self._events is not None and (self._telling is None or self._telling.done()):
             self._telling = asyncio.create_task(self._events.told(found.document))
-        return web.Response(body=found.document, content_type="application/json")
+        answer = web.Response(body=found.document, content_type="application/json")
+        answer.enable_compression()
+        return answer
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok\n")
@@ -202,6 +233,12 @@ class Agent:
 
     async def measured(self, request: web.Request) -> web.StreamResponse:
         return web.Response(body=self.metrics.text(), headers={"Content-Type": TYPE})
+
+
+def _question(request: web.Request) -> dict[str, object]:
+    """A query's words, several of one name as a list."""
+    found = {name: request.query.getall(name) for name in request.query}
+    return {name: words if len(words) > 1 else words[0] for name, words in found.items()}
 
 
 def _pods_of(text: str) -> dict[str, Addr]:
@@ -245,7 +282,7 @@ async def serve(
         connected, host, port, ssl=certificate.context, ssl_handshake_timeout=agent.limits.handshake,
         ssl_shutdown_timeout=agent.limits.handshake, backlog=128,
     )  # fmt: skip
-    ending = asyncio.ensure_future(_end_old(handler, agent.limits.lifetime))
+    ending = asyncio.ensure_future(_end_old(handler, agent.limits.lifetime, agent.checking))
     agent.metrics.certificate_ends(certificate.ends)
     ready(listening.sockets[0].getsockname()[1])
     try:
@@ -268,7 +305,7 @@ class _TooMany(asyncio.Protocol):
         transport.close()
 
 
-async def _end_old(handler: web.Server, lifetime: float) -> None:
+async def _end_old(handler: web.Server, lifetime: float, spared: Collection[object]) -> None:
     """Ends connections that have been there for too long, however slowly they still say something."""
     since: dict[object, float] = {}
     while True:
@@ -276,5 +313,5 @@ async def _end_old(handler: web.Server, lifetime: float) -> None:
         now = time.monotonic()
         since = {one: since.get(one, now) for one in handler.connections}
         for one in handler.connections:
-            if now - since[one] > lifetime and one.transport is not None:
+            if now - since[one] > lifetime and one not in spared and one.transport is not None:
                 one.transport.abort()

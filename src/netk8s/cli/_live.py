@@ -199,14 +199,17 @@ class Lazily:
 
     def snapshot(self, node: str, pods: Mapping[str, Addr] | None = None) -> Snapshot:
         """Raises CollectError."""
+        return self.agents().snapshot(node, pods)
+
+    def agents(self) -> Agents:
+        """The agents as they were found last. Raises CollectError."""
         from netk8s.live import agents
 
         with self._lock:
             now = time.monotonic()
             if self._agents is None or now - self._found > agents.TOKEN_SECONDS / 2:
                 self._agents, self._found = agents.find(self._server, self._namespace), now
-            found = self._agents
-        return found.snapshot(node, pods)
+            return self._agents
 
 
 def completed(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:

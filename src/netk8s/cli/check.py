@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netk8s.cli import _live
+from netk8s.cli import _live, _parts
 from netk8s.cli._input import dump_options, world_of
 from netk8s.render import check as outputs
 
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 @dump_options
 @_live.live_options
 @click.option(
+    "--beside/--here",
+    "beside",
+    default=None,
+    help="Without DUMP: each agent checks its own node and findings travel, or all nodes' state is taken here and every "
+    f"flow is followed from end to end. Default: --beside beyond {_parts.MOST_HERE} nodes.",
+)
+@click.option(
     "-o", "--output", "format_", type=click.Choice(outputs.formats()), default="text", show_default=True,
     help="How to print it.",
 )  # fmt: skip
@@ -50,13 +57,14 @@ def command(
     unwrap: bool,
     format_: str,
     cluster: _live.Wanted,
+    beside: bool | None,
 ) -> int:
     """Ask every flow: each Service port at each kind of address (ClusterIP, NodePort, load balancer, external IP,
     hostPort, 127.0.0.1) by each kind of client (outside through each node, node, pod, the endpoint itself).
 
     Prints a line per Service port with the exceptions spelled out, and the findings, the worst first. DUMP is a folder
-    or an archive of dumps, or a single one; without one the whole cluster of the kubeconfig is taken. --node asks only
-    what enters or is sent at one node.
+    or an archive of dumps, or a single one; without one the cluster of the kubeconfig is checked. --node asks only what
+    enters or is sent at one node.
 
     \b
     Exit status
@@ -70,8 +78,13 @@ def command(
 
     known = _codes(codes)
     given = (*paths, *dumps)
-    world = world_of(given, streams, node=node, unwrap=unwrap) if given else _live.world(cluster, streams)
-    found = _checked(streams, world, services, node)
+    if given:
+        world = world_of(given, streams, node=node, unwrap=unwrap)
+        found = _checked(streams, world, services, node, alone=format_ == "part")
+    else:
+        found = _parts.checked(cluster, streams, services, node, beside) or _checked(
+            streams, _live.world(cluster, streams), services, node
+        )
     before = None
     if since is not None:
         older = world_of((since,), streams, node=node, unwrap=unwrap)
@@ -105,6 +118,7 @@ def _checked(
     services: tuple[str, ...],
     node: str | None,
     missing_ok: bool = False,
+    alone: bool = False,
 ) -> Checkup:
     from difflib import get_close_matches
 
@@ -116,7 +130,8 @@ def _checked(
     if node is not None and node not in world.nodes and not missing_ok:
         raise NotFound(f"node {node}", get_close_matches(node, world.nodes, n=5, cutoff=0.3))
     with progress(streams, "flows asked") as tick:
-        return checkup.check(world, lambda ports: ports_of(ports, services), None if node is None else [node], tick)
+        nodes = None if node is None else [node]
+        return checkup.check(world, lambda ports: ports_of(ports, services), nodes, tick, alone=alone)
 
 
 def exit_status(found: Checkup) -> int:

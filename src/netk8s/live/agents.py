@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -23,6 +23,8 @@ HEADER = "Netk8s-Token"
 """The API server's proxy takes Authorization away (apimachinery, proxy/upgradeaware.go), so ours has a name of its own."""
 TOKEN_SECONDS = 600
 TIMEOUT = 60.0
+CHECK_TIMEOUT = 300.0
+"""Seconds for a node's check: its agent ends it a minute earlier."""
 INSTALL = "install them with `netk8s install | kubectl apply -f -`, do without (--agentless)"
 
 
@@ -42,6 +44,22 @@ class Agents:
         if pod is None:
             raise CollectError(self.not_ready.get(node) or f"no agent runs on {node}")
         return ask(self.api, self.namespace, pod, PORT, self.token, node, pods)
+
+    def part(self, node: str, objects: bytes, question: Sequence[tuple[str, str]]) -> bytes:
+        """A node's part of a check by its agent (``netk8s check -o part``). Raises CollectError with the reason.
+
+        ``objects``: a bundle of the API's objects. ``question``: options of check, as service, with their values.
+        """
+        pod = self.pods.get(node)
+        if pod is None:
+            raise CollectError(self.not_ready.get(node) or f"no agent runs on {node}")
+        path = f"/api/v1/namespaces/{self.namespace}/pods/https:{pod}:{PORT}/proxy/v1/check"
+        headers = {HEADER: self.token, "Content-Type": "application/gzip"}
+        seconds = max(CHECK_TIMEOUT, self.api.access.timeout)
+        try:
+            return self.api.request("POST", path, question, body=objects, headers=headers, timeout=seconds)
+        except Refused as error:
+            raise CollectError(_why(error, pod)) from None
 
 
 def ask(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -143,21 +144,53 @@ def begin(objects: Snapshot) -> Asked:
 def take(known: Asked, nodes: Iterable[str], fetch: Fetch, told: Told = lambda done, total: None) -> None:
     """Asks nodes side by side. What one of them does not answer is in ``failed``."""
     wanted = list(nodes)
-    total = len(known.worlds) + len(known.failed) + len(wanted)
-    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="node")
+    before = len(known.worlds) + len(known.failed)
+
+    def took(name: str, found: Snapshot) -> None:
+        known.worlds[name] = decode.decode(found)
+        known.taken.append(found)
+
+    failed = each(wanted, fetch, took, lambda done, total: told(before + done, before + total))
+    known.failed.update((name, failed[name]) for name in wanted if name in failed)
+
+
+T = TypeVar("T")
+
+
+def each(
+    nodes: Iterable[str],
+    fetch: Callable[[str], T],
+    took: Callable[[str, T], None],
+    told: Told = lambda done, total: None,
+    at_once: int = AT_ONCE,
+) -> dict[str, str]:
+    """Asks nodes side by side and hands on each answer as it comes; the nodes that did not answer, with the reasons.
+
+    Only so many answers are held as nodes are asked at once. ``took`` runs where this was called; what it raises of our own
+    errors is a reason too.
+    """
+    waiting = list(nodes)[::-1]
+    total, done = len(waiting), 0
+    failed: dict[str, str] = {}
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="node")
     try:
-        waiting = {name: pool.submit(fetch, name) for name in wanted}
-        for name, answered in waiting.items():
-            try:
-                found = answered.result()
-                known.worlds[name] = decode.decode(found)
-                known.taken.append(found)
-            except Netk8sError as error:
-                known.failed[name] = str(error)
-            told(len(known.worlds) + len(known.failed), total)
+        running: dict[Future[T], str] = {}
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                name = waiting.pop()
+                running[pool.submit(fetch, name)] = name
+            for answered in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(answered)
+                try:
+                    took(name, answered.result())
+                except Netk8sError as error:
+                    failed[name] = str(error)
+                done += 1
+                told(done, total)
     finally:
         # After Ctrl-C nobody waits for nodes that have not answered yet.
         pool.shutdown(wait=False, cancel_futures=True)
+    return failed
 
 
 def on_the_way(report: Report) -> list[str]:

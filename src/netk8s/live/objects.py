@@ -6,12 +6,13 @@ a snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
 
+from netk8s import snapshot
 from netk8s.errors import CollectError
 from netk8s.live.api import Api, Refused
 from netk8s.model import Ask, Dump, Missing, Snapshot
@@ -21,6 +22,10 @@ MOST = 5000
 """Objects of a kind that are read for a question although only some namespaces concern it."""
 
 _NAMED = {"name": True, "namespace": True, "labels": True}
+_ENDPOINT = {
+    "addresses": True, "conditions": True, "nodeName": True, "zone": True, "hints": True, "deprecatedTopology": True,
+    "targetRef": {"kind": True, "name": True, "namespace": True},
+}  # fmt: skip
 _CONTAINERS = [{"name": True, "ports": True, "restartPolicy": True}]
 
 
@@ -43,7 +48,7 @@ SERVICES = Kind(
 SLICES = Kind(
     "EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices", "discovery.k8s.io/v1",
     "whether the rules have the endpoints that the API has",
-    {"metadata": _NAMED, "addressType": True, "endpoints": True, "ports": True},
+    {"metadata": _NAMED, "addressType": True, "endpoints": [_ENDPOINT], "ports": True},
 )  # fmt: skip
 PODS = Kind(
     "Pod", "/api/v1", "pods", "v1", "which pod an address is, and where it runs",
@@ -61,7 +66,7 @@ NODES = Kind(
     {
         "metadata": _NAMED,
         "spec": {"podCIDR": True, "podCIDRs": True, "taints": True},
-        "status": {"addresses": True, "nodeInfo": True},
+        "status": {"addresses": True, "nodeInfo": {"kubeProxyVersion": True, "kubeletVersion": True}},
     },
     namespaced=False,
 )  # fmt: skip
@@ -107,16 +112,50 @@ GRANTS = Kind(
 )  # fmt: skip
 
 OF_GATEWAYS = (GATEWAYS, GATEWAY_CLASSES, HTTP_ROUTES, GRANTS)
+FOR_CHECK = (SERVICES, SLICES, PODS, NODES)
 ALL = (SERVICES, SLICES, PODS, NODES, POLICIES, NAMESPACES, INGRESSES, CLASSES, *OF_GATEWAYS)
+
+
+_FOR_ALL = frozenset(f"cluster/{kind.plural}.json" for kind in (SERVICES, SLICES, NODES))
 
 
 class _TooMany(Exception):
     """A list that goes on for longer than the question is worth."""
 
 
-def everything(api: Api) -> Snapshot:
-    """All objects that netk8s knows, of the whole cluster, for a bundle."""
-    return _together(_whole(api, kind, None) for kind in ALL)
+def everything(api: Api, kinds: Iterable[Kind] = ALL) -> Snapshot:
+    """All objects that netk8s knows, or those of some kinds, of the whole cluster."""
+    return _together(_whole(api, kind, None) for kind in kinds)
+
+
+def count(api: Api, kind: Kind) -> int:
+    """How many objects of a kind there are. Raises CollectError."""
+    import msgspec
+
+    page = msgspec.json.decode(api.get(f"{kind.path}/{kind.plural}", {"limit": 1}))
+    return len(page.get("items") or ()) + int((page.get("metadata") or {}).get("remainingItemCount") or 0)
+
+
+def for_nodes(taken: Snapshot) -> tuple[bytes, Callable[[str], bytes]]:
+    """Of the cluster's objects what a check of one node needs: what all nodes need, packed, and what one needs beside it.
+
+    Together they are a bundle. Every node needs what its kube-proxy reads, and its own pods: of those of other nodes it is
+    the EndpointSlices that say what is dialled. NetworkPolicies would need the labels of all pods, and are left out.
+    """
+    import msgspec
+
+    common = [dump for dump in taken.dumps if dump.origin in _FOR_ALL]
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for dump in taken.dumps:
+        if dump.origin == f"cluster/{PODS.plural}.json":
+            for item in msgspec.json.decode(dump.data)["items"]:
+                lines.setdefault((item.get("spec") or {}).get("nodeName") or "", []).append(item)
+
+    def of_node(name: str) -> bytes:
+        pods = lines.get(name, [])
+        return snapshot.packed(Snapshot((_dump(PODS, pods, whole=False),) if pods else ()))
+
+    return snapshot.beginning(common), of_node
 
 
 def for_question(api: Api, ask: Ask) -> Snapshot:

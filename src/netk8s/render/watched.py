@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from netk8s.checkup import Checkup, Problem
+from netk8s.checkup import Checkup
 from netk8s.news import News
+from netk8s.problems import Problem
 from netk8s.render._page import Page
 from netk8s.render.check.as_text import sentences
 from netk8s.render.check.document import Finding, Summary, finding, summary

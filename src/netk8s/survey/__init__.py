@@ -9,9 +9,10 @@ from __future__ import annotations
 from netk8s import dialects
 from netk8s.model import Addr, Trace
 from netk8s.survey._answers import Answer, Because, Result, reduced
+from netk8s.survey._arrivals import ENDPOINT, arrivals
 from netk8s.survey._kindred import Kindred, Names
 from netk8s.survey._ports import CLUSTER_IP, Dialled, Key, Place, Port, ports
-from netk8s.survey._questions import IN_RANGE, OUTSIDE, Ground, Question, Stop, questions
+from netk8s.survey._questions import BESIDE, IN_RANGE, OUTSIDE, Ground, Question, Stop, questions
 from netk8s.trace import trace
 
 
@@ -38,7 +39,9 @@ def _note(ground: Ground, question: Question, dialled: Addr) -> str:
 
 
 __all__ = [
+    "BESIDE",
     "CLUSTER_IP",
+    "ENDPOINT",
     "IN_RANGE",
     "OUTSIDE",
     "Answer",
@@ -54,6 +57,7 @@ __all__ = [
     "Result",
     "Stop",
     "answer",
+    "arrivals",
     "ports",
     "questions",
 ]

@@ -19,9 +19,9 @@ from netk8s.surroundings import Surroundings
 from netk8s.survey import _alike
 from netk8s.survey._ports import CLUSTER_IP, EXTERNAL, HOST_PORT, NODE_PORT, Dialled, Key, Port, ports
 
-OUTSIDE, IN_RANGE, NODE, OTHER_NODE, POD, OTHER_POD, ITSELF = (
-    "outside", "outside, in the source ranges", "the node itself", "another node", "a pod", "a pod of another node",
-    "an endpoint itself",
+OUTSIDE, IN_RANGE, BESIDE, NODE, OTHER_NODE, POD, OTHER_POD, ITSELF = (
+    "outside", "outside, in the source ranges", "outside, on the nodes' network", "the node itself", "another node",
+    "a pod", "a pod of another node", "an endpoint itself",
 )  # fmt: skip
 
 PRIMARY, OTHER, LOCALHOST = "", "another address", "127.0.0.1"
@@ -63,7 +63,7 @@ class Question(Struct, frozen=True):
         """The client in words that hold for every Service."""
         if self.client == ITSELF or not self.port.endpoints:
             return self.client
-        if self.client in (OUTSIDE, IN_RANGE):
+        if self.client in (OUTSIDE, IN_RANGE, BESIDE):
             entry = "" if self.at is None else f" through a node {'with' if self.at.beside else 'without'} endpoint"
             return f"{self.client}{entry}"
         if self.client in (OTHER_NODE, OTHER_POD) and self.at is not None:
@@ -255,7 +255,7 @@ def _other_addresses(world: World, name: str, primary: Addr) -> Iterator[tuple[A
     """(address, its device, whether the world outside would send to it): one of each device."""
     node: Node = world.nodes[name]
     kinds = {link.name: link.kind for link in node.links}
-    virtual = {ip for s in world.cluster.services for ip in (*s.cluster_ips, *s.lb_ips, *s.external_ips)}
+    virtual = _virtual(world.cluster)
     told: set[str] = set()
     for a in node.addresses:
         usable = a.scope == "global" and a.ip.version == primary.version and not a.deprecated and not a.tentative
@@ -312,9 +312,12 @@ class _Base(Struct, frozen=True):
         return Question(self.port, self.dialled, self.address, client, ask, self.at, sender)
 
     def outside(self) -> Iterator[Question]:
-        """Clients outside the cluster: any, and one that source ranges let in."""
+        """Clients outside the cluster: any, one that source ranges let in, one whom pods answer past the node."""
         via = self.at.node if self.at is not None else None
         yield self._asked(OUTSIDE, "client", None, via)
+        neighbour = _neighbour(self.world, via, self.ip.version) if via is not None else None
+        if neighbour is not None:
+            yield self._asked(BESIDE, str(neighbour), None, via)
         if self.port.source_ranges and self.dialled.kind not in (CLUSTER_IP, NODE_PORT, HOST_PORT, EXTERNAL):
             inside = _address_in(self.port.source_ranges, self.world, self.ip.version)
             if inside is not None:
@@ -364,6 +367,12 @@ def _swapped(stop: Stop, node: str) -> Stop:
     return replace(stop, node=node, stands_for=rest)
 
 
+@lru_cache(maxsize=4)
+def _virtual(cluster: Cluster) -> frozenset[Addr]:
+    """The addresses at which Services are dialled."""
+    return frozenset(ip for s in cluster.services for ip in (*s.cluster_ips, *s.lb_ips, *s.external_ips))
+
+
 class _Inhabitants(Struct, frozen=True):
     """The pods with networks of their own: by address, and as clients by (node, family), those that serve nothing first."""
 
@@ -381,6 +390,34 @@ def _inhabitants(cluster: Cluster) -> _Inhabitants:
             for family in {ip.version for ip in pod.ips}:
                 clients.setdefault((pod.node, family), []).append(pod)
     return _Inhabitants({ip: pod for pod in own for ip in pod.ips}, clients)
+
+
+def _neighbour(world: World, name: str, family: int) -> Addr | None:
+    """A client on the network of a node, where pods have addresses of that network: they answer it themselves."""
+    primary = primary_address(world, name, family)
+    for address in world.nodes[name].addresses:
+        if address.ip == primary and address.prefixlen < address.ip.max_prefixlen - 2:
+            net = ip_network(f"{address.ip}/{address.prefixlen}", strict=False)
+            return _free_beside_pods(world.cluster, net, _nodes_own(world, net))
+    return None
+
+
+def _nodes_own(world: World, net: Net) -> frozenset[Addr]:
+    """The addresses of a network that nodes have or send by."""
+    own = {a.ip for node in world.nodes.values() for a in node.addresses}
+    own |= {hop.gateway for node in world.nodes.values() for r in node.routes for hop in r.nexthops if hop.gateway}
+    return frozenset(ip for ip in own if ip.version == net.version and ip in net)
+
+
+@lru_cache(maxsize=256)
+def _free_beside_pods(cluster: Cluster, net: Net, taken: frozenset[Addr]) -> Addr | None:
+    """An address of a network that nobody has; None for a network without pods."""
+    pods = {ip for ip in _inhabitants(cluster).by_ip if ip.version == net.version and ip in net}
+    if not pods:
+        return None
+    used = pods | taken | _virtual(cluster)
+    last = net.num_addresses - 2
+    return next((net[number] for number in range(last, max(last - 4096, 0), -1) if net[number] not in used), None)
 
 
 def _address_in(ranges: Sequence[str], world: World, family: int) -> Addr | None:

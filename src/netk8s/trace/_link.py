@@ -147,6 +147,10 @@ def _beyond(
         return
     if owner is not None:
         past = past.lacks(Missing(f"every dump of {owner}", "what happens to the packet there", node=owner))
+        lives = scene.around.may_be_a_pod(packet.dst)
+        if not lives and not scene.around.is_address_of(owner, packet.dst):
+            yield _to_nobody(branch, past, packet.dst, owner, sure=lives is not None)
+            return
         there = branch.assume(f"no dump of {owner}: it is taken to pass the packet on unchanged and to deliver it")
         endpoint = scene.pod_by_ip.get(packet.dst)
         yield pod_end(scene, there, past, packet.dst, endpoint, owner)
@@ -198,6 +202,15 @@ def _beyond(
         node,
         check_reply=local_pod,
     )
+
+
+def _to_nobody(branch: Branch, past: Past, dst: Addr, owner: str, *, sure: bool) -> End:
+    """A packet to the pod network of a node without dumps, for an address that no object has."""
+    if sure:
+        there = branch.assume("the lists of pods and nodes are complete")
+        return End(there, past, UNREACHABLE, f"no pod has the address {dst}, so nobody answers for it on {owner}")
+    why = f"whether a pod of {owner} has {dst}, which is no endpoint, no dump tells"
+    return End(branch, past, UNKNOWN, why)
 
 
 def _whose(scene: Scene, dst: Addr) -> str:

@@ -92,7 +92,7 @@ def pod_address(world: World, node: str, pod: Pod | None, dst: Addr, notes: list
             if ip.version == dst.version:
                 return ip
         raise UsageError(f"pod {pod.namespace}/{pod.name} has no IPv{dst.version} address, and {dst} is one")
-    network = _pod_network(world.nodes[node], dst.version)
+    network = _own_network(world, node, dst.version) or _pod_network(world.nodes[node], dst.version)
     address = POD[dst.version]
     if network is not None:
         net = ip_network(network, strict=False)
@@ -100,6 +100,12 @@ def pod_address(world: World, node: str, pod: Pod | None, dst: Addr, notes: list
             address = net[-3]
     notes.append(f"{address} stands for a pod on {node} that is none of the endpoints; give one with --from")
     return address
+
+
+def _own_network(world: World, node: str, family: int) -> str | None:
+    """A node's pod network by its Node object."""
+    item = node_object(world, node)
+    return next((str(cidr) for cidr in (item.pod_cidrs if item is not None else ()) if cidr.version == family), None)
 
 
 def _pod_network(node: Node, family: int) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from netk8s.checkup import Checkup, Line, Problem, lines
+from netk8s.checkup import Checkup, Line, lines
+from netk8s.problems import Problem
 from netk8s.render._page import printable
 from netk8s.render.check.as_text import dialled, exception, sentences, title
 from netk8s.render.compared import words

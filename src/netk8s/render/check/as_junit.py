@@ -6,11 +6,13 @@ without a packet are a suite of their own. The shape is that of the XSD that Jen
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from xml.etree import ElementTree as Tree
 
-from netk8s.checkup import Asked, Checkup, Problem, lines
+from netk8s.checkup import Asked, Checkup, Line, lines
+from netk8s.problems import Problem
 from netk8s.render._page import printable
-from netk8s.render.check.as_text import title
+from netk8s.render.check.as_text import exception, title
 from netk8s.render.compared import words
 
 
@@ -21,7 +23,8 @@ def render(found: Checkup, *, width: int = 100, ascii: bool = False) -> str:
     for each in found.asked:
         by_port.setdefault(each.question.port.key, []).append(each)
     for line in lines(found):
-        _suite(root, title(line), [_flow(found, each) for each in by_port.get(line.port.key, [])])
+        flows = [_flow(found, each) for each in by_port.get(line.port.key, [])]
+        _suite(root, title(line), flows if found.told is None else list(_alike(found, line)))
     alone = [_alone(problem) for problem in found.problems if problem.example is None]
     if alone:
         _suite(root, "the cluster's nodes", alone)
@@ -56,6 +59,21 @@ def _flow(found: Checkup, each: Asked) -> Tree.Element:
         why = next((because.text for because in each.answer.because if because.text), "not known")
         Tree.SubElement(case, "skipped", message=printable(why))
     return case
+
+
+def _alike(found: Checkup, line: Line) -> Iterator[Tree.Element]:
+    """Of a cluster whose nodes were asked by themselves: what arrives, and a case for all flows that fail alike."""
+    if line.arrive:
+        yield Tree.Element("testcase", name=printable(f"{line.arrive} of {line.asked} flows arrive"))
+    errors = {p.finding.code: p for p in reversed(found.problems) if p.finding.severity == "error"}
+    for each in line.exceptions:
+        case = Tree.Element("testcase", name=printable(f"{each.what}: {exception(line, each)}"))
+        mine = [errors[code] for code in each.codes if code in errors]
+        if mine:
+            _failure(case, mine, f"\nnetk8s trace {' '.join(words(each.example))}")
+        elif each.what == "unknown":
+            Tree.SubElement(case, "skipped", message="not known")
+        yield case
 
 
 def _alone(problem: Problem) -> Tree.Element:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from netk8s.checkup import Checkup
+from netk8s.checkup import Checkup, lines
 from netk8s.render._page import printable
 from netk8s.render.document import protocol_name
 
@@ -19,13 +19,11 @@ Labels = tuple[tuple[str, str], ...]
 
 def render(found: Checkup, *, width: int = 100, ascii: bool = False) -> str:
     """Gauges: flows of each Service port by what becomes of them, findings by code."""
-    flows: Counter[Labels] = Counter()
-    for port in found.ports:
-        for fate in _FATES:
-            flows[_port(port.service, port.name, port.protocol, fate)] = 0
-    for each in found.asked:
-        port = each.question.port
-        flows[_port(port.service, port.name, port.protocol, each.fate)] += 1
+    flows: dict[Labels, int] = {}
+    for line in lines(found):
+        port, fails = line.port, line.asked - line.arrive - line.unknown
+        for fate, number in zip(_FATES, (line.arrive, fails, line.unknown), strict=True):
+            flows[_port(port.service, port.name, port.protocol, fate)] = number
     codes: Counter[Labels] = Counter()
     shown: Counter[Labels] = Counter()
     for problem in found.problems:

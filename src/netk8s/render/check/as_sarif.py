@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from netk8s import __version__
-from netk8s.checkup import Checkup, Problem
+from netk8s.checkup import Checkup
+from netk8s.problems import Problem
 from netk8s.render.compared import words
 from netk8s.render.document import utf8
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netk8s.checkup import Checkup, Exceptional, Line, Problem, lines
+from netk8s.checkup import Checkup, Exceptional, Line, lines
+from netk8s.problems import Problem
 from netk8s.render._page import Page, cells
 from netk8s.render.check.document import summary
 from netk8s.render.compared import clients, several, words

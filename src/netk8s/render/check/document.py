@@ -7,7 +7,8 @@ from typing import Annotated, Literal, cast
 import msgspec
 from msgspec import Meta
 
-from netk8s.checkup import Asked, Checkup, Exceptional, Line, Problem, lines
+from netk8s.checkup import Asked, Checkup, Exceptional, Line, lines
+from netk8s.problems import Problem
 from netk8s.render.compared import Outcome, Reason, outcomes, reason, words
 from netk8s.render.document import Missing, Port, Severity, missing, protocol_name, utf8
 
@@ -135,7 +136,7 @@ def summary(found: Checkup) -> Summary:
     """The counts."""
     severities = [problem.finding.severity for problem in found.problems]
     return Summary(
-        nodes=[utf8(name) for name in found.nodes], service_ports=len(found.ports), flows=len(found.asked),
+        nodes=[utf8(name) for name in found.nodes], service_ports=len(found.ports), flows=found.flows,
         arrive=found.count("arrives"), fail=found.count("fails"), unknown=found.count("unknown"),
         errors=severities.count("error"), warnings=severities.count("warning"), infos=severities.count("info"),
     )  # fmt: skip
