@@ -17,7 +17,7 @@ help:
 	@echo 'make test    run the tests'
 	@echo 'make check   ruff, mypy and the tests'
 	@echo 'make lab     the tests that need root and network namespaces; none is skipped'
-	@echo 'make e2e     a real etcd, kube-apiserver and kube-proxy over network namespaces (root; builds them once with go)'
+	@echo 'make e2e     a real etcd, kube-apiserver and kube-proxy in every mode over network namespaces (root; builds them once with go)'
 	@echo 'make fuzz    N=2000 random rulesets and packets against the kernel (root); SEED=1, LAYOUTS=100 for routing'
 	@echo 'make fuzz-nft  N=2000 the same with native nftables rulesets, a quarter of them between iptables rules of both backends'
 	@echo 'make fuzz-paths  N=2000 real connections, there and back, in random clusters (root); SEED=1'
@@ -47,6 +47,7 @@ lab: $(VENV)/.installed-dev
 	NETK8S_REQUIRE_LAB=1 $(BIN)/python -m pytest -m lab tests/lab $(PYTEST_ARGS)
 
 # The first run builds the three programs (about 15 minutes on two cores); NETK8S_E2E_CACHE says where they are kept.
+# IPVS mode runs in user-mode Linux (Debian: user-mode-linux kmod ipvsadm ipset) and takes four to eight minutes of the twenty.
 e2e: $(VENV)/.installed-dev
 	$(BIN)/python tests/e2e/build.py
 	NETK8S_E2E=1 $(BIN)/python -m pytest tests/e2e $(PYTEST_ARGS)
