@@ -40,7 +40,7 @@ OURS: dict[str, frozenset[str] | None] = {
     "surroundings": frozenset({"model", "kernel"}),
     "journey": frozenset({"model", "dialects", "findings", "trace"}),
     "trace": frozenset({"model", "kernel", "outcomes", "surroundings"}),
-    "survey": frozenset({"model", "dialects", "surroundings", "trace"}),
+    "survey": frozenset({"model", "errors", "dialects", "surroundings", "trace"}),
     "comparison": frozenset({"model", "survey"}),
     "changes": frozenset({"model"}),
     "news": frozenset({"model", "survey", "comparison", "checkup", "problems"}),

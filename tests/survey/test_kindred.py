@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from netk8s import checkup, decode, dialects, snapshot
 from netk8s.checkup import Checkup
-from netk8s.model import World
+from netk8s.model import Dump, Snapshot, World
 from netk8s.survey import Ground, Key, Kindred, Port, Question, questions
 
 
@@ -113,12 +113,143 @@ def test_services_of_objects_are_answered_as_if_each_was_walked(monkeypatch: pyt
     assert assert_same(shared, alone) > 10
 
 
-@pytest.mark.parametrize("gap", ["conntrack", "sets"])
-def test_facts_that_are_not_looked_through_share_nothing(generated: Path, corpus: Path, gap: str) -> None:
+def beside(world: World, **texts: str) -> World:
+    """The world with more dumps of its first node."""
+    first = next(iter(world.nodes))
+    dumps = tuple(Dump(f"nodes/{first}/{name}.txt", text.encode(), first) for name, text in texts.items())
+    (more,) = decode.decode(Snapshot(dumps)).nodes.values()
+    node = replace(
+        world.nodes[first], sets=more.sets, conntrack=more.conntrack, covered=world.nodes[first].covered | more.covered
+    )  # fmt: skip
+    return replace(world, nodes={**world.nodes, first: node})
+
+
+def remembered(ports: Sequence[Port], rng: random.Random, *, strange: float) -> str:
+    """Connections to Service ports as `conntrack -L` prints them; some go where no endpoint is, or on untranslated."""
+    lines = []
+    for port in ports:
+        for dialled in port.dialled:
+            protocol, number, state = ("udp", 17, "") if port.protocol == 17 else ("tcp", 6, "ESTABLISHED ")
+            dst = dialled.ip or "172.16.0.11"
+            answering: object = rng.choice(port.endpoints).ip if port.endpoints else dst
+            if rng.random() < strange:
+                answering = rng.choice((dst, "10.200.0.9"))
+            client = f"10.128.{rng.randrange(4)}.{rng.randrange(1, 250)}"
+            lines.append(
+                f"{protocol} {number} 100 {state}src={client} dst={dst} sport={rng.randrange(1024, 60000)} "
+                f"dport={dialled.port} src={answering} dst={client} sport={dialled.port if answering == dst else 8080} "
+                "dport=40000 [ASSURED] mark=0 use=1"
+            )
+    return "\n".join([*lines, ""])
+
+
+def of_udp(lines: list[str]) -> list[str]:
+    return [line.replace("-p tcp", "-p udp").replace("-m tcp", "-m udp") for line in lines]
+
+
+@pytest.mark.parametrize("udp", [False, True])
+def test_services_with_connections_are_answered_as_if_each_was_walked(
+    monkeypatch: pytest.MonkeyPatch, generated: Path, udp: bool
+) -> None:
+    plain = altered(generated, of_udp if udp else list)
+    rng = random.Random(20261125 + udp)  # noqa: S311 - chance that can be repeated, no secret
+    found = beside(plain, conntrack=remembered(Ground.of(plain).ports, rng, strange=0.2))
+    shared, alone = both_ways(monkeypatch, found)
+    codes = {problem.finding.code for problem in alone.problems}
+    assert ("NK421" in codes) == udp
+    assert len(alone.asked) * (0.3 if udp else 0.8) < assert_same(shared, alone)
+
+
+def test_services_of_objects_with_connections_are_answered_as_if_each_was_walked(
+    monkeypatch: pytest.MonkeyPatch, corpus: Path
+) -> None:
+    plain = world(corpus / "scale-5k")
+    rng = random.Random(8)  # noqa: S311 - chance that can be repeated, no secret
+    chosen = rng.sample(list(Ground.of(plain).ports), 20)
+    found = beside(plain, conntrack=remembered(chosen, rng, strange=0.3))
+    shared, alone = both_ways(monkeypatch, found, lambda ports: [port.key for port in chosen])
+    assert assert_same(shared, alone) > 2
+    assert "NK420" in {problem.finding.code for problem in alone.problems}
+
+
+SETS = """create some hash:ip family inet hashsize 1024 maxelem 65536
+add some 10.128.0.9
+add some 10.96.0.12
+create ports hash:ip,port family inet hashsize 1024 maxelem 65536
+add ports 10.128.0.10,tcp:8080
+add ports 10.128.0.11,tcp:80
+add ports 10.128.0.12,udp:8080
+create nets hash:net family inet hashsize 1024 maxelem 65536
+add nets 10.128.0.32/29
+add nets 10.128.0.34 nomatch
+create numbers bitmap:port range 0-65535
+add numbers 20007
+add numbers 20030-20033
+create both list:set size 8
+add both some
+add both nets
+"""
+
+
+def test_networks_behind_gateways_that_rules_name_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, generated: Path
+) -> None:
+    nodes = world(generated).nodes.values()
+    gated = [str(route.dst) for node in nodes for route in node.routes if any(hop.gateway for hop in route.nexthops)]
+
+    def naming(lines: list[str]) -> list[str]:
+        forward = next(i for i, line in enumerate(lines) if line.startswith("-A FORWARD"))
+        rules = [f"-A FORWARD -s {net} -p tcp -m tcp --sport 8080 -j ACCEPT" for net in gated]
+        return [*lines[:forward], *rules, *lines[forward:]]
+
+    shared, alone = both_ways(monkeypatch, altered(generated, naming))
+    assert assert_same(shared, alone) > 0
+
+
+def asking_sets(lines: list[str]) -> list[str]:
+    forward = next(i for i, line in enumerate(lines) if line.startswith("-A FORWARD"))
+    return [
+        *lines[:forward],
+        "-A FORWARD -m set --match-set ports dst,dst -j DROP",
+        "-A FORWARD -m set --match-set both dst -j REJECT",
+        "-A FORWARD -m set --match-set some src -j DROP",
+        "-A INPUT -m set --match-set numbers dst -j DROP",
+        *lines[forward:],
+    ]
+
+
+def test_services_that_ipsets_tell_apart_are_answered_as_if_each_was_walked(
+    monkeypatch: pytest.MonkeyPatch, generated: Path
+) -> None:
+    plain = altered(generated, asking_sets)
+    shared, alone = both_ways(monkeypatch, beside(plain, ipset=SETS))
+    assert assert_same(shared, alone) > len(alone.asked) * 0.6
+    lost = {each.question.port.key for each in alone.asked if each.fate == "fails"}
+    assert 3 < len(lost) < len(alone.ports) / 2
+
+
+def test_sets_of_addresses_that_are_not_read_share_nothing(generated: Path) -> None:
     plain = world(generated)
-    rich = world(corpus / ("ipvs-rr-matrix" if gap == "sets" else "iptables-legacy-matrix"))
-    facts = next(getattr(node, gap) for node in rich.nodes.values() if getattr(node, gap))
-    nodes = {name: replace(node, **{gap: facts}) for name, node in plain.nodes.items()}
+    for entry in ("add some 10.128.0.9-10.128.0.12", "add some 10.128.0.9,eth0"):
+        assert not Kindred(Ground.of(beside(plain, ipset=f"create some hash:ip family inet\n{entry}\n"))).able
+
+
+def test_rules_that_give_source_ports_share_nothing_where_connections_are_known(generated: Path) -> None:
+    def with_ports(lines: list[str]) -> list[str]:
+        return [line.replace("-j MASQUERADE", "-p tcp -j MASQUERADE --to-ports 4000") for line in lines]
+
+    plain = altered(generated, with_ports)
+    line = "tcp 6 9 ESTABLISHED src=10.1.1.1 dst=10.1.1.2 sport=1 dport=2 src=10.1.1.2 dst=10.1.1.1 sport=2 dport=1\n"
+    assert Kindred(Ground.of(plain)).able
+    assert not Kindred(Ground.of(beside(plain, conntrack=line))).able
+    assert not Kindred(Ground.of(beside(world(generated), conntrack=line + "tcp 6 9 src=x\n"))).able
+
+
+def test_facts_that_are_not_looked_through_share_nothing(generated: Path, corpus: Path) -> None:
+    plain = world(generated)
+    rich = world(corpus / "ipvs-rr-matrix")
+    servers = next(node.virtual_servers for node in rich.nodes.values() if node.virtual_servers)
+    nodes = {name: replace(node, virtual_servers=servers) for name, node in plain.nodes.items()}
     assert Kindred(Ground.of(plain)).able
     assert not Kindred(Ground.of(replace(plain, nodes=nodes))).able
 

@@ -7,10 +7,15 @@ somewhere. What is written is gathered here, so a question's key holds every com
 - the text of the Service's own rules, its chains, addresses, name and NodePorts numbered in the order they appear;
 - for each of these addresses the networks of all other rules, routes, devices and objects that hold it, routes that do
   the same through gateways that are alike being one;
+- the entries of ipsets in the same way as networks;
 - the API's objects of the Service and of its endpoints, and the client in the same way.
 
-That is careful rather than clever: where there are facts that are not looked through here (ipsets, nftables, IPVS,
-connections, network policies, IPv6) no question is like another.
+Connections that a node remembers are told of where they go on to something else than the Service's endpoints, and
+decide for packets whose source port is known, which no question gives: a Service with connections of the first kind is
+like no other, and so is everything where rules give source ports.
+
+That is careful rather than clever: where there are facts that are not looked through here (nftables, IPVS, network
+policies, IPv6) no question is like another.
 """
 
 from __future__ import annotations
@@ -27,7 +32,23 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from netk8s import dialects
-from netk8s.model import Addr, Ask, At, Endpoint, Finding, Net, Node, Pod, Route, ServicePort, Table, World
+from netk8s.errors import DecodeError
+from netk8s.model import (
+    TCP,
+    Addr,
+    Ask,
+    At,
+    Endpoint,
+    Finding,
+    IpSet,
+    Net,
+    Node,
+    Pod,
+    Route,
+    ServicePort,
+    Table,
+    World,
+)
 from netk8s.model import service_ranges as ranges_of
 from netk8s.survey._answers import Answer, in_order
 from netk8s.survey._ports import Key, Port
@@ -43,8 +64,10 @@ _HOST = r"\d{1,3}(?:\.\d{1,3}){3}"
 _TOKEN = re.compile(rf"({_OWN.pattern}|(?<![\w.:-]){_HOST}(?:/\d+)?(?![\w./])|--dport \d+)")
 _NET = re.compile(rf"(?<![\w.:]){_HOST}(?:/\d+)?")
 _PORTS = re.compile(r"--[a-z-]*ports? ([\d:,]+)")
-_COMPUTED = re.compile(r"-j NETMAP|-m (?:iprange|set|u32|bpf|cgroup|string|geoip)\b")
+_COMPUTED = re.compile(r"-j NETMAP|-m (?:iprange|u32|bpf|cgroup|string|geoip)\b")
 """What makes addresses of addresses, or compares them with what is not written as an address."""
+
+_SOURCE_PORT = re.compile(r"--to-ports |--to-source \S+:\d")
 
 _WORD = re.compile(r"[\w.-]+/[\w.-]+|(?<![\w.])\d+(?![\w.])|KUBE-[A-Z]+-[A-Z2-7]{16}")
 
@@ -168,6 +191,8 @@ class Kindred:
             self._written = _Written(ground.world, self._books)
             self.able = self._written.able
             self._objects = _Objects(ground.world)
+            self._connections = _Connections(ground.world, self._books)
+            self.able = self.able and self._connections.able
 
     def of(self, question: Question) -> tuple[Hashable, Names] | None:
         """(what questions like this one have in common, its names); None for one that is like no other."""
@@ -216,6 +241,8 @@ class Kindred:
     def _shape(self, port: Port) -> _Shape | None:
         if port.families != (4,) or port.service.startswith(("pod/", "(")) or "/" not in port.service:
             return None
+        if not self._connections.as_expected(port, self._objects.ends_of(port)):
+            return None
         doors = [(None if d.ip is None else str(d.ip), port.protocol, d.port) for d in port.dialled]
         texts: list[str] = []
         rules = _Places()
@@ -225,6 +252,8 @@ class Kindred:
             # A rule for this port at any address of a node is another Service's.
             if not book.closure(doors, texts, rules) or not book.doors.keys().isdisjoint(others):
                 return None
+        if self._connections.any and any(map(_SOURCE_PORT.search, texts)):
+            return None
         ports = [str(d.port) for d in port.dialled if d.ip is None]
         places: dict[str, int] = {}
         for word in (port.service, *ports):
@@ -252,7 +281,10 @@ class Kindred:
         for _, host in addresses:
             for route in self._written.routes(host):
                 hops = (str(hop.gateway) for hop in route.nexthops)
-                ways.append(tuple(places.setdefault(word, len(places)) for word in (str(route.dst), *hops)))
+                # What the rules of others name stays as it is: then only Services behind the same network are alike.
+                words = (str(route.dst), *hops)
+                named = self._written.named
+                ways.append(tuple(w if w in named else places.setdefault(w, len(places)) for w in words))
                 rules.add(route.at.origin, (route.at.line,))
         objects = self._objects.of_port(port, places, self._written.nodes)
         # A name that others use too cannot be put in place of another in what is told of their rules.
@@ -281,7 +313,7 @@ def _looked_through(world: World) -> bool:
         known = {t.name for t in node.tables if t.family == 4}
         if any((t.family, t.name) not in {(f, name) for f in ("ip", "ip6") for name in known} for t in node.nft):
             return False
-        if node.sets or node.virtual_servers or node.conntrack or node.pods or node.opaque or "ipvs" in node.covered:
+        if node.virtual_servers or node.pods or node.opaque or "ipvs" in node.covered:
             return False
         if any(table.headless for table in node.tables):
             return False
@@ -413,6 +445,8 @@ class _Written:
             for net in (rule.src, rule.dst):
                 if net is not None:
                     self._add(net, str(net))
+        for kept in node.sets:
+            self._of_set(kept)
         macs = {entry.mac for entry in node.fdb}
         for each in node.neighbours:
             mac = each.mac if each.mac in macs else each.mac is None
@@ -425,6 +459,29 @@ class _Written:
             Ask("198.51.100.1:80", source="pod", node=node.name),
         ):
             self._literal(str(dialects.resolve(world, ask).packet.src))
+
+    def _of_set(self, found: IpSet) -> None:
+        if found.kind == "list:set":
+            return
+        kinds = found.kind.partition(":")[2].split(",")
+        for entry in found.entries:
+            words = entry.split()
+            values = words[0].split(",") if words else []
+            if len(values) != len(kinds) or "iface" in kinds:
+                self.able = False
+                return
+            for place, (kind, value) in enumerate(zip(kinds, values, strict=True)):
+                if kind == "port":
+                    self._numbers.update(map(int, re.findall(r"\d+", value)))
+                elif kind in ("ip", "net"):
+                    try:
+                        net = ip_network(value, strict=False)
+                    except ValueError:
+                        self.able = False
+                        return
+                    others = (*values[:place], *values[place + 1 :], *words[1:])
+                    self._add(net, (found.name, str(net), place, others))
+                    self.named.update(_NET.findall(value))
 
     def _of_cluster(self, world: World) -> None:
         for item in world.cluster.nodes:
@@ -475,6 +532,36 @@ def _gateway(route: Route) -> bool:
     return route.kind == "unicast" and route.dst.prefixlen > 0 and any(hop.gateway for hop in route.nexthops)
 
 
+class _Connections:
+    """What was dialled of connections that nodes remember, and where their answers come from."""
+
+    def __init__(self, world: World, books: Sequence[_Book]) -> None:
+        self._told = "endpoints" in world.cluster.covered
+        self._answers: dict[tuple[int, int], set[tuple[Addr, Addr]]] = {}
+        tables = [table for node in world.nodes.values() for table in node.conntrack]
+        self.any = bool(tables)
+        self.able = not (self.any and any(_SOURCE_PORT.search(text) for book in books for text in book.common))
+        try:
+            for entry in (entry for table in tables for entry in table.connections):
+                if entry.original.dport is not None:
+                    ends = self._answers.setdefault((entry.protocol, entry.original.dport), set())
+                    ends.add((entry.original.dst, entry.reply.src))
+        except DecodeError:
+            # It is told of where somebody asks for that entry.
+            self.able = False
+
+    def as_expected(self, port: Port, ends: frozenset[Addr]) -> bool:
+        """Whether no finding is about connections to a port (NK420, NK421)."""
+        for dialled in port.dialled:
+            for dst, answering in self._answers.get((port.protocol, dialled.port), ()):
+                if dialled.ip not in (None, dst):
+                    continue
+                untold = answering == dst or answering in ends or not self._told
+                if not untold or (answering == dst and port.protocol != TCP):
+                    return False
+        return True
+
+
 class _Objects:
     """The API's objects without their names."""
 
@@ -491,6 +578,10 @@ class _Objects:
             for ip in pod.ips:
                 self._pods.setdefault(ip, []).append(pod)
         self._opened = {port[3] for pod in world.cluster.pods for port in pod.ports if port[3] is not None}
+
+    def ends_of(self, port: Port) -> frozenset[Addr]:
+        """The addresses of a port's endpoints."""
+        return frozenset(e.ip for e in self._endpoints.get(port.key, ()))
 
     def of_pod(self, pod: Pod) -> Hashable:
         return repr(replace(pod, namespace="", name="", node="", ips=(), labels=(), at=At(""))), len(pod.ips)
