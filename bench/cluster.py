@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 
 
 @contextmanager
-def edge(nodes: int, services: int, endpoints: int, real: int) -> Iterator[str]:
+def edge(nodes: int, services: int, endpoints: int, real: int, pace: float | None = None) -> Iterator[str]:
     """The URL of a simulated cluster's API server."""
     words = [sys.executable, str(HERE / "edge.py"), str(nodes), str(services), str(endpoints), "--real", str(real)]
     process = subprocess.Popen(
@@ -115,11 +115,15 @@ def main() -> None:
     parser.add_argument(
         "--real", type=int, default=8, help="agents that really work; the others give the answer of one"
     )
+    parser.add_argument("--pace", type=float, help="seconds that those take; default: as long as the one worked")
     parser.add_argument("--here", action="store_true", help="and all nodes' state taken to this side, as --here does")
     args = parser.parse_args()
     for nodes in args.nodes:
         print(f"\n== {nodes:,} nodes, {args.services:,} Services × {args.endpoints} endpoints")
-        with tempfile.TemporaryDirectory() as name, edge(nodes, args.services, args.endpoints, args.real) as url:
+        with (
+            tempfile.TemporaryDirectory() as name,
+            edge(nodes, args.services, args.endpoints, args.real, args.pace) as url,
+        ):
             folder = Path(name)
             found = json.loads(measured(url, folder, ["check", "--beside", "-o", "json"]))
             total = found["summary"]

@@ -15,7 +15,6 @@ import json
 import resource
 import ssl
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -41,8 +40,8 @@ KINDS = {
 
 
 class Edge:
-    def __init__(self, cluster: Simulated, real: int) -> None:
-        self.cluster, self.real = cluster, min(real, cluster.nodes)
+    def __init__(self, cluster: Simulated, real: int, pace: float | None) -> None:
+        self.cluster, self.real, self.pace = cluster, min(real, cluster.nodes), pace
         self.counts: Counter[str] = Counter()
         self.ports: dict[int, int] = {}
         self._lists: dict[str, _List] = {}
@@ -101,9 +100,10 @@ class Edge:
 
     def _page(self, request: web.Request, found: _List) -> web.Response:
         limit = int(request.query.get("limit", 500))
-        plain = gzip.compress(b"{}", 1) if limit < found.size else found.page(int(request.query.get("continue") or 0))
         if limit < found.size:
             plain = gzip.compress(found.beginning(limit), 1)
+        else:
+            plain = found.page(int(request.query.get("continue") or 0))
         data = gzip.decompress(plain)
         packed = len(data) > PACKED_FROM and "gzip" in request.headers.get("Accept-Encoding", "")
         body = plain if packed else data
@@ -142,7 +142,7 @@ class Edge:
             plain = gzip.decompress(answer) if encoding == "gzip" else answer
             self._model.set_result((plain, _children() - begun))
         plain, seconds = await asyncio.shield(self._model)
-        await asyncio.sleep(min(seconds, 60.0))
+        await asyncio.sleep(seconds if self.pace is None else self.pace)
         answer = self._renamed(plain, node)
         self.counts["replayed"] += 1
         return 200, gzip.compress(answer, 6), "gzip"
@@ -183,7 +183,9 @@ class Edge:
 
     async def agent(self, node: int, stop: asyncio.Event, certificate: Certificate) -> None:
         reviews = access.Reviews(self._reviewed)
-        made = server.Agent(self.cluster.name(node), Holding(lambda: self._dumps(node)), reviews)
+        made = server.Agent(
+            self.cluster.name(node), Holding(lambda known: (1, None if known else self._dumps(node))), reviews
+        )
         await server.serve(made, "127.0.0.1", 0, certificate, stop, lambda port: self.ports.update({node: port}))
 
     async def run(self) -> None:
@@ -213,6 +215,8 @@ class _List:
 
     def __init__(self, items: Iterator[bytes]) -> None:
         self._items, self._pages, self._first = items, list[bytes](), list[bytes]()
+        self._sizes: list[int] = []
+        self._next: list[bytes] | None = None
         self._ended = False
 
     def beginning(self, limit: int) -> bytes:
@@ -227,12 +231,9 @@ class _List:
             self._more()
         return self._pages[number]
 
-    _sizes: list[int]
-
     def _more(self) -> None:
-        if not self._pages:
-            self._sizes, self._next = [], list(islice(self._items, self.size))
-        found, self._next = self._next, list(islice(self._items, self.size))
+        found = list(islice(self._items, self.size)) if self._next is None else self._next
+        self._next = list(islice(self._items, self.size))
         self._first = self._first or found[:1]
         self._ended = not self._next
         self._sizes.append(len(found))
@@ -259,9 +260,9 @@ def main() -> None:
     for name in ("nodes", "services", "endpoints"):
         parser.add_argument(name, type=int)
     parser.add_argument("--real", type=int, default=8)
+    parser.add_argument("--pace", type=float, help="seconds that the answer of an agent that is no real one takes")
     args = parser.parse_args()
-    time.tzset()
-    asyncio.run(Edge(Simulated(args.nodes, args.services, args.endpoints), args.real).run())
+    asyncio.run(Edge(Simulated(args.nodes, args.services, args.endpoints), args.real, args.pace).run())
 
 
 if __name__ == "__main__":

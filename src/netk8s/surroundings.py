@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from functools import cached_property
 from ipaddress import ip_address, ip_network
@@ -38,27 +38,19 @@ class Surroundings:
         return other
 
     def _namespaces(self) -> dict[str, Netns]:
-        return {name: Netns(node, *self._known_addresses(name)) for name, node in self.nodes.items()}
-
-    def _known_addresses(self, name: str) -> tuple[list[Addr], list[Addr]]:
-        """(addresses that objects or stand-ins give to this node, addresses that are surely not this node's)."""
-        own: list[Addr] = [a for a, what in self.stand_ins.items() if what == f"node/{name}"]
-        foreign: list[Addr] = [a for a, what in self.stand_ins.items() if what != f"node/{name}"]
-        for address, owner in self.owned:
-            (own if owner == name else foreign).append(address)
-        for node in self.cluster.nodes:
-            for _, text in node.addresses:
-                try:
-                    ip = ip_address(text)
-                except ValueError:
-                    continue
-                (own if node.name == name else foreign).append(ip)
-        for service in self.cluster.services:
-            foreign.extend(service.cluster_ips)
-        for pod in self.cluster.pods:
-            if not pod.host_network:
-                foreign.extend(pod.ips)
-        return own, foreign
+        owners: dict[Addr, set[str]] = {ip: set(names) for ip, names in self._objects.owners.items()}
+        for ip, what in self.stand_ins.items():
+            owners.setdefault(ip, set()).add(what.removeprefix("node/") if what.startswith("node/") else "")
+        for ip, name in self.owned:
+            owners.setdefault(ip, set()).add(name)
+        own: dict[str, list[Addr]] = {}
+        for ip, names in owners.items():
+            for name in names:
+                own.setdefault(name, []).append(ip)
+        nobodys = self._objects.no_nodes
+        return {
+            name: Netns(node, own.get(name, ()), _Elsewhere(name, owners, nobodys)) for name, node in self.nodes.items()
+        }
 
     def endpoint_at(self, packet: Packet) -> Endpoint | None:
         """The endpoint that a packet is addressed to, the first of those that share address and port."""
@@ -147,6 +139,18 @@ class Surroundings:
         )
 
 
+class _Elsewhere:
+    """Addresses that are surely not a node's own: no node's at all, or of another one."""
+
+    __slots__ = ("_name", "_nobodys", "_owners")
+
+    def __init__(self, name: str, owners: Mapping[Addr, Collection[str]], nobodys: Collection[Addr]) -> None:
+        self._name, self._owners, self._nobodys = name, owners, nobodys
+
+    def __contains__(self, ip: object) -> bool:
+        return ip in self._nobodys or any(owner != self._name for owner in self._owners.get(ip, ()))  # type: ignore[call-overload]
+
+
 class _Objects:
     """What is looked up in the API's objects, put in order when it is first asked for, once for all flows of a world."""
 
@@ -166,6 +170,25 @@ class _Objects:
     @cached_property
     def endpoint_ips(self) -> frozenset[Addr]:
         return frozenset(endpoint.ip for endpoint in self._cluster.endpoints)
+
+    @cached_property
+    def owners(self) -> dict[Addr, list[str]]:
+        """The nodes by the addresses that their objects list."""
+        out: dict[Addr, list[str]] = {}
+        for node in self._cluster.nodes:
+            for _, text in node.addresses:
+                try:
+                    out.setdefault(ip_address(text), []).append(node.name)
+                except ValueError:
+                    continue
+        return out
+
+    @cached_property
+    def no_nodes(self) -> frozenset[Addr]:
+        """Addresses that are surely no node's: those of Services and of pods with networks of their own."""
+        services = (ip for service in self._cluster.services for ip in service.cluster_ips)
+        pods = (ip for pod in self._cluster.pods if not pod.host_network for ip in pod.ips)
+        return frozenset((*services, *pods))
 
     def nodes_of(self, pods: Mapping[Addr, Pod]) -> Mapping[Addr, str]:
         """The nodes by the addresses of their pods. ``pods``: the same whenever it is asked."""

@@ -116,6 +116,20 @@ def test_errors_of_a_healthy_case_are_borne_out_by_connections(
     assert told == failing
 
 
+CAUSES = {
+    "broken-firewall-mix": "NK402", "broken-kube-postrouting-flushed": "NK401", "broken-missing-route": "NK404",
+    "broken-stale-node": "NK601", "both-backends-legacy-then-nft": "NK603", "both-backends-stale-nft-wins": "NK603",
+}  # fmt: skip
+"""What was done to these clusters, by the corpus' own account, in the words of a code."""
+
+
+@pytest.mark.parametrize("case", CAUSES)
+def test_the_cause_of_a_broken_case_comes_first(corpus: Path, case: str) -> None:
+    first = checked(corpus, case).problems[0].finding
+    assert first.code == CAUSES[case], first.summary
+    assert first.severity == ("warning" if case == "both-backends-legacy-then-nft" else "error")
+
+
 def test_what_is_recorded_is_read_from_the_recordings(compared: ModuleType, corpus: Path) -> None:
     line = json.loads((corpus / HEALTHY[0] / "observed.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert results(line) <= set().union(*FITS.values())

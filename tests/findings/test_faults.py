@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from netk8s import decode, dialects, findings, snapshot
+from netk8s.drift import drift
 from netk8s.model import Ask, Dump, Finding, Snapshot, World
 from netk8s.trace import trace
 
@@ -120,6 +121,7 @@ FAULTS = (
     Fault("a node does not answer", IPTABLES, added("ip-neigh.json", '[{"dst":"192.168.52.202","dev":"ens33","state":["FAILED"]}]'), NGINX, "NK405"),
     Fault("hostNetwork process gone", IPTABLES, text("listening.txt", sub(r"^tcp LISTEN \S+:6443\n"), "k8s-master"), Ask("10.96.0.1:443", source=POD), "NK204"),
     Fault("localhost NodePort without route_localnet", IPTABLES, text(SYSCTL, sub(r"route_localnet = 1", "route_localnet = 0")), Ask("127.0.0.1:30000", source=f"node/{NODE}"), "NK408"),
+    Fault("rp_filter", IPTABLES, both(text(ROUTES, sub(r'\{"dst":"10\.244\.1\.0/24"[^}]*\}', '{"dst":"10.244.1.0/24","dev":"cni0","scope":"link","flags":[]}'), OTHER), text(SYSCTL, sub(r"(net\.ipv4\.conf\.all\.rp_filter) = \d", r"\1 = 1"), OTHER)), NGINX, "NK411", "NK404 NK405"),
     Fault("stale UDP connection", IPTABLES, added("conntrack.txt", UDP.format("10.244.1.99", 5353)), DNS, "NK420"),
     Fault("UDP connection from before the Service", IPTABLES, added("conntrack.txt", UDP.format("10.96.53.53", 53)), DNS, "NK421"),
     Fault("connection table full", IPTABLES, text(SYSCTL, lambda t: t + "net.netfilter.nf_conntrack_count = 4096\nnet.netfilter.nf_conntrack_max = 4096\n"), DNS, "NK423"),
@@ -135,6 +137,20 @@ FAULTS = (
     Fault("nftables: masquerading flushed", NFTABLES, both(without("nft-ruleset.json"), text("nft-ruleset.txt", sub(r"(chain masquerading \{\n)(?:\t\t.*\n)*", r"\1"))), NODEPORT, "NK401 NK403 NK404", "NK403 NK404"),
     Fault("nftables: forward drop of a firewall", NFTABLES, both(without("nft-ruleset.json"), text("nft-ruleset.txt", lambda t: t + FIREWALL)), SINGLE, "NK402"),
 )  # fmt: skip
+
+LISTENING, IPVSADM = "listening.txt", "ipvsadm-save.txt"
+ONE_LISTING = without("ipvsadm-Ln.txt", "ipvsadm-stats.txt")
+DRIFTS = (
+    ("a process listens on a NodePort", IPTABLES, text(LISTENING, lambda t: t + "tcp LISTEN 0.0.0.0:30000\n"), "NK612"),
+    ("an endpoint on another port", IPTABLES, text(RULES, sub("to-destination 10.244.1.24:8080", "to-destination 10.244.1.24:81")), "NK606"),
+    ("rules of an older endpoint", IPTABLES, text(RULES, sub("to-destination 10.244.1.24:8080", "to-destination 10.244.1.240:8080")), "NK605 NK607"),
+    ("another chance for one endpoint", IPTABLES, text(RULES, sub("0.33333333349(.*KUBE-SEP-C4VXQDW52UV45WW3)", r"0.90000000000\1")), "NK611"),
+    ("a chain of no Service", IPTABLES, text(RULES, sub(r"^(:KUBE-SVC-GI2DS44EQ6V3GHV6 .*\n)", r"\1:KUBE-SVC-AAAAAAAAAAAAAAAA - [0:0]\n")), "NK615"),
+    ("a node without kube-proxy", IPTABLES, both(text(RULES, sub(r"^.*KUBE-.*\n")), without("ip6tables-save.txt", "nft-ruleset.json", "nft-ruleset.txt")), "NK602"),
+    ("IPVS: no virtual server for a Service", IPVS, both(ONE_LISTING, text(IPVSADM, sub(r"^-[Aa] -t 10\.96\.52\.1:8000 .*\n"))), "NK604"),
+    ("IPVS: other seconds of affinity", IPVS, both(ONE_LISTING, text(IPVSADM, sub(r"(-A -t 10\.96\.60\.10:80 .*)-p 600", r"\g<1>-p 900"))), "NK610"),
+)  # fmt: skip
+"""Faults that are seen without a packet: name, case, edit, the codes that are told of this node and no others."""
 
 BENIGN = {"NK101", "NK301", "NK526", "NK408"}
 """Warnings of healthy clusters that are true, and the refusal of NodePorts at 127.0.0.1."""
@@ -173,3 +189,26 @@ def test_a_fault_is_found_first_by_its_own_code_and_nothing_false_is_told(
     assert own, f"nothing is found\n{lines}"
     assert own[0] in fault.codes.split(), lines
     assert set(own) <= {*fault.codes.split(), *fault.also.split()}, lines
+
+
+@pytest.mark.parametrize(("name", "case", "edit", "codes"), DRIFTS, ids=[name for name, *_ in DRIFTS])
+def test_a_fault_that_needs_no_packet_is_found_by_its_own_code_alone(
+    name: str, case: str, edit: Edit, codes: str, taken: Callable[[str], Snapshot]
+) -> None:
+    def drifted(found: Snapshot) -> list[Finding]:
+        world = dialects.complete(decode.decode(found))
+        return list(findings.drifted(drift(world, dialects.programmed(world))))
+
+    assert drifted(taken(case)) == []
+    found = drifted(edit(taken(case)))
+    assert {finding.code for finding in found} == set(codes.split()), [finding.summary for finding in found]
+    assert all(NODE in finding.summary for finding in found)
+
+
+def test_the_page_on_faults_has_them_all(root: Path) -> None:
+    page = (root / "docs/faults.md").read_text(encoding="utf-8")
+    rows = [(fault.name, fault.codes) for fault in FAULTS] + [(name, codes) for name, _, _, codes in DRIFTS]
+    assert [line for line in page.splitlines() if line.startswith("| ")][1:] == [
+        f"| {name} | {', '.join(codes.split())} |" for name, codes in rows
+    ]
+    assert f"{len(rows)} kinds" in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cached_property
 from ipaddress import ip_address
 
@@ -29,11 +29,11 @@ _HOST_SCOPE = (Address("lo", ip_address("127.0.0.1"), 8, "host"), Address("lo", 
 class Netns:
     """Asks of one node. ``own`` are addresses known to be the node's without a dump (from objects, or stand-ins)."""
 
-    def __init__(self, node: Node, own: Iterable[Addr] = (), foreign: Iterable[Addr] = ()) -> None:
+    def __init__(self, node: Node, own: Iterable[Addr] = (), foreign: Container[Addr] = frozenset()) -> None:
         self.node = node
         self.name = node.name
         self.own = frozenset(own)
-        self.foreign = frozenset(foreign)
+        self.foreign = foreign
         self._fibs: dict[int, Fib] = {}
         self.memo: dict[object, tuple[object, object]] = {}
         """What kernel modules derive from the node's facts once: (the fact, what came of it)."""
