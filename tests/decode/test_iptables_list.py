@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from netk8s import decode
+from netk8s import decode, dialects
 from netk8s.decode import iptables_list
-from netk8s.errors import DecodeError
-from netk8s.model import Dump, Snapshot
+from netk8s.errors import DecodeError, UsageError
+from netk8s.model import Ask, Dump, Snapshot
 
 VERBOSE = """\
 # Warning: iptables-legacy tables present, use iptables-legacy to see them
@@ -43,6 +43,13 @@ def test_beside_others_it_is_missing() -> None:
     assert gap.what.startswith("the rules in listing, which is what `iptables -L` prints")
     assert found.unread == ()
     assert set(found.nodes["n1"].covered) == {"rules4"}
+
+
+def test_beside_the_clusters_objects_the_reason_is_told() -> None:
+    pods = Dump("pods.json", b'{"apiVersion": "v1", "kind": "PodList", "items": []}')
+    world = decode.decode(Snapshot((pods, Dump("listing", NAMES.encode()))))
+    with pytest.raises(UsageError, match=r"no node's rules \(the rules in listing, which is what `iptables -L` prints"):
+        dialects.resolve(world, Ask("svc/web", "80"))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """What ``microk8s inspect`` packs: ``inspection-report/`` of one node, with the cluster's objects.
 
-``k8s/cluster-info-dump`` is what ``kubectl cluster-info dump`` prints. The rules are there as ``iptables -S`` (of one table)
-and ``iptables -L`` only. Source: canonical/microk8s, scripts/inspect.sh.
+``k8s/cluster-info-dump`` is what ``kubectl cluster-info dump -A`` prints. ``network/`` has ``ip addr``, ``ip route`` and
+``ss -pln``, and the rules as ``iptables -S`` (of one table) and ``iptables -L`` only. Source: canonical/microk8s,
+scripts/inspect.sh.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _OWN = "inspection-report"
 _FOLDERS = frozenset({"apparmor", "args", "juju", "k8s", "network", "sys"})
 # Files that a node's own commands printed into the report's folder are taken as they are.
 _RULES = frozenset({"iptables-save", "ip6tables-save", "nft-ruleset"})
+_NODE = frozenset({"ip-addr", "ip-route", "ss", *_RULES})
 
 
 def root(parts: Parts) -> Parts | None:
@@ -30,10 +32,10 @@ def root(parts: Parts) -> Parts | None:
 
 
 def place(parts: Parts) -> Place | None:
-    """The cluster's objects, and rules where they are whole."""
+    """The cluster's objects, the node's addresses, routes and sockets, and rules where they are whole."""
     if parts == ("k8s", "cluster-info-dump"):
         return Place(partial=True)
-    return Place(of_node=True) if len(parts) == 2 and parts[0] == "network" and parts[1] in _RULES else None
+    return Place(of_node=True) if len(parts) == 2 and parts[0] == "network" and parts[1] in _NODE else None
 
 
 node = nameless

@@ -65,3 +65,9 @@ def family_of(ask: Ask) -> int | None:
         return ip_address(ask.source).version if ask.source else None
     except ValueError:
         return None
+
+
+def no_rules(world: World) -> UsageError:
+    """Why nothing can be answered where no node's rules are known, with the dumps that were refused."""
+    refused = "".join(f" ({gap.what})" for gap in world.missing if gap.what.startswith("the rules in "))
+    return UsageError(f"the dumps hold the cluster's objects and no node's rules{refused}; add a node's iptables-save")

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from netk8s.dialects._question.addresses import owner_of
 from netk8s.dialects._question.dialled import Dialled
-from netk8s.dialects._question.names import near, node_names, port_number
+from netk8s.dialects._question.names import near, no_rules, node_names, port_number
 from netk8s.dialects._question.pods import find_pod
 from netk8s.errors import NotFound, UsageError
 from netk8s.model import Addr, Ask, Pod, World
@@ -54,7 +54,7 @@ def default_source(world: World, ask: Ask, dialled: Dialled, notes: list[str]) -
         return f"pod/{pod.namespace}/{pod.name}"
     node = start or next(iter(world.nodes), None)
     if node is None:
-        raise _no_rules(world)
+        raise no_rules(world)
     if "pods" not in world.cluster.covered and not world.nodes[node].addresses:
         return "pod"
     notes.append(f"node/{node} is taken as the sender; choose with --from")
@@ -113,13 +113,8 @@ def entry_node(world: World, ask: Ask, dialled: Dialled, notes: list[str]) -> st
         if owner is not None:
             return owner
     if not world.nodes:
-        raise _no_rules(world)
+        raise no_rules(world)
     names = list(world.nodes)
     if len(names) > 1 and dialled.kind not in ("clusterip", "pod"):
         notes.append(f"the packet is taken to enter at {names[0]}; choose with --via ({', '.join(names[1:6])})")
     return names[0]
-
-
-def _no_rules(world: World) -> UsageError:
-    seen = "".join(f" ({gap.what})" for gap in world.missing if not gap.node)
-    return UsageError(f"the dumps hold the cluster's objects and no node's rules{seen}; add a node's iptables-save")

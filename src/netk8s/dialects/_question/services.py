@@ -9,7 +9,7 @@ from netk8s import plugins
 from netk8s.dialects import kube_proxy_iptables
 from netk8s.dialects._question.addresses import OUTSIDE
 from netk8s.dialects._question.dialled import Dialled
-from netk8s.dialects._question.names import family_of, near, port_number
+from netk8s.dialects._question.names import family_of, near, no_rules, port_number
 from netk8s.errors import NotFound, UsageError
 from netk8s.model import PROTOCOL_NAMES, TCP, Ask, ExternalName, Programmed, ServicePort, World
 
@@ -55,6 +55,8 @@ def dial_service(world: World, ask: Ask, words: str, protocol: int | None, notes
     if not rows and any(node.virtual_servers for node in world.nodes.values()):
         why = f"service {full}: virtual servers carry no names; add kubectl get services -A -o json, or dial IP:PORT"
         raise NotFound(f"service {full}", (), why)
+    if not rows and not any({"rules4", "rules6", "nft"} & node.covered for node in world.nodes.values()):
+        raise no_rules(world)
     if not rows:
         raise NotFound(f"service {full} in the rules", [f"svc/{n}" for n in near(full, _all_names(world))])
     if ask.family in ("4", "6"):
