@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -296,6 +297,39 @@ def test_macvlan_modes(tmp_path: Path) -> None:
             for other in pods:
                 apart = other.node == pod.node
                 assert other is pod or ((f"pod/{other.key}", pod.ips[0]) in connected) is not apart
+
+
+def test_a_macvlan_of_mode_source_hears_those_it_is_told_to_hear(tmp_path: Path) -> None:
+    nodes = tuple(
+        NodeSpec(f"k8s-node{i}", (f"192.168.52.20{i}/24",), (), wiring=f"macvlan{mode}")
+        for i, mode in enumerate(("-source", "", ""), 1)
+    )
+    pods = tuple(
+        PodSpec(name, f"k8s-node{i}", (f"192.168.52.1{i}1",), (("tcp", 80),))
+        for i, name in enumerate(("source", "heard", "unheard"), 1)
+    )
+    clients = (ClientSpec("client", ("192.168.52.50/24",)), ClientSpec("client-b", ("192.168.52.51/24",)))
+    with Cluster(Topology(nodes=nodes, pods=pods, clients=clients)) as cluster:
+        cluster.load_kube_rules("nft", [4])
+        for host, device in (("client", "eth0"), ("k8s-node2", "ens33"), ("pod/default/heard", "eth0")):
+            (link,) = json.loads(cluster.host(host).call("run", ["ip", "-j", "link", "show", device]))
+            add = f"link set link dev eth0 type macvlan macaddr add {link['address']}"
+            cluster.host("pod/default/source").call("ip", [add])
+        for client in ("client", "client-b"):
+            cluster.connect(client, "192.168.52.202", 22)  # so that a node knows its MAC address
+        for pod in pods:
+            folder = tmp_path / "nodes" / pod.node / "pods" / pod.key.replace("/", "_")
+            folder.mkdir(parents=True)
+            inside = cluster.host(f"pod/{pod.key}").call("run", ["ip", "-j", "-d", "addr"])
+            for name in ("ip-link", "ip-addr"):
+                (folder / f"{name}.json").write_text(inside)
+        others = ("client", "client-b", "k8s-node2", "k8s-node3", "pod/default/heard", "pod/default/unheard")
+        asked = [Asked(source, "192.168.52.111", 80) for source in others]
+        asked += [Asked("pod/default/source", f"192.168.52.1{i}1", 80) for i in (2, 3)]
+        asked += [Asked("pod/default/unheard", "192.168.52.121", 80)]
+        found = [result for result, _ in results(cluster, tmp_path, asked)]
+        heard = ["connected", "timeout"]
+        assert [r if r == "connected" else "timeout" for r in found] == [*heard, *heard, *heard, *heard, "connected"]
 
 
 @pytest.mark.parametrize(

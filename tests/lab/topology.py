@@ -18,7 +18,7 @@ class NodeSpec:
     """A node. ``addresses`` with prefix length, the first of a family is its InternalIP.
 
     ``wiring`` of its pods: "bridge" (cni0), "routed" (a veth and a host route each, as calico does), "macvlan"
-    (mode bridge, or "macvlan-private", "-vepa", "-passthru"), or "ipvlan-l2", "ipvlan-l3" and "ipvlan-l3s"; "none" leaves that to the test. Pods on ipvlan are in the LAN's subnet or, in l3, in the node's pod subnet.
+    (mode bridge, or "macvlan-private", "-vepa", "-passthru", "-source"), or "ipvlan-l2", "ipvlan-l3" and "ipvlan-l3s"; "none" leaves that to the test. Pods on ipvlan are in the LAN's subnet or, in l3, in the node's pod subnet.
     """
 
     name: str

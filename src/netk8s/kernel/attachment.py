@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from netk8s.kernel.netns import Netns
-from netk8s.model import Addr, At, Cluster, ConntrackEntry, Ipvlan, Link, Neighbour, Question
+from netk8s.model import Addr, At, Cluster, ConntrackEntry, Ipvlan, Link, Macvlan, Neighbour, Question
 
 BRIDGE, ROUTED, LINK = "bridge", "routed", "link"
 MACVLAN, IPVLAN_L2, IPVLAN_L3, IPVLAN_L3S, LAYER2 = "macvlan", "ipvlan-l2", "ipvlan-l3", "ipvlan-l3s", "layer2"
@@ -50,7 +50,8 @@ class Attachment(Struct, frozen=True):
     "link" (something on the network that node and pod reach each other by), a key of WORDS, or "" when it is not
     known; then ``why`` says so and ``dev`` is None. ``because``: what a kind of WORDS was concluded from.
     ``doubts``: other kinds that the dumps do not rule out. ``proven``: a dump taken inside the pod says it; ``apart``
-    then tells whether it is kept from the other slaves of ``dev``.
+    then tells whether it is kept from the other slaves of ``dev``, and ``sources`` which MAC addresses it hears alone
+    (macvlan, mode source), None for all.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Attachment(Struct, frozen=True):
     doubts: tuple[str, ...] = ()
     proven: bool = False
     apart: bool | None = None
+    sources: tuple[str, ...] | None = None
 
     @property
     def shared(self) -> bool:
@@ -304,7 +306,8 @@ def _inside(netns: Netns, pod_ip: Addr) -> Attachment | None:
             detail = link.detail
             apart = detail.private or detail.vepa if isinstance(detail, Ipvlan) else link.mode not in (None, "bridge")
             because = f"the devices of pod {name} say so{_place(link.at)}"
-            return Attachment(kind, parent, because=because, proven=True, apart=apart)
+            sources = detail.sources if isinstance(detail, Macvlan) and link.mode == "source" else None
+            return Attachment(kind, parent, because=because, proven=True, apart=apart, sources=sources)
     return None
 
 

@@ -50,7 +50,7 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
         return
     owner = scene.netns.get(pod.node or "") if pod is not None and not pod.host_network else None
     if owner is not None and scene.around.attachment(owner, target).shared:
-        for there, verdict, why in _slaves.asked_on_link(scene, branch, owner, target):
+        for there, verdict, why in _slaves.asked_on_link(scene, event, owner, target):
             if verdict == DELIVERED:
                 yield pod_end(scene, there, past, target, pod)
             else:
@@ -95,6 +95,9 @@ def _own_pod(scene: Scene, event: OnLink) -> Walk:
         elif hung.kind in attachment.ON_LINK and not event.foreign:
             reason = _slaves.unheard(netns, hung.dev, netns.name, target)
             yield End(there, past, UNREACHABLE, reason, told=told)
+        elif (deaf := _slaves.not_heard(scene, event, hung))[0]:
+            verdict, why = deaf
+            yield End(there, past, verdict, why, told=told if verdict == UNREACHABLE else None)
         else:
             # A pod that asked is known to its node.
             for onward, silent in _arp.answers(there, None if scene.back else _arp.of_own_pod(event)):

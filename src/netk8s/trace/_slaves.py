@@ -217,11 +217,47 @@ def handed_over(scene: Scene, branch: Branch, netns: Netns) -> Iterator[tuple[Br
         yield there, kind.kind == attachment.IPVLAN_L3S
 
 
-def asked_on_link(scene: Scene, branch: Branch, netns: Netns, target: Addr) -> Iterator[tuple[Branch, str, str]]:
+def not_heard(scene: Scene, event: OnLink, hung: Attachment) -> tuple[str, str]:
+    """(verdict, why) of a macvlan device of mode source that does not hear who sends (macvlan_handle_frame), else ""."""
+    if hung.sources is None:
+        return "", ""
+    mac = _sender(scene, event)
+    if mac is None:
+        what = f"{event.target} hears some MAC addresses alone (macvlan, mode source)"
+        return UNKNOWN, f"{what}, and no dump has that of who sends to it"
+    if mac.lower() in (each.lower() for each in hung.sources):
+        return "", ""
+    return (
+        UNREACHABLE,
+        f"{event.target} does not hear {mac}: it is not among the sources of its macvlan device (mode source)",
+    )
+
+
+def _sender(scene: Scene, event: OnLink) -> str | None:
+    """The MAC address that a frame comes from, None where no dump tells."""
+    if not event.foreign:
+        link = event.netns.links.get(event.dev or "")
+        return link.mac if link is not None else None
+    src = event.branch.flight.packet.src
+    for netns in scene.netns.values():
+        for inside in netns.node.pods.values():
+            dev = next((a.dev for a in inside.addresses if a.ip == src), None)
+            if dev is not None:
+                return next((link.mac for link in inside.links if link.name == dev), None)
+    found = event.netns.fib(src.version).lookup(src, None, iif="lo")
+    by = next((hop.gateway for _, hop in found.ways if hop.gateway is not None), src)
+    known = (n.mac for netns in scene.netns.values() for n in netns.node.neighbours if n.ip == by and n.mac is not None)
+    return next(known, None)
+
+
+def asked_on_link(scene: Scene, event: OnLink, netns: Netns, target: Addr) -> Iterator[tuple[Branch, str, str]]:
     """(branch, verdict, why): what comes of ARP for a pod of ``netns`` that is asked for on the network."""
     hung = scene.around.attachment(netns, target)
-    for there, kind in settled(branch, netns, hung):
-        if kind.kind in attachment.BY_ROUTE:
+    for there, kind in settled(event.branch, netns, hung):
+        verdict, why = not_heard(scene, event, kind)
+        if verdict:
+            yield there, verdict, why
+        elif kind.kind in attachment.BY_ROUTE:
             what = attachment.WORDS[kind.kind]
             yield (
                 there,
