@@ -745,6 +745,8 @@ def test_a_mark_of_the_first_packet_alone_cannot_route_a_masqueraded_connection(
         ("", UDP, "delivered"),
         ("raw PREROUTING -d 10.244.2.6/32 -j DROP", TCP, "dropped"),
         ("raw PREROUTING -d 10.244.2.6/32 -j DROP", UDP, "delivered"),
+        # Its ICMP error is what connect() reports, or the next call.
+        ("filter FORWARD -d 10.244.2.6/32 -j REJECT --reject-with icmp-host-unreachable", TCP, "unreachable"),
     ],
 )
 def test_a_mark_of_the_first_packet_alone_sends_later_ones_over_another_node(
@@ -770,7 +772,11 @@ def test_a_mark_of_the_first_packet_alone_sends_later_ones_over_another_node(
     [
         ("FORWARD -d 10.244.2.6/32 -m conntrack --ctstate ESTABLISHED -j DROP", "dropped"),
         ("FORWARD -d 10.244.2.6/32 -m conntrack --ctstate ESTABLISHED --ctorigdst 10.244.2.6 -j DROP", "delivered"),
-        ("FORWARD -d 10.244.2.6/32 -p tcp -m tcp ! --tcp-flags SYN,RST,ACK SYN -j REJECT", "dropped"),
+        ("FORWARD -d 10.244.2.6/32 -p tcp -m tcp ! --tcp-flags SYN,RST,ACK SYN -j REJECT", "refused"),
+        (
+            "FORWARD -d 10.244.2.6/32 -p tcp -m tcp ! --tcp-flags SYN,RST,ACK SYN -j REJECT\nfilter OUTPUT -p icmp -j DROP",
+            "dropped",
+        ),
         ("FORWARD -s 10.244.1.6/32 -d 10.96.0.10/32 -m conntrack --ctstate ESTABLISHED -j DROP", "delivered"),
     ],
 )

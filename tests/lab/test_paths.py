@@ -110,6 +110,25 @@ def test_a_process_of_the_node_is_told_of_a_reject_by_lo(
             node.call("run", ["iptables-nft", "-D", *rule.split()])
 
 
+@pytest.mark.parametrize(
+    ("rule", "result"),
+    [
+        ("-m conntrack --ctstate ESTABLISHED -j DROP", "timeout"),
+        ("-m conntrack --ctstate ESTABLISHED -p tcp -j REJECT --reject-with tcp-reset", "refused"),
+        ("-m conntrack --ctstate NEW -j LOG", "connected"),
+    ],
+)
+def test_a_connection_needs_its_third_packet_too(rule: str, result: str, tmp_path: Path, overlay: Cluster) -> None:
+    node = overlay.host("k8s-node1")
+    where = ["FORWARD", "-d", "10.244.2.0/24", *rule.split()]
+    node.call("run", ["iptables-nft", "-I", *where])
+    try:
+        asked = [Asked("pod/default/toolbox", "10.244.2.5", 80)]
+        assert [seen for seen, _ in results(overlay, tmp_path, asked)] == [result]
+    finally:
+        node.call("run", ["iptables-nft", "-D", *where])
+
+
 @pytest.mark.parametrize("bridge_nf", [True, False])
 def test_a_reset_goes_back_by_the_bridge_port_untranslated(bridge_nf: bool, tmp_path: Path) -> None:
     reset = "-p tcp -j REJECT --reject-with tcp-reset"

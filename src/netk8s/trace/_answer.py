@@ -117,7 +117,7 @@ def _judged(scene: Scene, past: Past, way: Way, likely: list[End]) -> Way:
     """The way with the reply's fate: translated back, lost, wrongly addressed, or not known. ``past``: the question's."""
     asked = past.flow.packet
     # Doubts of the way back without a likelier answer are not followed apart: one way that works is enough.
-    problems: list[tuple[End, str]] = []
+    problems: list[tuple[End, str, str]] = []
     for end in likely:
         packet = end.branch.flight.packet
         if end.verdict == UNKNOWN and not _returns_to_translator(scene, asked, way):
@@ -133,11 +133,11 @@ def _judged(scene: Scene, past: Past, way: Way, likely: list[End]) -> Way:
                 assumptions=_more(way, f"the answer: {end.reason}"),
             )
         if end.verdict != DELIVERED:
-            problems.append((end, end.reason))
+            problems.append((end, end.reason, ""))
         elif not _errors.recognised(asked, packet):
-            problems.append((end, _errors.wrong_address(asked, end)))
-        elif lost := _later.lost(scene, way, end, len(past.entries)):
-            problems.append((end, lost))
+            problems.append((end, _errors.wrong_address(asked, end), ""))
+        elif (lost := _later.lost(scene, way, end, len(past.entries)))[0]:
+            problems.append((end, lost[1], lost[0]))
         else:
             there, back = way.hops, end.past.hops
             if way.verdict == DELIVERED and not any(map(_against, way.choices)):
@@ -145,15 +145,17 @@ def _judged(scene: Scene, past: Past, way: Way, likely: list[End]) -> Way:
             return replace(way, hops=there, reply_hops=back, assumptions=_more(way, *end.branch.assumptions))
     if not problems:
         return replace(way, reply_known=False)
-    end, why = problems[0]
+    end, why, later = problems[0]
     where = targets.endpoint_text(way.packet.dst, way.packet.dport)
     stranger = end.verdict == DELIVERED and why == _errors.wrong_address(asked, end)
     sees = _errors.seen_of_a_stranger(asked, end) if stranger else ""
     failed = f"the packet reaches {where}, but the answer does not come back: {why}{sees}"
+    if later:
+        failed = f"the packet reaches {where} and the answer comes back, but {why}"
     if way.verdict == REFUSED:
         failed = f"{way.reason}; the refusal does not come back: {why}"
     return replace(
-        way, verdict=DROPPED, reason=failed, reply=why, reply_hops=end.past.hops,
+        way, verdict=later or DROPPED, reason=failed, reply=why, reply_hops=end.past.hops,
         assumptions=_more(way, *end.branch.assumptions), reached=way.reached, source=way.source,
     )  # fmt: skip
 

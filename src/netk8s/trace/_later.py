@@ -16,23 +16,25 @@ from msgspec.structs import replace
 
 from netk8s.kernel.flight import Conn
 from netk8s.model import TCP, Choice, Way
-from netk8s.trace import _walk
-from netk8s.trace._state import DELIVERED, UNKNOWN, End, Scene
+from netk8s.trace import _errors, _walk
+from netk8s.trace._state import DELIVERED, DROPPED, REFUSED, UNKNOWN, UNREACHABLE, End, Scene
 
 
-def lost(scene: Scene, way: Way, answer: End, known: int) -> str:
-    """Why the packet does not come to where the first one came, "" where it does or nobody knows.
+def lost(scene: Scene, way: Way, answer: End, known: int) -> tuple[str, str]:
+    """(verdict, why) of a packet that does not come to where the first one came; "" where it does or nobody knows.
+
+    What the client hears of it, its connect() or its next call reports (sk_err_soft, SO_ERROR).
 
     ``known``: so many entries of the answer's past are the question's.
     """
     flow, reached = answer.past.flow, way.reached
     if flow.packet.protocol != TCP or way.verdict != DELIVERED or reached is None:
-        return ""
+        return "", ""
     entries = tuple(_entries(answer, known))
     if any(
         conn.ipvs is not None and (conn.state != "ESTABLISHED" or conn.ipvs.method != "masq") for _, conn in entries
     ):
-        return ""
+        return "", ""
     flow = replace(flow, packet=flow.packet.replace(tcp_flags=frozenset({"ACK"})))
     walk = _walk.start(replace(scene, flow=flow), entries, way.choices)
     ends = [end for end in walk if _against(end.branch.choices) <= _against(way.choices)]
@@ -42,15 +44,18 @@ def lost(scene: Scene, way: Way, answer: End, known: int) -> str:
         and (e.verdict != DELIVERED or e.reached is None or (e.reached.ip, e.reached.port, e.reached.node) != there)
     ]  # fmt: skip
     if not gone or len(gone) < len(ends):
-        return ""
-    packet = gone[0].branch.flight.packet
-    why = gone[0].reason or f"it comes to {packet.dst}"
+        return "", ""
+    end = gone[0]
+    why = end.reason or f"it comes to {end.branch.flight.packet.dst}"
+    heard = replace(way, verdict=end.verdict if end.verdict in (REFUSED, UNREACHABLE) else DROPPED, reason=why)
+    heard = _errors.told(scene, heard, end, end.told) if end.told is not None else heard
+    why = heard.reason
     if unheard := ", ".join(dict.fromkeys(name for name, conn in entries if conn.state == "INVALID")):
-        return (
+        return heard.verdict, (
             f"the way there leads over {unheard} and the way back does not (asymmetric): the client's next packet is "
             f"invalid to {unheard}, {why}"
         )
-    return f"the client's next packet does not come to where the first one came: {why}"
+    return heard.verdict, f"the client's next packet does not come to where the first one came: {why}"
 
 
 def _entries(answer: End, known: int) -> Iterator[tuple[str, Conn]]:
