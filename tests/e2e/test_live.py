@@ -81,6 +81,22 @@ def test_live_offline_and_real_connections_agree(plane: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.e2e
+def test_agents_check_beside_their_data(plane: Any) -> None:
+    """The objects go through the real API server's proxy to each agent, packed; what comes back is folded."""
+    beside, here = (plane.netk8s("check", where, "-o", "json") for where in ("--beside", "--here"))
+    assert beside.returncode == here.returncode, beside.stderr
+    found, whole = json.loads(beside.stdout), json.loads(here.stdout)
+    assert found["summary"]["nodes"] == whole["summary"]["nodes"]
+    assert found["summary"]["unknown"] == 0
+    assert found["flows"] == []
+    assert found["missing"] == []
+    codes = [{f["code"] for f in each["findings"] if f["severity"] == "error"} for each in (found, whole)]
+    assert codes[0] == codes[1]
+    failing = [{s["service"] for s in each["services"] if s["arrive"] < s["flows"]} for each in (found, whole)]
+    assert failing[0] == failing[1]
+
+
+@pytest.mark.e2e
 def test_a_scaled_deployment_is_seen_by_the_next_trace(plane: Any) -> None:
     try:
         plane.scale("nginx", EVERY[:1])
