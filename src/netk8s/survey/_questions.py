@@ -378,6 +378,8 @@ class _Inhabitants(Struct, frozen=True):
 
     by_ip: Mapping[Addr, Pod]
     clients: Mapping[tuple[str, int], Sequence[Pod]]
+    beside: dict[Net, Addr | None]
+    """Of networks that were asked for: an address of nobody, None where no pod is."""
 
 
 @lru_cache(maxsize=4)
@@ -389,7 +391,7 @@ def _inhabitants(cluster: Cluster) -> _Inhabitants:
         if pod.node is not None and pod.phase not in ("Succeeded", "Failed"):
             for family in {ip.version for ip in pod.ips}:
                 clients.setdefault((pod.node, family), []).append(pod)
-    return _Inhabitants({ip: pod for pod in own for ip in pod.ips}, clients)
+    return _Inhabitants({ip: pod for pod in own for ip in pod.ips}, clients, {})
 
 
 def _neighbour(world: World, name: str, family: int) -> Addr | None:
@@ -398,24 +400,21 @@ def _neighbour(world: World, name: str, family: int) -> Addr | None:
     for address in world.nodes[name].addresses:
         if address.ip == primary and address.prefixlen < address.ip.max_prefixlen - 2:
             net = ip_network(f"{address.ip}/{address.prefixlen}", strict=False)
-            return _free_beside_pods(world.cluster, net, _nodes_own(world, net))
+            known = _inhabitants(world.cluster).beside
+            if net not in known:
+                known[net] = _free_beside_pods(world, net)
+            return known[net]
     return None
 
 
-def _nodes_own(world: World, net: Net) -> frozenset[Addr]:
-    """The addresses of a network that nodes have or send by."""
-    own = {a.ip for node in world.nodes.values() for a in node.addresses}
-    own |= {hop.gateway for node in world.nodes.values() for r in node.routes for hop in r.nexthops if hop.gateway}
-    return frozenset(ip for ip in own if ip.version == net.version and ip in net)
-
-
-@lru_cache(maxsize=256)
-def _free_beside_pods(cluster: Cluster, net: Net, taken: frozenset[Addr]) -> Addr | None:
+def _free_beside_pods(world: World, net: Net) -> Addr | None:
     """An address of a network that nobody has; None for a network without pods."""
-    pods = {ip for ip in _inhabitants(cluster).by_ip if ip.version == net.version and ip in net}
+    pods = {ip for ip in _inhabitants(world.cluster).by_ip if ip.version == net.version and ip in net}
     if not pods:
         return None
-    used = pods | taken | _virtual(cluster)
+    own = {a.ip for node in world.nodes.values() for a in node.addresses}
+    own |= {hop.gateway for node in world.nodes.values() for r in node.routes for hop in r.nexthops if hop.gateway}
+    used = pods | own | _virtual(world.cluster)
     last = net.num_addresses - 2
     return next((net[number] for number in range(last, max(last - 4096, 0), -1) if net[number] not in used), None)
 
