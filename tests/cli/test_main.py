@@ -129,6 +129,18 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert said == b""
 
 
+@pytest.mark.parametrize("other", ["", "threading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start(); "])
+def test_the_end_writes_everything_and_runs_what_others_registered(other: str) -> None:
+    script = (
+        "import atexit, sys, threading, time; from netk8s.cli import main; "
+        f"atexit.register(lambda: print('registered')); {other}sys.argv = ['netk8s', 'explain', 'NK000']; main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ran.returncode == 4
+    assert "NK000" in ran.stderr
+    assert ran.stdout.split() == ["thread", "registered"] if other else ["registered"]
+
+
 @pytest.mark.parametrize("kind", ["trace", "decode"])
 def test_schema(netk8s: Callable, kind: str) -> None:
     ran = netk8s("schema", kind)

@@ -152,13 +152,17 @@ def decode(snapshot: Snapshot, *, unwrap: bool = False) -> World:
         if unwrap and hasattr(decoder, "unwrap"):
             dump = decoder.unwrap(dump)
         for fact in decoder.decode(dump):
+            # First the one that a large cluster has most of.
+            if type(fact) in _OF_CLUSTER:
+                cluster.append(fact)
+                continue
             if isinstance(fact, Observation):
                 observations.append(fact)
                 continue
             covers = isinstance(fact, Coverage) and fact.kind in _LISTS
             if covers and dump.partial:
                 continue
-            if covers or type(fact) in _OF_CLUSTER or isinstance(fact, OldEndpoint):
+            if covers or isinstance(fact, OldEndpoint):
                 cluster.append(fact)
             else:
                 facts.setdefault((dump.node or default, dump.pod), []).append(fact)

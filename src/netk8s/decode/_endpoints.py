@@ -57,9 +57,10 @@ def chosen(facts: Sequence[Fact], notes: list[str]) -> list[Fact]:
     A whole list of EndpointSlices tells of every Service. What is taken from Endpoints objects is said in ``notes``.
     """
     old = [fact for fact in facts if isinstance(fact, OldEndpoint)]
-    lists = [fact for fact in facts if isinstance(fact, Coverage) and fact.kind == COVERS]
+    coverages = [fact for fact in facts if isinstance(fact, Coverage)]
+    lists = [fact for fact in coverages if fact.kind == COVERS]
     rest: list[Fact] = [fact for fact in facts if not isinstance(fact, OldEndpoint) and fact not in lists]
-    if any(isinstance(fact, Coverage) and fact.kind == "endpoints" for fact in rest):
+    if any(fact.kind == "endpoints" for fact in coverages):
         return rest
     told = {(fact.namespace, fact.service) for fact in rest if isinstance(fact, Endpoint)}
     taken = [each for each in old if (each.endpoint.namespace, each.endpoint.service) not in told]
