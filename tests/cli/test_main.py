@@ -129,6 +129,18 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert said == b""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
+@pytest.mark.parametrize("argv", [["schema", "trace"], ["--version"]])
+def test_a_full_disk_is_no_error_of_ours(argv: list[str]) -> None:
+    script = f"import sys; from netk8s.cli import main; sys.argv = ['netk8s', *{argv!r}]; main()"
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    said = "netk8s: the output could not be written whole: No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (74, said)
+
+
 @pytest.mark.parametrize("other", ["", "threading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start(); "])
 def test_the_end_writes_everything_and_runs_what_others_registered(other: str) -> None:
     script = (

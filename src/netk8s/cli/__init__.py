@@ -7,6 +7,7 @@ click is imported here, and a subcommand imports what it needs when it runs: ``n
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import pkgutil
@@ -23,7 +24,9 @@ import click
 from netk8s import __version__
 from netk8s.errors import Netk8sError, NotFound, UsageError
 
-INTERNAL_ERROR, INTERRUPTED = 70, 130
+INTERNAL_ERROR, NOT_WRITTEN, INTERRUPTED = 70, 74, 130
+"""The first two as sysexits.h has them (EX_SOFTWARE, EX_IOERR)."""
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,12 @@ def run(
         # Whoever read the output has seen enough (netk8s … | head). Python would complain once more at its end.
         _silence(streams.stdout)
         return 141
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            return _internal(streams, error)
+        _silence(streams.stdout)
+        streams.message(f"netk8s: the output could not be written whole: {error.strerror}")
+        return NOT_WRITTEN
     except Exception as error:
         return _internal(streams, error)
     return status if isinstance(status, int) else 0
