@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -45,16 +46,39 @@ def test_all_who_ask_at_once_get_one() -> None:
     run(steps)
 
 
-def test_it_is_taken_anew_after_a_second() -> None:
+def test_what_changed_a_moment_ago_is_in_the_next_answer() -> None:
     kernel = Kernel()
 
     async def steps() -> None:
         made = kernel.hold()
         first = await made.get()
-        kernel.now += holding.FRESH / 2
-        assert await made.get() is first
-        kernel.now += holding.FRESH
         assert await made.get() is not first
+        assert kernel.taken == 2
+
+    run(steps)
+
+
+def test_who_asks_while_it_is_taken_gets_the_next() -> None:
+    kernel = Kernel()
+    reading, go_on = threading.Event(), threading.Event()
+
+    def take() -> Snapshot:
+        found = kernel.take()
+        reading.set()
+        assert go_on.wait(10)
+        return found
+
+    async def steps() -> None:
+        made = holding.Holding(numbered(take))
+        first = asyncio.ensure_future(made.get())
+        await asyncio.to_thread(reading.wait, 10)
+        later = [asyncio.ensure_future(made.get()) for _ in range(20)]
+        await asyncio.sleep(0)
+        go_on.set()
+        begun = await first
+        found = await asyncio.gather(*later)
+        assert {id(one) for one in found} == {id(found[0])}
+        assert found[0] is not begun
         assert kernel.taken == 2
 
     run(steps)

@@ -1,4 +1,4 @@
-"""The node's snapshot: taken when somebody asks, once for all who ask at the same time, and kept while it is fresh."""
+"""The node's snapshot: looked after when somebody asks, once for all who ask at the same time, and kept while it is true."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from msgspec.structs import replace
 from netk8s import snapshot
 from netk8s.agent import memory
 from netk8s.model import Snapshot
-
-FRESH = 1.0
-"""Seconds that a snapshot is given out again without a look at the kernel."""
 
 
 class Held(Struct, frozen=True):
@@ -46,16 +43,20 @@ class Holding:
         self._take, self._clock = take, clock
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="collect")
         self._running: asyncio.Task[Held] | None = None
+        self._next: asyncio.Task[Held] | None = None
         self.held: Held | None = None
         self.packed = 0
         """How often a snapshot was another than the one before."""
 
     async def get(self) -> Held:
-        """A snapshot that is fresh. Raises what taking one raises."""
-        if self._running is None:
-            self._running = asyncio.ensure_future(self._fresh())
-            self._running.add_done_callback(self._ended)
-        return await asyncio.shield(self._running)
+        """The state of a moment after this call. Raises what taking it raises.
+
+        Who asks while it is being taken waits for the next time: a change that the caller knows of may have come just
+        behind what has been read by then.
+        """
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._after(self._running))
+        return await asyncio.shield(self._next)
 
     def whole(self) -> Snapshot:
         """The state of now with its texts, for what is to be packed otherwise. Raises what taking one raises."""
@@ -63,14 +64,14 @@ class Holding:
         assert found is not None  # noqa: S101 - no state has the number 0
         return found
 
-    def _ended(self, _: asyncio.Task[Held]) -> None:
-        self._running = None
-
-    async def _fresh(self) -> Held:
-        held = self.held
-        if held is not None and self._clock() - held.taken < FRESH:
-            return held
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._in_worker)
+    async def _after(self, before: asyncio.Task[Held] | None) -> Held:
+        if before is not None:
+            await asyncio.wait({before})
+        self._running, self._next = self._next, None
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, self._in_worker)
+        finally:
+            self._running = None
 
     def _in_worker(self) -> Held:
         try:
