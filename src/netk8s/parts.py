@@ -102,15 +102,19 @@ def digest(ports: Iterable[Port]) -> str:
     return hashlib.sha256("\n".join(map(repr, (port.key for port in ports))).encode()).hexdigest()[:16]
 
 
+def _is_shared(port: Port) -> bool:
+    return port.node is None and not port.service.startswith("pod/")
+
+
 def shared(ports: Iterable[Port]) -> list[Port]:
     """The ports that every node knows: hostPorts are those of a node's own pods."""
-    return [port for port in ports if port.node is None and not port.service.startswith("pod/")]
+    return [port for port in ports if _is_shared(port)]
 
 
 def part(found: Checkup) -> Part:
     """A checkup of one node (``checkup.check`` with ``alone``) as it travels."""
     known = shared(found.ports)
-    own = [port for port in found.ports if port not in known] if len(known) < len(found.ports) else []
+    own = [port for port in found.ports if not _is_shared(port)]
     place = {port.key: number for number, port in enumerate((*known, *own))}
     named = {str(port): number for number, port in reversed(list(enumerate((*known, *own))))}
     numbers: dict[tuple[int, int, int, str], list[int]] = {}

@@ -26,10 +26,11 @@ def arrivals(
     """
     world = ground.world
     keys = None if wanted is None else set(wanted)
+    names = set(world.nodes if only is None else only)
     absent = [item for item in world.cluster.nodes if item.name not in world.nodes]
     taken = {ip for pod in world.cluster.pods for ip in pod.ips}
     for name, node in world.nodes.items():
-        if only is not None and name not in set(only):
+        if name not in names:
             continue
         senders = {version: list(_senders(node, absent, version, taken)) for version in (4, 6)} if absent else {}
         asked: set[tuple[Addr, int | None, int]] = set()
