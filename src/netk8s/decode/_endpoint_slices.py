@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from netk8s.decode import _policies
-from netk8s.decode._json import JsonObject, address, clean
+from netk8s.decode._json import JsonObject, address, clean, shaped
 from netk8s.model import At, Endpoint
 
 Text = str | None
@@ -92,12 +92,7 @@ _DECODER = msgspec.json.Decoder(Slice)
 
 def spelled(text: msgspec.Raw, at: At) -> list[Endpoint] | None:
     """The endpoints of an EndpointSlice as kubectl spells it; None for anything else."""
-    if not _BEGINS.match(text):
-        return None
-    try:
-        return list(endpoints(_DECODER.decode(text), at))
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
-        return None
+    return shaped(text, _BEGINS, _DECODER, lambda found: endpoints(found, at))
 
 
 def read(item: JsonObject, metadata: JsonObject) -> Slice:

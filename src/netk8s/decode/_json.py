@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 from socket import AF_INET, inet_pton
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import msgspec
 
 from netk8s.errors import DecodeError
 from netk8s.model import Addr, At, Dump, Net
+
+S = TypeVar("S")
+F = TypeVar("F")
 
 HEAD = 16 * 1024
 """How much of a dump a sniff looks at, in bytes."""
@@ -137,6 +140,21 @@ def member(spelling: msgspec.Raw) -> object:
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Bytes that are no UTF-8 were passed over.
         return _cleaned(_DECODER.decode(bytes(spelling).decode("utf-8", "replace")))
+
+
+def shaped(
+    text: msgspec.Raw, begins: re.Pattern[bytes], shape: msgspec.json.Decoder[S], made: Callable[[S], Iterable[F]]
+) -> list[F] | None:
+    """What is made of an item of :func:`spelled` that is read into its shape at once; None where another reading is needed.
+
+    ``begins``: how an object of this kind is spelled. ``made`` raises ValueError for what it cannot use.
+    """
+    if not begins.match(text):
+        return None
+    try:
+        return list(made(shape.decode(text)))
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        return None
 
 
 def arrays(dump: Dump, command: str) -> Iterator[tuple[At, list[JsonObject]]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from netk8s.decode import _policies
-from netk8s.decode._json import JsonObject, address, clean
+from netk8s.decode._json import JsonObject, address, clean, shaped
 from netk8s.model import Addr, At, ExternalName, ServicePort
 
 Text = str | None
@@ -100,12 +100,7 @@ _DECODER = msgspec.json.Decoder(Service)
 
 def spelled(text: msgspec.Raw, at: At) -> list[ServicePort | ExternalName] | None:
     """The ports of a Service as kubectl spells it; None for anything else."""
-    if not _BEGINS.match(text):
-        return None
-    try:
-        return list(ports(_DECODER.decode(text), at))
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
-        return None
+    return shaped(text, _BEGINS, _DECODER, lambda found: ports(found, at))
 
 
 def read(item: JsonObject, metadata: JsonObject) -> Service:
