@@ -28,6 +28,20 @@ PROTOCOL_NAMES: Mapping[int, str] = {
 }  # fmt: skip
 
 
+class ComparedInPart(Struct, frozen=True, eq=False):
+    """A value of which some fields do not count when two are compared."""
+
+    def _compared(self) -> tuple[object, ...]:
+        """The fields that count."""
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+
 # ---------------------------------------------------------------- where a fact comes from
 
 
@@ -476,7 +490,7 @@ class Vrf(Struct, frozen=True):
 LinkDetail = Bridge | Vlan | Macvlan | Ipvlan | Tunnel | Bond | Vrf
 
 
-class Link(Struct, frozen=True, eq=False):
+class Link(ComparedInPart, frozen=True, eq=False):
     """A network device as ``ip -d link`` prints it. ``kind`` is "" for a physical device.
 
     ``parent`` is the device below (of a vlan, macvlan, ipvlan, or a tunnel bound to one), None also where that one is in
@@ -512,12 +526,6 @@ class Link(Struct, frozen=True, eq=False):
     def _compared(self) -> tuple[object, ...]:
         """Everything but ``info``, which is as free as the kernel's drivers are."""
         return tuple(getattr(self, name) for name in self.__struct_fields__ if name != "info")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Link) and self._compared() == other._compared()
-
-    def __hash__(self) -> int:
-        return hash(self._compared())
 
 
 class PortVlan(Struct, frozen=True):
@@ -1192,6 +1200,11 @@ class Choice(Struct, frozen=True):
     question: Question
     answer: bool
 
+    @property
+    def off_default(self) -> bool:
+        """Whether the answer goes against the one that is assumed."""
+        return self.question.default is not None and self.answer != self.question.default
+
 
 class Policed(Struct, frozen=True):
     """What network policies said of a packet at a step, read from the rules of the ``component`` that enforces them.
@@ -1206,7 +1219,7 @@ class Policed(Struct, frozen=True):
     allowed: bool
 
 
-class Step(Struct, frozen=True, eq=False):
+class Step(ComparedInPart, frozen=True, eq=False):
     """One rule that matched, or one decision of routing, a device or delivery (``rule`` None).
 
     ``odds`` are the odds of this step for a packet that came to it; ``assumed`` says that the step rests on
@@ -1235,12 +1248,6 @@ class Step(Struct, frozen=True, eq=False):
             self.hook, self.table, self.chain, self.rule, self.at, self.action, self.odds, self.changes, self.means,
             self.assumed, self.unknown, self.backend, self.policed,
         )  # fmt: skip
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Step) and self._compared() == other._compared()
-
-    def __hash__(self) -> int:
-        return hash(self._compared())
 
 
 class MtuFit(Struct, frozen=True):

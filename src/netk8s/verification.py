@@ -109,7 +109,7 @@ def compare(trace: Trace, observation: Observation) -> Verification:
         claims = tuple(_claims(trace.flow, way, observation))
         rows = tuple(_rows(way, observation))
         wrong = [claim for claim in claims if claim.agrees is False]
-        contrary = sum(c.question.default is not None and c.answer != c.question.default for c in way.choices)
+        contrary = sum(choice.off_default for choice in way.choices)
         differing = sum(not row.agrees for row in rows)
         rank = (len(wrong) + bool(differing), bool(differing), contrary, differing, way.verdict == "unknown")
         if best is None or rank < best[0]:

@@ -183,7 +183,7 @@ class Branch(Struct, frozen=True):
     @property
     def off_default(self) -> bool:
         """Whether some choice already goes against what is assumed."""
-        return any(c.question.default is not None and c.answer != c.question.default for c in self.choices)
+        return any(choice.off_default for choice in self.choices)
 
     def ask(self, question: Question) -> Iterator[tuple[bool, Branch]]:
         """The branches of a question: one if it was answered before, else both.

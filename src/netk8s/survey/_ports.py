@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from netk8s.model import Addr, Cluster, Endpoint, Net, Programmed, World
+from netk8s.model import Addr, Cluster, ComparedInPart, Endpoint, Net, Programmed, World
 
 CLUSTER_IP, NODE_PORT, LOAD_BALANCER, EXTERNAL_IP, EXTERNAL, HOST_PORT = (
     "ClusterIP", "NodePort", "LoadBalancer", "ExternalIP", "External", "hostPort",
@@ -37,7 +37,7 @@ class Place(Struct, frozen=True):
     pod: str | None
 
 
-class Port(Struct, frozen=True, eq=False):
+class Port(ComparedInPart, frozen=True, eq=False):
     """One port of a Service, or a pod's hostPort (``service`` is pod/NAMESPACE/NAME then)."""
 
     service: str
@@ -56,12 +56,6 @@ class Port(Struct, frozen=True, eq=False):
             self.service, self.name, self.protocol, self.dialled, self.endpoints, self.families, self.source_ranges,
             self.node,
         )  # fmt: skip
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Port) and self._compared() == other._compared()
-
-    def __hash__(self) -> int:
-        return hash(self._compared())
 
     @property
     def key(self) -> Key:

@@ -87,21 +87,17 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:
 def _by_what_is_assumed(way: Way, ends: Iterator[End], settled: int) -> Iterator[tuple[tuple[Choice, ...], list[End]]]:
     """(what the whole way assumes, ends of the answer): the likely ones first, then those with one assumption false."""
     known = {choice.question.key for choice in way.choices}
-    own = not any(map(_against, way.choices))
+    own = not any(choice.off_default for choice in way.choices)
     groups: dict[str, tuple[dict[str, Choice], list[End]]] = {"": ({}, [])}
     for end in ends:
         new = [c for c in end.branch.choices[settled:] if c.question.default is not None]
-        off = [c for c in new if _against(c)]
+        off = [c for c in new if c.off_default]
         if not off or (own and len(off) == 1 and off[0].question.key not in known):
             choices, group = groups.setdefault(off[0].question.key if off else "", ({}, []))
             choices.update({c.question.key: c for c in new if c.question.key not in known})
             group.append(end)
     for choices, group in groups.values():
         yield (*way.choices, *choices.values()), group
-
-
-def _against(choice: Choice) -> bool:
-    return choice.question.default is not None and choice.answer != choice.question.default
 
 
 def _each(scene: Scene, past: Past, way: Way, likely: list[End]) -> Iterator[Way]:
@@ -140,7 +136,7 @@ def _judged(scene: Scene, past: Past, way: Way, likely: list[End]) -> Way:
             problems.append((end, lost[1], lost[0]))
         else:
             there, back = way.hops, end.past.hops
-            if way.verdict == DELIVERED and not any(map(_against, way.choices)):
+            if way.verdict == DELIVERED and not any(choice.off_default for choice in way.choices):
                 there, back = _sizes.marked(scene, way, end, len(past.entries))
             return replace(way, hops=there, reply_hops=back, assumptions=_more(way, *end.branch.assumptions))
     if not problems:

@@ -71,4 +71,4 @@ def _entries(answer: End, known: int) -> Iterator[tuple[str, Conn]]:
 
 
 def _against(choices: tuple[Choice, ...]) -> set[Choice]:
-    return {c for c in choices if c.question.default is not None and c.answer != c.question.default}
+    return {choice for choice in choices if choice.off_default}
