@@ -58,10 +58,8 @@ class Folded:
 
     def add(self, finding: Finding, question: Question | None) -> int:
         """The index of the finding's problem. ``question`` None: no packet shows it."""
-        # Without a packet it is the node that is wrong; each has its own remedy.
         nodes = _nodes(finding, self._all_nodes)
-        same: object = nodes if question is None else said(finding.summary, self._all_nodes)
-        index = self._place((finding.code, finding.severity, finding.proven, same), finding, question)
+        index = self._place(finding, question, nodes)
         if question is not None:
             self._services[index][str(question.port)] = None
             self._flows[index] += 1
@@ -70,30 +68,29 @@ class Folded:
             self._services[index].update(dict.fromkeys(name for name in named if name in self._all_services))
         for name in nodes:
             self._nodes[index].update(dict.fromkeys((name, *_alike(question, name))))
-        if len(self._evidence[index]) < findings.MOST_EVIDENCE:
-            self._evidence[index].update(dict.fromkeys(finding.evidence))
+        self._seen_at(index, finding.evidence)
         return index
 
     def again(self, index: int, question: Question, evidence: Iterable[str]) -> None:
         """Adds another flow that shows a problem, on the nodes that a flow like it has shown it on."""
         self._services[index][str(question.port)] = None
         self._flows[index] += 1
-        if len(self._evidence[index]) < findings.MOST_EVIDENCE:
-            self._evidence[index].update(dict.fromkeys(evidence))
+        self._seen_at(index, evidence)
 
     def joined(self, problem: Problem) -> int:
         """Takes over a problem that was found elsewhere, with all that it reaches. The index of what it is folded into."""
         finding = problem.finding
-        same: object = problem.nodes if problem.example is None else said(finding.summary, self._all_nodes)
-        index = self._place((finding.code, finding.severity, finding.proven, same), finding, problem.example)
+        index = self._place(finding, problem.example, problem.nodes)
         self._services[index].update(dict.fromkeys(problem.services))
         self._nodes[index].update(dict.fromkeys(problem.nodes))
         self._flows[index] += problem.flows
-        if len(self._evidence[index]) < findings.MOST_EVIDENCE:
-            self._evidence[index].update(dict.fromkeys(finding.evidence))
+        self._seen_at(index, finding.evidence)
         return index
 
-    def _place(self, key: tuple[object, ...], finding: Finding, question: Question | None) -> int:
+    def _place(self, finding: Finding, question: Question | None, nodes: tuple[str, ...]) -> int:
+        # Without a packet it is the node that is wrong; each has its own remedy.
+        same: object = nodes if question is None else said(finding.summary, self._all_nodes)
+        key = (finding.code, finding.severity, finding.proven, same)
         index = self._index.setdefault(key, len(self._first))
         if index == len(self._first):
             self._first.append((finding, question))
@@ -102,6 +99,10 @@ class Folded:
             self._evidence.append({})
             self._flows.append(0)
         return index
+
+    def _seen_at(self, index: int, evidence: Iterable[str]) -> None:
+        if len(self._evidence[index]) < findings.MOST_EVIDENCE:
+            self._evidence[index].update(dict.fromkeys(evidence))
 
     def sorted(self) -> tuple[tuple[Problem, ...], dict[int, int]]:
         """The problems, the worst and widest first, and the place of each index among them."""

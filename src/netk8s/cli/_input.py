@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -40,6 +40,17 @@ def save_option(function: F) -> F:
     """``-o`` of the commands that write a snapshot."""
     help_ = "A folder that is not there yet, or a bundle: NAME.tgz."
     return click.option("-o", "--output", "path", metavar="PATH", required=True, help=help_)(function)
+
+
+def known_node(node: str, names: Iterable[str]) -> None:
+    """Raises NotFound, with the nearest names, for a node that is none of these."""
+    from difflib import get_close_matches
+
+    from netk8s.errors import NotFound
+
+    names = tuple(names)
+    if node not in names:
+        raise NotFound(f"node {node}", get_close_matches(node, names, n=5, cutoff=0.3))
 
 
 def world_of(paths: Sequence[str], streams: Streams, *, node: str | None, unwrap: bool) -> World:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from netk8s.cli._input import known_node
 from netk8s.cli._progress import progress
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ def checked(
     cluster: Wanted, streams: Streams, services: Sequence[str], node: str | None, beside: bool | None
 ) -> Checkup | None:
     """What the agents found; None where the nodes' state is to be taken here. Raises CollectError and NotFound."""
-    from difflib import get_close_matches
-
     from netk8s import decode
-    from netk8s.errors import CollectError, NotFound, UsageError
+    from netk8s.errors import CollectError, UsageError
     from netk8s.live import api, objects
 
     if cluster.agentless and beside:
@@ -42,8 +41,8 @@ def checked(
     names = [item.name for item in world.cluster.nodes]
     if not names:
         raise CollectError("the cluster's nodes cannot be listed: " + "; ".join(gap.what for gap in world.missing))
-    if node is not None and node not in names:
-        raise NotFound(f"node {node}", get_close_matches(node, names, n=5, cutoff=0.3))
+    if node is not None:
+        known_node(node, names)
     return _folded(
         server, cluster.agent_namespace, streams, (taken, world), services, names if node is None else [node]
     )
@@ -68,7 +67,8 @@ def _folded(
     taken, world = objects_
     ports = survey.ports(world, ())
     keys = ports_of(ports, services)
-    ports = ports if keys is None else tuple(port for port in ports if port.key in set(keys))
+    chosen = None if keys is None else set(keys)
+    ports = ports if chosen is None else tuple(port for port in ports if port.key in chosen)
     fold = parts.Fold(ports, [item.name for item in world.cluster.nodes])
     common, own = objects.for_nodes(taken)
     found = Lazily(server, namespace or agents.NAMESPACE)

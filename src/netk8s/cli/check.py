@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netk8s.cli import _live, _parts
-from netk8s.cli._input import dump_options, world_of
+from netk8s.cli._input import dump_options, known_node, world_of
 from netk8s.render import check as outputs
 
 if TYPE_CHECKING:
@@ -120,15 +120,12 @@ def _checked(
     missing_ok: bool = False,
     alone: bool = False,
 ) -> Checkup:
-    from difflib import get_close_matches
-
     from netk8s import checkup
     from netk8s.cli._progress import progress
     from netk8s.cli._services import ports_of
-    from netk8s.errors import NotFound
 
-    if node is not None and node not in world.nodes and not missing_ok:
-        raise NotFound(f"node {node}", get_close_matches(node, world.nodes, n=5, cutoff=0.3))
+    if node is not None and not missing_ok:
+        known_node(node, world.nodes)
     with progress(streams, "flows asked") as tick:
         nodes = None if node is None else [node]
         return checkup.check(world, lambda ports: ports_of(ports, services), nodes, tick, alone=alone)

@@ -544,11 +544,7 @@ class _Section(Mapping[str, Chain]):
     def runs(self, key: str) -> Sequence[tuple[int, str]]:
         """See :meth:`netk8s.model.Table.runs`. Raises DecodeError for rules of a chain that is not declared."""
         name = key.encode("utf-8", errors="surrogateescape")
-        if self._groups is None:
-            spans = self._runs(name)
-        else:
-            first = self._groups.get(name)
-            spans = () if first is None else (first, *self._more.get(name, ()))
+        spans = self._runs(name)
         if not (spans and (self._believed() or self._declaration(name) is not None)):
             # Whatever is to be said of it is said there.
             if key not in self:

@@ -11,13 +11,12 @@ import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from ipaddress import IPv4Address, ip_network
-from socket import inet_aton
+from ipaddress import ip_network
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from netk8s.dialects._balancing_rules import IPV4, Said, endpoints, option, said
+from netk8s.dialects._balancing_rules import Said, endpoints, ipv4, option, said
 from netk8s.model import (
     PROTOCOL_NAMES,
     Addr,
@@ -80,8 +79,9 @@ def _destination(rule: Rule) -> Addr | None:
     if found is None:
         return None
     host, _, length = found.values[0].partition("/")
-    if length == "32" and IPV4.fullmatch(host):
-        return IPv4Address(inet_aton(host))
+    quick = ipv4(host) if length == "32" else None
+    if quick is not None:
+        return quick
     try:
         net = ip_network(found.values[0], strict=False)
     except ValueError:

@@ -40,9 +40,7 @@ class Agents:
 
     def snapshot(self, node: str, pods: Mapping[str, Addr] | None = None) -> Snapshot:
         """What a node's kernel holds now, with the namespaces of these pods. Raises CollectError with the reason."""
-        pod = self.pods.get(node)
-        if pod is None:
-            raise CollectError(self.not_ready.get(node) or f"no agent runs on {node}")
+        pod = self._pod(node)
         return ask(self.api, self.namespace, pod, PORT, self.token, node, pods)
 
     def part(self, node: str, objects: bytes, question: Sequence[tuple[str, str]]) -> bytes:
@@ -50,10 +48,8 @@ class Agents:
 
         ``objects``: a bundle of the API's objects. ``question``: options of check, as service, with their values.
         """
-        pod = self.pods.get(node)
-        if pod is None:
-            raise CollectError(self.not_ready.get(node) or f"no agent runs on {node}")
-        path = f"/api/v1/namespaces/{self.namespace}/pods/https:{pod}:{PORT}/proxy/v1/check"
+        pod = self._pod(node)
+        path = _path(self.namespace, pod, PORT, "check")
         headers = {HEADER: self.token, "Content-Type": "application/gzip"}
         seconds = max(CHECK_TIMEOUT, self.api.access.timeout)
         try:
@@ -61,12 +57,23 @@ class Agents:
         except Refused as error:
             raise CollectError(_why(error, pod)) from None
 
+    def _pod(self, node: str) -> str:
+        pod = self.pods.get(node)
+        if pod is None:
+            raise CollectError(self.not_ready.get(node) or f"no agent runs on {node}")
+        return pod
+
+
+def _path(namespace: str, pod: str, port: int, what: str) -> str:
+    """What an agent is asked for, through the API server."""
+    return f"/api/v1/namespaces/{namespace}/pods/https:{pod}:{port}/proxy/v1/{what}"
+
 
 def ask(
     api: Api, namespace: str, pod: str, port: int, token: str, node: str, pods: Mapping[str, Addr] | None = None
 ) -> Snapshot:
     """The snapshot of a node by the agent in a pod. Raises CollectError with the reason."""
-    path = f"/api/v1/namespaces/{namespace}/pods/https:{pod}:{port}/proxy/v1/snapshot"
+    path = _path(namespace, pod, port, "snapshot")
     headers = {HEADER: token, "Accept": "application/gzip"}
     query = {"pods": ",".join(f"{name}@{ip}" for name, ip in pods.items())} if pods else None
     try:

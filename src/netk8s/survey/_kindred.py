@@ -25,7 +25,7 @@ from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, ip_address, ip_network
 from itertools import chain
-from socket import inet_aton
+from socket import AF_INET, inet_pton
 from typing import overload
 
 from msgspec import Struct
@@ -519,13 +519,14 @@ class _Written:
 
 
 _ANY = ip_network("0.0.0.0/0")
-_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_PLAIN = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 
 def _number(host: str) -> int:
     """An IPv4 address as a number. Raises ValueError for text that is none."""
-    return int.from_bytes(inet_aton(host)) if _PLAIN.fullmatch(host) else int(IPv4Address(host))
+    try:
+        return int.from_bytes(inet_pton(AF_INET, host))
+    except OSError:
+        return int(IPv4Address(host))
 
 
 def _gateway(route: Route) -> bool:
