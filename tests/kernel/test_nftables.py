@@ -217,6 +217,15 @@ def test_notrack_before_conntrack_leaves_nat_out() -> None:
     assert found.branch.flight.packet == PACKET
 
 
+@pytest.mark.parametrize(("state", "then"), [("INVALID", "UNTRACKED"), ("ESTABLISHED", "ESTABLISHED")])
+def test_notrack_behind_conntrack_is_for_packets_without_an_entry(state: str, then: str) -> None:
+    """A packet that is invalid to conntrack has no entry (nft_notrack_eval); seen on Linux 6.18."""
+    there = tuple_of(PACKET)
+    branch = start(conn=Conn(state, "ORIGINAL", there, there.reversed()))
+    (found,) = run(netns(chain("notrack", hook="prerouting", priority="mangle")), "prerouting", branch)
+    assert found.branch.flight.conn.state == then
+
+
 def test_tables_that_see_packets_before_ip_are_named() -> None:
     ingress = 'table netdev n {\n\tchain i {\n\t\ttype filter hook ingress device "eth0" priority 0; policy accept;\n\t\tdrop\n\t}\n}'
     (found,) = run(netns(ingress), "prerouting")

@@ -374,10 +374,11 @@ def _with_header(packet: Packet, name: str, new: int) -> Packet:
 
 
 def _notrack(s: NftStatement, rule: NftRule, ctx: Context, hit: Hit) -> Iterator[Done]:
-    if ctx.tracked:
-        yield Done(hit)  # nft_notrack_eval leaves a packet alone that has an entry
-        return
     flight = hit.branch.flight
+    # nft_notrack_eval leaves a packet alone that has an entry; one that is invalid to conntrack has none.
+    if ctx.tracked and flight.conn.state != "INVALID":
+        yield Done(hit)
+        return
     yield Done(replace(hit, branch=hit.branch.fly(flight.with_(conn=replace(flight.conn, state="UNTRACKED")))))
 
 
