@@ -89,6 +89,21 @@ def test_a_set_with_a_timeout_is_one_that_changes() -> None:
     assert not table({"set": {k: v for k, v in members.items() if k != "timeout"}}).sets["s"].dynamic
 
 
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(("op", "dynamic"), [("add", True), ("update", True), ("delete", False)])
+def test_a_set_that_rules_add_to_is_one_that_changes(
+    op: str, dynamic: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nft 1.0.6 does not print the flag "dynamic" in JSON; the kernel takes such a rule for no other set."""
+    monkeypatch.setattr(_json, "_LARGE", 0 if large else 1 << 40)
+    elem = {"payload": {"protocol": "ip", "field": "saddr"}}
+    there = {"family": "ip", "table": "t"}
+    rule = {**there, "chain": "c", "handle": 3, "expr": [{"set": {"op": op, "elem": elem, "set": "@s"}}]}
+    sets = [{"set": {**there, "name": name, "type": "ipv4_addr", "handle": 1}} for name in ("s", "other")]
+    found = table(*sets, {"chain": {**there, "name": "c", "handle": 2}}, {"rule": rule}).sets
+    assert (found["s"].dynamic, found["other"].dynamic) == (dynamic, False)
+
+
 def test_a_chain_of_operators_as_newer_versions_print_it() -> None:
     meta = {"meta": {"key": "mark"}}
     (found,) = statements({"mangle": {"key": meta, "value": {"|": [meta, 1, 2]}}})

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from msgspec import Raw, Struct, field
+from msgspec.structs import replace
 
 from netk8s.decode._json import JsonObject, clean, kind, member, outer_keys, spelled, values
 from netk8s.decode._nft_words import FLAGS, MOST_NESTED, VERDICTS, told
@@ -140,7 +141,25 @@ def _table(family: str, name: str, index: int, table: _Open) -> NftTable:
     for n, rules in table.rules.items():
         if n not in chains:
             chains[n] = NftChain(n, _rules(n, rules, table.at), table.at)
-    return NftTable(family, name, chains, table.sets, table.at, index, dormant=table.dormant)
+    sets = dict(table.sets)
+    for n in _added_to(table) if sets else ():
+        if n in sets:
+            sets[n] = replace(sets[n], dynamic=True)
+    return NftTable(family, name, chains, sets, table.at, index, dormant=table.dormant)
+
+
+_ADDS = re.compile(rb'"op"\s*+:\s*+"(?:add|update)"')
+
+
+def _added_to(table: _Open) -> Iterator[str]:
+    """The sets and maps that rules add elements to: nft 1.0.6 leaves out the flag that says so (nft_dynset_init)."""
+    for rule in (rule for rules in table.rules.values() for rule in rules):
+        if isinstance(rule, Raw) and _ADDS.search(rule) is None:
+            continue
+        listed = _members(rule).get("expr")
+        for key, inner in map(_one, listed if isinstance(listed, list) else ()):
+            if key in ("set", "map") and isinstance(inner, dict) and inner.get("op") in ("add", "update"):
+                yield clean(str(inner.get(key))).removeprefix("@")
 
 
 def _chain(name: str, chain: JsonObject | None, rules: list[Mapping[str, object] | Raw], at: At) -> NftChain:
@@ -160,8 +179,12 @@ def _rules(chain: str, rules: list[Mapping[str, object] | Raw], at: At) -> Seque
     return Late(lambda: [_rule(chain, rule, at) for rule in rules])
 
 
+def _members(rule: Mapping[str, object] | Raw) -> Mapping[str, object]:
+    return cast(dict[str, Any], member(rule))["rule"] if isinstance(rule, Raw) else rule
+
+
 def _rule(chain: str, rule: Mapping[str, object] | Raw, at: At) -> NftRule:
-    members: Mapping[str, object] = cast(dict[str, Any], member(rule))["rule"] if isinstance(rule, Raw) else rule
+    members = _members(rule)
     listed = members.get("expr")
     statements = tuple(_statement(s) for s in listed) if isinstance(listed, list) else ()
     if members.get("family") in ("ip", "ip6"):
