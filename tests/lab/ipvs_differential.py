@@ -31,11 +31,12 @@ from netk8s.snapshot import read
 from netk8s.trace import trace
 
 from . import uml
-from .generate_ipvs import IN_TURN, NODE, ONE_FOR_ALL, SETUPS_A_BOOT, Connecting, IpvsGenerator, Setup
+from .generate_ipvs import IN_TURN, NODE, ONE_FOR_ALL, SETUPS_A_BOOT, Connecting, IpvsGenerator, Setup, topology
 from .rules import parse_saved
 from .uml_cases import SILENT
 
 PER_SETUP = 5
+LISTENED = frozenset(port for pod in topology().pods for _, port in pod.ports)
 SECONDS_A_CASE = 4.0
 """What the watchdog allows; a case takes a tenth of it."""
 CLIENTS = {
@@ -137,6 +138,9 @@ def _possible(outcome: Outcome, asked: Connecting) -> frozenset[Came]:
     silence: Came = ("silence", None, None)
     if outcome.verdict == "delivered" and outcome.reached is not None:
         ip, port = outcome.reached.ip, outcome.reached.port
+        if port not in LISTENED:
+            # A virtual server of any port passes it on, and the endpoint's own kernel says that nobody is there.
+            return frozenset({("refused", None, None)})
         host = f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
         return frozenset({("connected", host, None if outcome.source is None else str(outcome.source))})
     if outcome.verdict == "refused":
