@@ -767,6 +767,28 @@ def test_a_mark_of_the_first_packet_alone_sends_later_ones_over_another_node(
     assert only(found).verdict == verdict
 
 
+@pytest.mark.parametrize(("mask", "verdict"), [(0x4000, "delivered"), (None, "dropped")])
+def test_a_node_that_a_connection_passes_twice_may_hear_the_answer_of_one_passage_only(
+    mask: int | None, verdict: str
+) -> None:
+    """n2 sends its pod's packet to n1, which sends it on to n3 over n2 again; n3 answers n1 directly.
+
+    Where only the first packet takes that way, for its mark, nothing is lost: so it was on Linux 6.18.
+    """
+    there = world(to("192.168.10.7:8080"))
+    masquerade = "nat POSTROUTING -s 10.244.2.0/24 -j MASQUERADE\nfilter FORWARD -m conntrack --ctstate INVALID -j DROP"
+    second, third = node("n2", 2, masquerade), node("n3", 3, sockets=(Socket(TCP, None, 8080),))
+    over_second = Route(N("192.168.10.7/32"), "unicast", (NextHop("eth0", NODE2),), "100")
+    rule = RoutingRule(1000, 4, table="100", fwmark=mask, fwmask=mask)
+    usual = (RoutingRule(0, 4, table="local"), RoutingRule(32766, 4, table="main"))
+    first = there.nodes["n1"]
+    first = replace(first, routes=(*first.routes, over_second), rules=(*usual, rule))
+    found = ask(World({"n1": first, "n2": second, "n3": third}, there.cluster), POD2, NODE1, 30080, "pod", "n2")
+    outcome = only(found)
+    assert outcome.verdict == verdict
+    assert ("(asymmetric): the client's next packet is invalid to n2" in outcome.reason) is (verdict == "dropped")
+
+
 @pytest.mark.parametrize(
     ("rule", "verdict"),
     [

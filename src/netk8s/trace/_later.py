@@ -9,7 +9,6 @@ Sources: Linux net/netfilter/nf_conntrack_proto_tcp.c (tcp_conntracks: an ACK be
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from msgspec.structs import replace
@@ -60,10 +59,8 @@ def lost(scene: Scene, way: Way, answer: End, known: int) -> tuple[str, str]:
 
 def _entries(answer: End, known: int) -> Iterator[tuple[str, Conn]]:
     """The nodes' entries of the connection: established where the answer passed too, else none."""
-    heard = Counter(hop.node for hop in answer.past.hops if any(step.hook != "device" for step in hop.steps))
-    heard.subtract(name for name, _ in answer.past.entries)
     for name, conn in answer.past.entries[:known]:
-        if conn.state == "NEW" and heard[name] < 0:
+        if conn.state == "NEW" and (name, conn.original) not in answer.past.heard:
             there = conn.original
             yield name, Conn("INVALID", "ORIGINAL", there, there.reversed())
         else:

@@ -46,6 +46,8 @@ class Past(Struct, frozen=True):
     missing: tuple[Missing, ...] = ()
     visits: tuple[tuple[tuple[str, Packet], Fraction], ...] = ()
     """Nodes that the packet came to, with the odds it had until then: the same again is a circle."""
+    heard: tuple[tuple[str, Tuple], ...] = ()
+    """Of an answer: the nodes with the entries that it belonged to there, by their original direction."""
 
     @property
     def untouched(self) -> bool:
@@ -126,10 +128,12 @@ def hop_done(branch: Branch, netns: Netns, past: Past) -> Past:
     flight = branch.flight
     wraps, route_mtu = _wrapping(netns, flight.oif), flight.route_mtu if flight.oif is not None else None
     hop = Hop(netns.name, flight.iif, flight.oif, steps_of(branch.log), wraps, route_mtu=route_mtu)
-    entries = past.entries
-    if flight.conn.direction == "ORIGINAL" and (flight.conn.state != "UNTRACKED" or flight.conn.ipvs is not None):
-        entries = (*entries, (netns.name, flight.conn))
-    return replace(past, hops=(*past.hops, hop), entries=entries)
+    entries, heard, conn = past.entries, past.heard, flight.conn
+    if conn.direction == "REPLY":
+        heard = (*heard, (netns.name, conn.original))
+    elif conn.state != "UNTRACKED" or conn.ipvs is not None:
+        entries = (*entries, (netns.name, conn))
+    return replace(past, hops=(*past.hops, hop), entries=entries, heard=heard)
 
 
 def forwards(hop: Hop) -> bool:
