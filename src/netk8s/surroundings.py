@@ -7,9 +7,10 @@ from copy import copy
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
+from netk8s import objects
 from netk8s.kernel.attachment import Attachment, Attachments
 from netk8s.kernel.netns import Netns
-from netk8s.model import Addr, Cluster, Endpoint, Flow, Packet, Pod, World, service_ranges
+from netk8s.model import Addr, Cluster, Endpoint, Flow, Packet, Pod, World
 
 
 class Surroundings:
@@ -135,7 +136,7 @@ class Surroundings:
         if self.dialled == (ip, "clusterip"):
             return True
         return not self._objects.pod_network(ip) and any(
-            ip in net for net in service_ranges(self.cluster.services) if net.version == ip.version
+            ip in net for net in objects.of(self.cluster).service_ranges if net.version == ip.version
         )
 
 

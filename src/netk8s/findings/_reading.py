@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from netk8s import objects
 from netk8s.model import (
     Addr,
     At,
@@ -224,15 +225,15 @@ def service_port(world: World, trace: Trace) -> ServicePort | None:
     return _service_port(world, flow.service, flow.packet.protocol, flow.packet.dport, flow.kind == "nodeport")
 
 
-# Every finding asks for the same Service: one pass over the objects of a large cluster is enough.
+# Every finding asks for the same Service.
 @lru_cache(maxsize=4)
 def _service_port(
     world: World, service: str | None, protocol: int, number: int | None, by_node_port: bool
 ) -> ServicePort | None:
     namespace, _, name = (service or "").partition("/")
-    for each in world.cluster.services:
+    for each in objects.of(world.cluster).services_named(namespace, name):
         dialled = each.node_port if by_node_port else each.port
-        if each.service == name and (each.namespace, each.protocol, dialled) == (namespace, protocol, number):
+        if (each.protocol, dialled) == (protocol, number):
             return each
     return None
 
@@ -242,10 +243,8 @@ def endpoints(world: World, port: ServicePort, family: int) -> tuple[Endpoint, .
     """All endpoints of a Service port, ready or not."""
     return tuple(
         e
-        for e in world.cluster.endpoints
-        if e.service == port.service
-        and (e.namespace, e.port_name, e.protocol) == (port.namespace, port.name, port.protocol)
-        and e.ip.version == family
+        for e in objects.of(world.cluster).endpoints_of(port.namespace, port.service)
+        if (e.port_name, e.protocol) == (port.name, port.protocol) and e.ip.version == family
     )
 
 

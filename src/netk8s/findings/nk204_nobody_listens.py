@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from netk8s import objects
 from netk8s.findings import _modes
 from netk8s.findings._reading import SOCKET, Stop, address, dialled, places, proven, stops
 from netk8s.model import At, Finding, ServicePort, Trace, World
@@ -73,8 +74,8 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
 
 def _node_port(world: World, trace: Trace) -> ServicePort | None:
     packet = trace.flow.packet
-    for port in world.cluster.services:
-        if (port.node_port, port.protocol) == (packet.dport, packet.protocol):
+    for port in objects.of(world.cluster).with_node_port(packet.dport):
+        if port.protocol == packet.protocol:
             return port
     return None
 

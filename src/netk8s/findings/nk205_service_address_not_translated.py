@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from netk8s import objects
 from netk8s.findings import _verdicts
 from netk8s.findings._reading import (
     OUTSIDE,
@@ -92,8 +93,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
 
 
 def _ports(world: World, trace: Trace) -> list[ServicePort]:
-    dst = trace.flow.packet.dst
-    return [s for s in world.cluster.services if dst in (*s.cluster_ips, *s.external_ips, *s.lb_ips, *s.lb_ips_proxy)]
+    return list(objects.of(world.cluster).services_at(trace.flow.packet.dst))
 
 
 def _empty(world: World, trace: Trace) -> bool:

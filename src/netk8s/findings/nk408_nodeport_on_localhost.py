@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from netk8s import objects
 from netk8s.findings import _modes
 from netk8s.findings._reading import SOCKET, places, proven, stops, sysctl, tables
 from netk8s.model import At, Finding, ServicePort, Trace, World
@@ -41,9 +42,8 @@ SUMMARY = "A NodePort is not served at a loopback address."
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:
     packet = trace.flow.packet
-    port = next(
-        (s for s in world.cluster.services if (s.node_port, s.protocol) == (packet.dport, packet.protocol)), None
-    )
+    asked = objects.of(world.cluster).with_node_port(packet.dport)
+    port = next((s for s in asked if s.protocol == packet.protocol), None)
     for stop in stops(trace):
         localnet = "route_localnet" in stop.why
         if not localnet and not (stop.kind == SOCKET and packet.dst.is_loopback and port is not None):

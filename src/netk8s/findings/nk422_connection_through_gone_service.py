@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from netk8s import objects
 from netk8s.findings import _recorded
 from netk8s.findings._reading import dialled, live, places, service_port, steps
 from netk8s.model import Addr, ConntrackEntry, Finding, Trace, World
@@ -63,14 +64,9 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
 def _served(world: World, trace: Trace) -> bool:
     """Whether some Service has the port as its NodePort, or the address with it: the flow was asked by address."""
     packet = trace.flow.packet
-    return any(
-        s.protocol == packet.protocol
-        and (
-            s.node_port == packet.dport
-            or (s.port == packet.dport and packet.dst in (*s.cluster_ips, *s.external_ips, *s.lb_ips, *s.lb_ips_proxy))
-        )
-        for s in world.cluster.services
-    )
+    known = objects.of(world.cluster)
+    at_address = (s for s in known.services_at(packet.dst) if s.port == packet.dport)
+    return any(s.protocol == packet.protocol for s in (*known.with_node_port(packet.dport), *at_address))
 
 
 def _translating(trace: Trace) -> set[str]:

@@ -49,7 +49,7 @@ def run(hook: str, branch: Branch, netns: Netns, after: After | None = None) -> 
     becomes of that (re-routing behind OUTPUT's mangle and nat tables).
     """
     family = branch.flight.packet.family
-    for note in _notes(hook, branch.flight, netns):
+    for note in _notes_of(hook, branch.flight, netns):
         branch = branch.assume(note)
     yield from _stages(hook, stages(hook, family, netns), branch, netns, after)
 
@@ -329,6 +329,16 @@ def _assumed(branch: Branch, since: Log | None) -> Branch:
     for step in reversed(steps):
         log = Log(log, replace(step, assumed=True))
     return replace(branch, log=log)
+
+
+def _notes_of(hook: str, flight: Flight, netns: Netns) -> tuple[str, ...]:
+    """The notes of a hook, gathered once for each kind of packet: a node's chains are many."""
+    memo = ("notes", hook, flight.packet.family, flight.has_physin)
+    if memo not in netns.memo:
+        netns.memo[memo] = (netns.node, tuple(_notes(hook, flight, netns)))
+    found = netns.memo[memo][1]
+    assert isinstance(found, tuple)  # noqa: S101 - what this function put there
+    return found
 
 
 def _notes(hook: str, flight: Flight, netns: Netns) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from netk8s import objects
 from netk8s.kernel import attachment, conntrack, links
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
@@ -320,7 +321,7 @@ def _no_device(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
         return
     pod = scene.pod_by_ip.get(packet.dst)
     owner = pod.node if pod is not None else scene.around.owner_by_objects(packet.dst)
-    endpoint = next((e for e in scene.cluster.endpoints if e.ip == packet.dst and e.port == packet.dport), None)
+    endpoint = next((e for e in objects.of(scene.cluster).endpoints_at(packet.dst) if e.port == packet.dport), None)
     node = owner or (endpoint.node if endpoint else None)
     name = f"{pod.namespace}/{pod.name}" if pod else endpoint.pod if endpoint else None
     if node is not None and node != netns.name and node in scene.netns:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from netk8s import plugins
+from netk8s import objects, plugins
 from netk8s.dialects import kube_proxy_ipvs
 from netk8s.dialects._question.names import near, node_names
 from netk8s.errors import NotFound, UsageError
-from netk8s.model import Addr, ClusterNode, Node, Pod, World, service_ranges
+from netk8s.model import Addr, ClusterNode, Node, Pod, World
 
 # Documentation networks (RFC 5737, RFC 3849): addresses that stand for one no dump tells, and are nobody's.
 CLIENT: dict[int, Addr] = {4: ip_address("198.51.100.10"), 6: ip_address("2001:db8:c::10")}
@@ -129,7 +129,7 @@ def programmed_addresses(node: Node) -> list[Addr]:
 
 
 def in_service_range(world: World, ip: Addr) -> bool:
-    return any(ip.version == net.version and ip in net for net in service_ranges(world.cluster.services))
+    return any(ip.version == net.version and ip in net for net in objects.of(world.cluster).service_ranges)
 
 
 def family_of_nodes(world: World) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from netk8s import objects
 from netk8s.dialects._question.dialled import Dialled
 from netk8s.dialects._question.names import family_of, near, port_number
 from netk8s.errors import NotFound, UsageError
@@ -16,9 +17,9 @@ ANY = ("", "0.0.0.0", "::")  # noqa: S104 - what is compared with, not bound to
 def find_pod(world: World, words: str, namespace: str | None) -> Pod:
     first, slash, name = words.partition("/")
     space, name = (first, name) if slash else (namespace or "default", first)
-    for pod in world.cluster.pods:
-        if (pod.namespace, pod.name) == (space, name):
-            return pod
+    found = objects.of(world.cluster).pod_named(space, name)
+    if found is not None:
+        return found
     names = [f"{p.namespace}/{p.name}" for p in world.cluster.pods]
     why = (
         ""

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 from msgspec.structs import replace
 
+from netk8s import objects
 from netk8s.dialects._question.addresses import owner_of
 from netk8s.dialects._question.dialled import Dialled
 from netk8s.dialects._question.names import near, no_rules, node_names, port_number
@@ -82,8 +83,8 @@ def sender(world: World, ask: Ask, source: str) -> tuple[str, str | None, Addr |
         ip = ip_address(source)
     except ValueError:
         raise UsageError(f"--from {source}: expected client, an IP, pod/NAMESPACE/NAME or node/NAME") from None
-    for pod in world.cluster.pods:
-        if ip in pod.ips and not pod.host_network and pod.phase not in ("Succeeded", "Failed"):
+    for pod in objects.of(world.cluster).pods_at(ip):
+        if not pod.host_network and pod.phase not in ("Succeeded", "Failed"):
             return _from_pod(world, pod, ip)
     owner = owner_of(world, ip)
     if owner is not None and owner in world.nodes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from netk8s import objects
 from netk8s.dialects._question.addresses import node_address, owner_of
 from netk8s.dialects._question.dialled import Dialled
 from netk8s.dialects._question.names import family_of, port_number
@@ -65,9 +66,10 @@ def _kind_of(world: World, ip: Addr, port: int, protocol: int) -> tuple[str, str
     An external IP or a load balancer's address may be a node's own, so the port decides there.
     """
     owner = owner_of(world, ip)
-    ports = [(s, f"{s.namespace}/{s.service}") for s in world.cluster.services]
+    known = objects.of(world.cluster)
     for exact in (True, False):
-        for service, name in ports:
+        for service in known.services_at(ip):
+            name = f"{service.namespace}/{service.service}"
             if exact and (service.port, service.protocol) != (port, protocol):
                 continue
             if ip in service.cluster_ips:
@@ -78,14 +80,15 @@ def _kind_of(world: World, ip: Addr, port: int, protocol: int) -> tuple[str, str
                 return "loadbalancer", name
             if ip in service.external_ips:
                 return "external-ip", name
-    if any(ip in pod.ips and not pod.host_network for pod in world.cluster.pods):
+    if any(not pod.host_network for pod in known.pods_at(ip)):
         return "pod", None
     if owner is not None:
-        for service, name in ports:
-            if (service.node_port, service.protocol) == (port, protocol):
-                return "nodeport", name
-            if service.health_check_node_port == port and protocol == TCP:
-                return "healthcheck", name
+        by_node_port = (s for s in known.with_node_port(port) if s.protocol == protocol)
+        by_health_check = iter(known.with_health_check(port) if protocol == TCP else ())
+        # The API server gives a number to one of them; should both be there, a NodePort is what kube-proxy serves.
+        for what, found in (("nodeport", next(by_node_port, None)), ("healthcheck", next(by_health_check, None))):
+            if found is not None:
+                return what, f"{found.namespace}/{found.service}"
         return ("hostport" if hosts_port(world, owner, ip, port, protocol) else "address"), None
     if "services" not in world.cluster.covered:
         for row in rows_of(world, f"-d {ip}/", None):
