@@ -50,7 +50,7 @@ def test_statuses(netk8s: Callable, corpus: Path, tmp_path: Path) -> None:
         ((case, "--external-policy", "nginx=loud"), 2),
         ((str(tmp_path / "absent"), "--drain", "x"), 3),
         ((case, "--drain", "x"), 4),
-        ((str(corpus / "nftables-matrix"), "--external-policy", "nginx=Local"), 6),
+        ((str(corpus / f"{CASE}-kp123"), "--external-policy", "nginx=Local"), 6),
     ):
         ran = netk8s("whatif", *argv)
         assert (ran.status, ran.out) == (status, ""), argv

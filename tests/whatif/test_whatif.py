@@ -12,9 +12,9 @@ import pytest
 from netk8s import decode, dialects, snapshot
 from netk8s.changes import changes
 from netk8s.errors import NotFound, NotKnown, UsageError
-from netk8s.intent import Chosen, chosen
-from netk8s.model import Dump, ServicePort, Snapshot
-from netk8s.whatif import Wanted, _kube_proxy, whatif
+from netk8s.model import Dump, ServicePort, Snapshot, World
+from netk8s.whatif import Wanted, _iptables, _nftables, whatif
+from netk8s.whatif._plan import Plan, planned
 from netk8s.whatif._save import Save
 
 CASE = "headline-nodeport-30000"
@@ -24,12 +24,25 @@ IPTABLES = (
     "iptables-nft-macvlan-bridge",
 )  # fmt: skip
 
+NFTABLES = (("nftables-matrix", 90), ("nftables-matrix-kp136", 90), ("nftables-dual-stack-kp136", 36))
+"""Cases with the number of ports, counted in services.json, times three nodes, in each family."""
+
 
 def taken(corpus: Path, case: str = CASE) -> Snapshot:
     return snapshot.read([str(corpus / case)])
 
 
 # ---------------------------------------------------------------- every state that was recorded
+
+
+def plans(world: World, node: str, family: int, every: int = 1) -> Iterator[Plan]:
+    """Of every port of a family, what is to be programmed on a node."""
+    (item,) = [item for item in world.cluster.nodes if item.name == node]
+    for port in world.cluster.services[::every]:
+        if any(ip.version == family for ip in port.cluster_ips) and not port.proxy:
+            key = (port.namespace, port.service, port.name, port.protocol)
+            known = [e for e in world.cluster.endpoints if (e.namespace, e.service, e.port_name, e.protocol) == key]
+            yield planned(port, known, family, node, item.zone)
 
 
 def written(found: Snapshot, every: int = 1) -> Iterator[tuple[str, list[str]]]:
@@ -40,18 +53,29 @@ def written(found: Snapshot, every: int = 1) -> Iterator[tuple[str, list[str]]]:
         if name not in ("iptables-save.txt", "ip6tables-save.txt"):
             continue
         family, save = (4 if name == "iptables-save.txt" else 6), Save(dump)
-        how = _kube_proxy.style(save)
+        how = _iptables.style(save)
         (item,) = [item for item in world.cluster.nodes if item.name == dump.node]
         ips = [ip_address(text) for kind, text in item.addresses if kind == "InternalIP"]
-        for port in world.cluster.services[::every]:
-            if any(ip.version == family for ip in port.cluster_ips) and not port.proxy:
-                key = (port.namespace, port.service, port.name, port.protocol)
-                known = [e for e in world.cluster.endpoints if (e.namespace, e.service, e.port_name, e.protocol) == key]
-                ends = chosen(known, family, item.name, item.zone)
-                ends = Chosen(_kube_proxy.in_order(ends.everywhere), _kube_proxy.in_order(ends.here))
-                rules = _kube_proxy.written(port, family, ends, ips, how)
-                told = list(_kube_proxy.differing(_kube_proxy.present(save, port), rules))
-                yield f"{dump.node} {family} {port.service}:{port.name}", told
+        for plan in plans(world, item.name, family, every):
+            told = list(_iptables.differing(_iptables.present(save, plan), _iptables.written(plan, ips, how)))
+            yield f"{dump.node} {family} {plan.name}", told
+
+
+def written_in_nftables(found: Snapshot, every: int = 1) -> Iterator[tuple[str, list[str]]]:
+    """The same of nftables mode."""
+    world = decode.decode(found)
+    ips = {ip for s in world.cluster.services for ip in s.cluster_ips}
+    for node in world.nodes.values():
+        for table in node.nft:
+            if table.name != "kube-proxy":
+                continue
+            ruleset = _nftables.Ruleset(table, ips)
+            for plan in plans(world, node.name, 4 if table.family == "ip" else 6, every):
+                rules = ruleset.written(plan)
+                yield (
+                    f"{node.name} {table.family} {plan.name}",
+                    list(_nftables.differing(ruleset.present(plan, rules), rules)),
+                )
 
 
 @pytest.mark.parametrize("case", IPTABLES)
@@ -60,6 +84,25 @@ def test_every_port_is_written_as_kube_proxy_wrote_it(corpus: Path, case: str) -
     found = list(written(taken(corpus, case)))
     assert len(found) >= 6
     assert [(name, told) for name, told in found if told] == []
+
+
+@pytest.mark.parametrize("form", ["txt", "json"])
+@pytest.mark.parametrize(("case", "ports"), NFTABLES)
+def test_every_port_is_written_as_kube_proxy_wrote_it_in_nftables_mode(
+    corpus: Path, case: str, ports: int, form: str
+) -> None:
+    """1.30 and 1.36, from either form of the dump; IPv4 and IPv6."""
+    found = taken(corpus, case)
+    dumps = tuple(d for d in found.dumps if "nft-ruleset" not in d.origin or d.origin.endswith(form))
+    told = list(written_in_nftables(Snapshot(dumps)))
+    assert len(told) == ports
+    assert [(name, lines) for name, lines in told if lines] == []
+
+
+def test_a_large_cluster_is_written_as_kube_proxy_wrote_it_in_nftables_mode(corpus: Path) -> None:
+    told = list(written_in_nftables(taken(corpus, "scale-5k-nftables"), every=100))
+    assert len(told) == 51
+    assert [(name, lines) for name, lines in told if lines] == []
 
 
 def test_a_large_cluster_is_written_as_kube_proxy_wrote_it(corpus: Path) -> None:
@@ -119,32 +162,54 @@ def recorded(root: Path, ruleset: str, item: dict[str, object], ends: dict[str, 
         whole = [{"apiVersion": api, "kind": kind, **each} for each in items]
         return json.dumps({"apiVersion": "v1", "kind": "List", "items": whole}).encode()
 
-    rules = (root / "tests/flows/rulesets" / f"iptables-{ruleset}.txt").read_bytes()
+    rules = (root / "tests/flows/rulesets" / f"{ruleset}.txt").read_bytes()
+    form = "nft-ruleset.txt" if ruleset.startswith("nftables") else "iptables-save.txt"
     return Snapshot(
         (
             Dump("cluster/services.json", listed("Service", "v1", item)),
             Dump("cluster/endpointslices.json", listed("EndpointSlice", "discovery.k8s.io/v1", slices)),
             Dump("cluster/nodes.json", listed("Node", "v1", node)),
-            Dump("nodes/here/iptables-save.txt", rules, "here"),
+            Dump(f"nodes/here/{form}", rules, "here"),
         )
     )
 
 
-def rules_of(text: bytes) -> dict[str, object]:
-    """The chains of each table and their rules in order, by name: where a chain stands means nothing."""
-    save = Save(Dump("x", text))
-    return {name: (sorted(section.declared), {c: r for c, r in section.rules.items() if r})
-            for name, section in save.tables.items()}  # fmt: skip
+Told = dict[str, object]
 
 
-def becomes(found: Snapshot, wanted: Wanted) -> dict[str, object]:
-    """The rules of the node after a change, as they are decoded then."""
-    after = whatif(found, wanted).after
-    lines: dict[str, object] = {}
-    for table in after.nodes["here"].tables:
+def rules_of(found: Snapshot | World) -> Told:
+    """The rules of the node by chain, and the elements of maps: where a chain stands means nothing.
+
+    kube-proxy in nftables mode empties the chains that it needs no more, and deletes them later.
+    """
+    (node,) = (decode.decode(found) if isinstance(found, Snapshot) else found).nodes.values()
+    told: Told = {}
+    for table in node.tables:
         chains = {name: [rule.raw for rule in chain.rules] for name, chain in table.chains.items() if len(chain.rules)}
-        lines[table.name] = (sorted(table.chains), chains)
-    return lines
+        told[table.name] = (sorted(table.chains), chains)
+    for native in node.nft:
+        told[native.name] = {name: [(r.statements, r.comment) for r in chain.rules]
+                             for name, chain in native.chains.items() if chain.rules}  # fmt: skip
+        told[f"elements of {native.name}"] = {
+            name: {element.key: (element.value, element.comment) for element in each.elements}
+            for name, each in native.sets.items()
+        }
+    return told
+
+
+def of_ruleset(root: Path, ruleset: str, without: bytes = b"-") -> Told:
+    """The rules of another ruleset of kube-proxy's own tests."""
+    text = (root / "tests/flows/rulesets" / f"{ruleset}.txt").read_bytes()
+    if without != b"-":
+        lines = [line for line in text.splitlines() if without not in line]
+        assert len(lines) == len(text.splitlines()) - 1
+        text = b"\n".join(lines)
+    return rules_of(Snapshot((Dump("x", text, "here"),)))
+
+
+def becomes(found: Snapshot, wanted: Wanted) -> Told:
+    """The rules of the node after a change, as they are decoded then."""
+    return rules_of(whatif(found, wanted).after)
 
 
 EXTERNAL = {"clusterIP": "172.30.0.41", "clusterIPs": ["172.30.0.41"], "externalIPs": ["192.168.99.11"], "lb": "1.2.3.4",
@@ -155,55 +220,77 @@ THREE = {"10.0.1.1": "here", "10.0.1.2": "elsewhere", "10.0.1.3": "elsewhere"}
 READY = {"10.0.1.1": "here", "10.0.1.2": "here", "10.0.1.5": "elsewhere"}
 
 
-def other(root: Path, ruleset: str) -> dict[str, object]:
-    return rules_of((root / "tests/flows/rulesets" / f"iptables-{ruleset}.txt").read_bytes())
+MODES = pytest.mark.parametrize("mode", ["iptables", "nftables"])
 
 
-def test_external_policy_cluster(root: Path) -> None:
+@MODES
+def test_external_policy_cluster(root: Path, mode: str) -> None:
     item = service("svc1", "p80", **EXTERNAL, externalTrafficPolicy="Local", healthCheckNodePort=30000)
-    found = recorded(root, "externalpolicylocal", item, ONE_HERE, "p80")
+    found = recorded(root, f"{mode}-externalpolicylocal", item, ONE_HERE, "p80")
     wanted = Wanted(external=("ns1/svc1=Cluster",))
-    assert becomes(found, wanted) == other(root, "externalpolicycluster")
+    assert becomes(found, wanted) == of_ruleset(root, f"{mode}-externalpolicycluster")
     assert whatif(found, wanted).notes == ()
 
 
-def test_external_policy_local(root: Path) -> None:
+@MODES
+def test_external_policy_local(root: Path, mode: str) -> None:
     """The port for health checks is the API server's to choose, so its rule is left out, and that is said."""
-    found = recorded(root, "externalpolicycluster", service("svc1", "p80", **EXTERNAL), ONE_HERE, "p80")
+    found = recorded(root, f"{mode}-externalpolicycluster", service("svc1", "p80", **EXTERNAL), ONE_HERE, "p80")
     wanted = Wanted(external=("svc/ns1/svc1=Local",))
-    text = (root / "tests/flows/rulesets/iptables-externalpolicylocal.txt").read_bytes()
-    lines = [line for line in text.splitlines() if b"health check node port" not in line]
-    assert len(lines) == len(text.splitlines()) - 1
-    assert becomes(found, wanted) == rules_of(b"\n".join(lines))
+    rule = b"health check node port" if mode == "iptables" else b"-"
+    assert becomes(found, wanted) == of_ruleset(root, f"{mode}-externalpolicylocal", without=rule)
     assert len(whatif(found, wanted).notes) == 1
 
 
-def test_internal_policy_local(root: Path) -> None:
-    found = recorded(root, "internalpolicy-internalpolicy-is-cluster", service("svc1", "", **PLAIN), THREE)
-    local = "internalpolicy-internalpolicy-is-local-and-there-is-one-local-endpoint"
-    assert becomes(found, Wanted(internal=("ns1/svc1=Local",))) == other(root, local)
+ONE_LOCAL = "internalpolicy-internalpolicy-is-local-and-there-is-one-local-endpoint"
 
 
-def test_internal_policy_cluster(root: Path) -> None:
+@MODES
+def test_internal_policy_local(root: Path, mode: str) -> None:
+    found = recorded(root, f"{mode}-internalpolicy-internalpolicy-is-cluster", service("svc1", "", **PLAIN), THREE)
+    assert becomes(found, Wanted(internal=("ns1/svc1=Local",))) == of_ruleset(root, f"{mode}-{ONE_LOCAL}")
+
+
+@MODES
+def test_internal_policy_cluster(root: Path, mode: str) -> None:
     item = service("svc1", "", **PLAIN, internalTrafficPolicy="Local")
-    found = recorded(root, "internalpolicy-internalpolicy-is-local-and-there-is-one-local-endpoint", item, THREE)
-    assert becomes(found, Wanted(internal=("ns1/svc1=Cluster",))) == other(
-        root, "internalpolicy-internalpolicy-is-cluster"
-    )
+    found = recorded(root, f"{mode}-{ONE_LOCAL}", item, THREE)
+    cluster = of_ruleset(root, f"{mode}-internalpolicy-internalpolicy-is-cluster")
+    assert becomes(found, Wanted(internal=("ns1/svc1=Cluster",))) == cluster
 
 
-def test_endpoints_away(root: Path) -> None:
-    found = recorded(root, "internalpolicy-internalpolicy-is-cluster", service("svc1", "", **PLAIN), THREE)
+@MODES
+def test_endpoints_away(root: Path, mode: str) -> None:
+    found = recorded(root, f"{mode}-internalpolicy-internalpolicy-is-cluster", service("svc1", "", **PLAIN), THREE)
     wanted = Wanted(endpoints=("10.0.1.1", "10.0.1.2:80", "10.0.1.3"))
-    assert becomes(found, wanted) == other(root, "internalpolicy-internalpolicy-is-cluster-2")
+    assert becomes(found, wanted) == of_ruleset(root, f"{mode}-internalpolicy-internalpolicy-is-cluster-2")
 
 
+@pytest.mark.parametrize(
+    ("ruleset", "ends"),
+    [
+        (ONE_LOCAL, THREE),
+        ("internalpolicy-internalpolicy-is-local-and-there-are-no-local-endpoint", dict.fromkeys(THREE, "elsewhere")),
+        (
+            "internalpolicy-internalpolicy-is-local-and-there-are-multiple-local-en",
+            {"10.0.1.1": "here", "10.0.1.2": "here", "10.0.1.3": "elsewhere"},
+        ),
+    ],
+)
+def test_endpoints_of_the_internal_policy_local_away(root: Path, ruleset: str, ends: dict[str, str]) -> None:
+    """Without any endpoint it refuses, where it dropped while the other nodes had some."""
+    item = service("svc1", "", **PLAIN, internalTrafficPolicy="Local")
+    found = recorded(root, f"nftables-{ruleset}", item, ends)
+    assert becomes(found, Wanted(endpoints=tuple(ends))) == of_ruleset(root, f"nftables-{ruleset}-2")
+
+
+@MODES
 @pytest.mark.parametrize("policy", ["cluster", "local"])
-def test_endpoints_of_a_load_balancer_away(root: Path, policy: str) -> None:
+def test_endpoints_of_a_load_balancer_away(root: Path, mode: str, policy: str) -> None:
     spec = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 30000} if policy == "local" else {}
-    name = f"terminatingendpointspolicy{policy}-ready-endpoints-exist"
+    name = f"{mode}-terminatingendpointspolicy{policy}-ready-endpoints-exist"
     found = recorded(root, name, service("svc1", "", **PLAIN, lb="1.2.3.4", **spec), READY)
-    assert becomes(found, Wanted(endpoints=tuple(READY))) == other(root, f"{name}-2")
+    assert becomes(found, Wanted(endpoints=tuple(READY))) == of_ruleset(root, f"{name}-2")
 
 
 # ---------------------------------------------------------------- objects, rules, settings of a recorded cluster
@@ -277,7 +364,6 @@ def test_forwarding_is_that_of_every_device(corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "why"),
     [
-        ("nftables-matrix", "nftables mode"),
         ("ipvs-rr-matrix", "IPVS mode"),
         ("headline-nodeport-30000-kp123", "1.25"),
         ("broken-stale-node", "k8s-node2: the rules of svc/default/nginx"),

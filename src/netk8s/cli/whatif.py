@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _CHANGES = (
     ("--external-policy", "external", "SERVICE=POLICY", "Its externalTrafficPolicy is Cluster or Local."),
     ("--internal-policy", "internal", "SERVICE=POLICY", "Its internalTrafficPolicy is Cluster or Local."),
+    ("--affinity", "affinity", "SERVICE=AFFINITY", "Its sessionAffinity is None, ClientIP or ClientIP:SECONDS."),
     ("--no-endpoint", "endpoints", "IP[:PORT]", "This endpoint is gone, from every Service."),
     ("--no-pod", "pods", "NAMESPACE/NAME", "This pod is gone, with its endpoints."),
     ("--drain", "drained", "NODE", "The pods of this node are gone, and start nowhere else."),
@@ -46,8 +47,9 @@ def command(
     """Change something in a snapshot and show which flows come out differently then, as netk8s diff does: A is the
     snapshot as it is, B as it would be. Every change may be repeated. Nothing but the copy in memory is changed.
 
-    A Service's change is written into the nodes' rules as kube-proxy in iptables mode (1.25 and later) writes it. What
-    it would write in other modes, or where the rules are not what it writes for the present state, is not known.
+    A Service's change is written into the nodes' rules as kube-proxy writes it, on each node in its own mode: iptables
+    (1.25 and later) or nftables. What it would write in IPVS mode, or where the rules are not what it writes for the
+    present state, is not known.
 
     \b
     Exit status

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
 
 from msgspec import Struct, field
 
 from netk8s.errors import DecodeError, NotFound, UsageError
 from netk8s.model import Dump
+from netk8s.whatif._wanted import near
 
 BUILT_IN = {
     "filter": ("INPUT", "FORWARD", "OUTPUT"),
@@ -126,13 +126,6 @@ def apply(save: Save, words: str) -> None:
         if not same:
             raise NotFound(f"rule {line}", near(line, rules))
         del rules[same[0]]
-
-
-def near(name: str, known: Iterable[str]) -> list[str]:
-    """The nearest of some names."""
-    from difflib import get_close_matches
-
-    return get_close_matches(name, list(known), n=3, cutoff=0.5)
 
 
 def _with_matches(words: list[str]) -> list[str]:

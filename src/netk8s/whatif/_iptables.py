@@ -7,14 +7,15 @@ anew, what is written for its present state has to be what the dump holds.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 
 from msgspec import Struct
 
 from netk8s.dialects.kube_proxy_iptables import chain_hash
-from netk8s.intent import Chosen
-from netk8s.model import PROTOCOL_NAMES, Addr, ServicePort
+from netk8s.intent import Where
+from netk8s.model import Addr
+from netk8s.whatif._plan import Plan, shown
 from netk8s.whatif._save import Save
 
 Lines = dict[tuple[str, str], list[str]]
@@ -75,9 +76,9 @@ def style(save: Save) -> Style:
     return Style(local, everything, None if loop is None else (loop["net"], loop["more"]), large)
 
 
-def present(save: Save, port: ServicePort) -> Lines:
+def present(save: Save, plan: Plan) -> Lines:
     """The rules that a dump has for a port: its own chains, and its rules in those of all."""
-    name, own = _name(port), _hash(port)
+    name, own = plan.name, _hash(plan)
     found: Lines = {}
     mine = re.compile(rf'--comment "{re.escape(name)}(?: [^"]*)?" ')
     for table, chain in _SHARED:
@@ -98,9 +99,9 @@ def present(save: Save, port: ServicePort) -> Lines:
     return found
 
 
-def written(port: ServicePort, family: int, chosen: Chosen, node_ips: Sequence[Addr], how: Style) -> Lines:
+def written(plan: Plan, node_ips: Sequence[Addr], how: Style) -> Lines:
     """The rules of a port's state: in the order of kube-proxy within each chain."""
-    return _Writer(port, family, chosen, node_ips, how).lines()
+    return _Writer(plan, node_ips, how).lines()
 
 
 def exchange(save: Save, old: Lines, new: Lines) -> None:
@@ -125,29 +126,19 @@ def exchange(save: Save, old: Lines, new: Lines) -> None:
         section.rules[chain] = [*kept[:at], *new.get((table, chain), ()), *kept[at:]]
 
 
-def _name(port: ServicePort) -> str:
-    name = f"{port.namespace}/{port.service}"
-    return f"{name}:{port.name}" if port.name else name
-
-
-def _hash(port: ServicePort) -> str:
-    return chain_hash(f"{port.namespace}/{port.service}", port.name, PROTOCOL_NAMES[port.protocol])
+def _hash(plan: Plan) -> str:
+    return chain_hash(plan.service, plan.port.name, plan.protocol)
 
 
 class _Writer:
-    def __init__(self, port: ServicePort, family: int, chosen: Chosen, node_ips: Sequence[Addr], how: Style) -> None:
-        self.port, self.family, self.how = port, family, how
-        self.name, self.protocol = _name(port), PROTOCOL_NAMES[port.protocol]
+    def __init__(self, plan: Plan, node_ips: Sequence[Addr], how: Style) -> None:
+        self.plan, self.port, self.how = plan, plan.port, how
+        self.name, self.protocol = plan.name, plan.protocol
         self.node_ips = node_ips
-        own = _hash(port)
+        own = _hash(plan)
         self.svc, self.svl, self.ext, self.fw = (f"KUBE-{kind}-{own}" for kind in ("SVC", "SVL", "EXT", "FW"))
-        self.bits = 32 if family == 4 else 128
-        self.everywhere, self.here = chosen.everywhere, chosen.here
-        self.outside = bool(port.node_port or self._of(port.external_ips) or self._of(port.lb_ips))
+        self.bits = 32 if plan.family == 4 else 128
         self.out: Lines = {}
-
-    def _of(self, ips: Iterable[Addr]) -> list[Addr]:
-        return [ip for ip in ips if ip.version == self.family]
 
     def put(self, table: str, chain: str, *words: str) -> None:
         self.out.setdefault((table, chain), []).append(" ".join(("-A", chain, *(word for word in words if word))))
@@ -169,63 +160,56 @@ class _Writer:
         )  # fmt: skip
 
     def lines(self) -> Lines:
-        port = self.port
-        inside_local, outside_local = port.internal_policy == "Local", port.external_policy == "Local"
-        some = bool(self.everywhere)
-        inside = bool(self.here) if inside_local else some
-        outside = bool(self.here) if outside_local else some
-        self._dialled(some, inside, outside)
-        if inside:
-            self._masqueraded_inside(self.svl if inside_local else self.svc)
-        if some and self.outside:
-            self._external(outside, outside_local)
-        if some and self._of(port.lb_ips) and self._ranges():
+        plan = self.plan
+        self._dialled()
+        if plan.serves_inside:
+            self._masqueraded_inside(self.svl if plan.inside_local else self.svc)
+        if plan.some and plan.outside:
+            self._external()
+        if plan.some and plan.lb_ips and plan.ranges:
             self._firewall()
-        used: list[tuple[Addr, int]] = []
-        if self.everywhere and (not inside_local or self.outside):
-            self._balanced(self.svc, self.everywhere)
-            used += self.everywhere
-        if self.here and (inside_local or (outside_local and self.outside)):
-            self._balanced(self.svl, self.here)
-            used += self.here
-        for end in dict.fromkeys(used):
+        if plan.cluster_ends:
+            self._balanced(self.svc, plan.cluster_ends)
+        if plan.local_ends:
+            self._balanced(self.svl, plan.local_ends)
+        for end in plan.used:
             self._endpoint(end)
         return self.out
 
-    def _dialled(self, some: bool, inside: bool, outside: bool) -> None:
-        port = self.port
-        reject = f"REJECT --reject-with {'icmp' if self.family == 4 else 'icmp6'}-port-unreachable"
-        stop, why = ("DROP", "has no local endpoints") if some else (reject, "has no endpoints")
-        for ip in self._of(port.cluster_ips):
-            if inside:
-                chain = self.svl if port.internal_policy == "Local" else self.svc
+    def _dialled(self) -> None:
+        plan, port = self.plan, self.port
+        reject = f"REJECT --reject-with {'icmp' if plan.family == 4 else 'icmp6'}-port-unreachable"
+        stop, why = ("DROP", "has no local endpoints") if plan.some else (reject, "has no endpoints")
+        for ip in plan.cluster_ips:
+            if plan.serves_inside:
+                chain = self.svl if plan.inside_local else self.svc
                 self.put("nat", "KUBE-SERVICES", *self.to(ip, port.port, f"{self.name} cluster IP"), f"-j {chain}")
             else:
                 self.put("filter", "KUBE-SERVICES", *self.to(ip, port.port, f"{self.name} {why}"), f"-j {stop}")
-        walled = bool(self._of(port.lb_ips) and self._ranges())
+        walled = bool(plan.lb_ips and plan.ranges)
         for ips, what, chain in (
-            (self._of(port.external_ips), "external IP", self.ext),
-            (self._of(port.lb_ips), "loadbalancer IP", self.fw if walled else self.ext),
+            (plan.external_ips, "external IP", self.ext),
+            (plan.lb_ips, "loadbalancer IP", self.fw if walled else self.ext),
         ):
             for ip in ips:
-                if some:
+                if plan.some:
                     self.put("nat", "KUBE-SERVICES", *self.to(ip, port.port, f"{self.name} {what}"), f"-j {chain}")
-                if some and chain == self.fw:
+                if plan.some and chain == self.fw:
                     text = f"{self.name} traffic not accepted by {self.fw}"
                     self.put("filter", "KUBE-PROXY-FIREWALL", *self.to(ip, port.port, text), "-j DROP")
-                if not outside:
+                if not plan.serves_outside:
                     self.put(
                         "filter", "KUBE-EXTERNAL-SERVICES", *self.to(ip, port.port, f"{self.name} {why}"), f"-j {stop}"
                     )
         if port.node_port:
             number = port.node_port
-            if some and self.how.loopback is not None:
+            if plan.some and self.how.loopback is not None:
                 net, more = self.how.loopback
                 words = self.to(None, number, self.name, first=f"-d {net}")
                 self.put("nat", "KUBE-NODEPORTS", *words, more.strip(), f"-j {self.ext}")
-            if some:
+            if plan.some:
                 self.put("nat", "KUBE-NODEPORTS", *self.to(None, number, self.name), f"-j {self.ext}")
-            if not outside:
+            if not plan.serves_outside:
                 words = self.to(None, number, f"{self.name} {why}", more="-m addrtype --dst-type LOCAL")
                 self.put("filter", "KUBE-EXTERNAL-SERVICES", *words, f"-j {stop}")
         if port.health_check_node_port:
@@ -240,11 +224,12 @@ class _Writer:
         kind, value = self.how.local if self.how.local is not None and not self.how.masquerade_all else ("", "")
         first = f"! -s {value}" if kind == "-s" else ""
         device = f"! -i {value}" if kind == "-i" else ""
-        for ip in self._of(self.port.cluster_ips):
+        for ip in self.plan.cluster_ips:
             words = self.to(ip, self.port.port, f"{self.name} cluster IP", first=first, device=device)
             self.put("nat", chain, *words, "-j KUBE-MARK-MASQ")
 
-    def _external(self, outside: bool, local: bool) -> None:
+    def _external(self) -> None:
+        local = self.plan.outside_local
         destinations = f"{self.name} external destinations"
         if not local:
             self.put("nat", self.ext, self.comment(f"masquerade traffic for {destinations}"), "-j KUBE-MARK-MASQ")
@@ -257,62 +242,47 @@ class _Writer:
                 "nat", self.ext, self.comment(f"masquerade LOCAL traffic for {destinations}"), own, "-j KUBE-MARK-MASQ"
             )
             self.put("nat", self.ext, self.comment(f"route LOCAL traffic for {destinations}"), own, f"-j {self.svc}")
-        if outside:
+        if self.plan.serves_outside:
             self.put("nat", self.ext, f"-j {self.svl if local else self.svc}")
-
-    def _ranges(self) -> list[str]:
-        return [text for text in self.port.lb_source_ranges if (":" in text) == (self.family == 6)]
 
     def _firewall(self) -> None:
         text = self.comment(f"{self.name} loadbalancer IP")
         itself = False
-        for each in self._ranges():
+        for each in self.plan.ranges:
             net = ip_network(each.strip(), strict=False)
             self.put("nat", self.fw, f"-s {net}" if net.prefixlen else "", text, f"-j {self.ext}")
             itself = itself or any(ip in net for ip in self.node_ips if ip.version == net.version)
-        for ip in self._of(self.port.lb_ips) if itself else ():
+        for ip in self.plan.lb_ips if itself else ():
             # The node itself, which dials the address with the address as its source.
             self.put("nat", self.fw, f"-s {ip}/{self.bits}", text, f"-j {self.ext}")
         self.put("nat", self.fw, self.comment(f"other traffic to {self.name} will be dropped by KUBE-PROXY-FIREWALL"))
 
-    def _balanced(self, chain: str, ends: Sequence[tuple[Addr, int]]) -> None:
-        mask = "255.255.255.255" if self.family == 4 else ":".join(["ffff"] * 8)
+    def _balanced(self, chain: str, ends: Sequence[Where]) -> None:
+        mask = "255.255.255.255" if self.plan.family == 4 else ":".join(["ffff"] * 8)
         if self.port.affinity == "ClientIP":
             seconds = self.port.affinity_seconds or 10800
             for end in ends:
                 recent = (
                     f"-m recent --rcheck --seconds {seconds} --reap --name {self._sep(end)} --mask {mask} --rsource"
                 )
-                self.put(
-                    "nat", chain, self.of_endpoint(f"{self.name} -> {_shown(end)}"), recent, f"-j {self._sep(end)}"
-                )
+                self.put("nat", chain, self.of_endpoint(f"{self.name} -> {shown(end)}"), recent, f"-j {self._sep(end)}")
         for place, end in enumerate(ends):
             left = len(ends) - place
             dice = f"-m statistic --mode random --probability {_odds(left)}" if left > 1 else ""
-            self.put("nat", chain, self.of_endpoint(f"{self.name} -> {_shown(end)}"), dice, f"-j {self._sep(end)}")
+            self.put("nat", chain, self.of_endpoint(f"{self.name} -> {shown(end)}"), dice, f"-j {self._sep(end)}")
 
-    def _endpoint(self, end: tuple[Addr, int]) -> None:
+    def _endpoint(self, end: Where) -> None:
         chain = self._sep(end)
-        mask = "255.255.255.255" if self.family == 4 else ":".join(["ffff"] * 8)
+        mask = "255.255.255.255" if self.plan.family == 4 else ":".join(["ffff"] * 8)
         sticky = f"-m recent --set --name {chain} --mask {mask} --rsource" if self.port.affinity == "ClientIP" else ""
         self.put("nat", chain, f"-s {end[0]}/{self.bits}", self.of_endpoint(self.name), "-j KUBE-MARK-MASQ")
         self.put(
             "nat", chain, f"-p {self.protocol}", self.of_endpoint(self.name), sticky, f"-m {self.protocol}",
-            f"-j DNAT --to-destination {_shown(end)}",
+            f"-j DNAT --to-destination {shown(end)}",
         )  # fmt: skip
 
-    def _sep(self, end: tuple[Addr, int]) -> str:
-        port = self.port
-        return "KUBE-SEP-" + chain_hash(f"{port.namespace}/{port.service}", port.name, self.protocol, _shown(end))
-
-
-def _shown(end: tuple[Addr, int]) -> str:
-    return f"[{end[0]}]:{end[1]}" if end[0].version == 6 else f"{end[0]}:{end[1]}"
-
-
-def in_order(ends: Iterable[tuple[Addr, int]]) -> tuple[tuple[Addr, int], ...]:
-    """Endpoints as kube-proxy sorts them (endpointslicecache.go): by their text."""
-    return tuple(sorted(ends, key=_shown))
+    def _sep(self, end: Where) -> str:
+        return "KUBE-SEP-" + chain_hash(self.plan.service, self.port.name, self.protocol, shown(end))
 
 
 def _odds(count: int) -> str:

@@ -1,0 +1,176 @@
+"""What the kube-proxies of the nodes make of changed objects, each in its own mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from netk8s.dialects import kube_proxy_nftables
+from netk8s.errors import NotKnown
+from netk8s.model import Addr, Cluster, Endpoint, NftExpr, NftTable, Node, ServicePort
+from netk8s.whatif import _iptables, _nftables
+from netk8s.whatif._plan import Plan, planned
+from netk8s.whatif._saves import Saves
+
+_Key = tuple[str, str, str, int]
+"""A Service port: namespace, Service, name of the port, protocol."""
+
+
+class _Turned(Struct, frozen=True):
+    """A port before and after, as one node plans it in one family."""
+
+    was: Plan
+    will: Plan
+
+
+class _Objects:
+    """The objects of one state, with each port's endpoints at hand."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.ports = {_key(s): s for s in cluster.services}
+        self.ends: dict[_Key, list[Endpoint]] = {}
+        for e in cluster.endpoints:
+            self.ends.setdefault((e.namespace, e.service, e.port_name, e.protocol), []).append(e)
+        self.zones = {item.name: item.zone for item in cluster.nodes}
+
+    def plan(self, port: ServicePort, family: int, node: str) -> Plan:
+        return planned(port, self.ends.get(_key(port), ()), family, node, self.zones.get(node))
+
+
+def reprogrammed(
+    saves: Saves, nodes: dict[str, Node], before: Cluster, after: Cluster, notes: list[str]
+) -> dict[str, Node]:
+    """The nodes with every port that changed written anew: here what is no text of iptables, in ``saves`` what is.
+
+    Raises NotKnown where it is not known what a kube-proxy would write.
+    """
+    old, new = _Objects(before), _Objects(after)
+    gone = {(e.namespace, e.service, e.port_name, e.protocol) for e in set(before.endpoints) ^ set(after.endpoints)}
+    ports = [
+        s for s in after.services
+        if (s != old.ports[_key(s)] or _key(s) in gone) and not s.proxy and s.cluster_ips
+    ]  # fmt: skip
+    return {name: _node(saves, node, ports, (old, new), notes) for name, node in nodes.items()} if ports else nodes
+
+
+def _key(s: ServicePort) -> _Key:
+    return s.namespace, s.service, s.name, s.protocol
+
+
+def _node(
+    saves: Saves, node: Node, ports: list[ServicePort], states: tuple[_Objects, _Objects], notes: list[str]
+) -> Node:
+    old, new = states
+    done = False
+    for family in (4, 6):
+        turned = [
+            _Turned(old.plan(old.ports[_key(port)], family, node.name), new.plan(port, family, node.name))
+            for port in ports if any(ip.version == family for ip in port.cluster_ips)
+        ]  # fmt: skip
+        modes = list(_modes(node, family))
+        done = done or bool(modes)
+        if not turned or not modes:
+            continue
+        if len(modes) > 1:
+            raise NotKnown(
+                f"{node.name} has rules of kube-proxy in {' and '.join(modes)} mode for IPv{family}: which of them it "
+                "would change is not known. Where one kind is left over, remove it and take the dump again"
+            )
+        if modes == ["IPVS"]:
+            raise NotKnown(f"{node.name} has kube-proxy in IPVS mode: what it would write is not known")
+        if modes == ["nftables"]:
+            node = _in_nftables(node, family, turned, states)
+        else:
+            _in_iptables(saves, node, family, turned, new.cluster)
+    if not done:
+        notes.append(f"{node.name} has no rules of kube-proxy in its dumps: nothing changes there")
+    return node
+
+
+def _modes(node: Node, family: int) -> Iterator[str]:
+    """The modes in which a kube-proxy has programmed a node."""
+    if any("services" in table.chains for table in kube_proxy_nftables.tables(node, family)):
+        yield "nftables"
+    if any(s.family == family for s in node.virtual_servers) or any(link.name == "kube-ipvs0" for link in node.links):
+        # In IPVS mode it has a chain of the name KUBE-SERVICES too.
+        yield "IPVS"
+        return
+    nat = (t.chains for t in node.tables if (t.family, t.name) == (family, "nat"))
+    if any("KUBE-SERVICES" in chains for chains in nat):
+        yield "iptables"
+
+
+def _unlike(node: Node, plan: Plan, what: str, other: str) -> NotKnown:
+    return NotKnown(
+        f"{node.name}: the rules of svc/{plan.service} are not what {what} writes for what the API says ({other}), so it "
+        "is not known what they would become"
+    )
+
+
+# ---------------------------------------------------------------- iptables
+
+
+def _in_iptables(saves: Saves, node: Node, family: int, turned: list[_Turned], cluster: Cluster) -> None:
+    programmed = [save for save in saves.of(node.name, family) if "KUBE-SERVICES" in save.section("nat").declared]
+    if len(programmed) > 1:
+        raise NotKnown(
+            f"{node.name} has kube-proxy's rules in both backends of iptables: which would change is not known"
+        )
+    for save in programmed:
+        how, ips = _iptables.style(save), _addresses(cluster, node)
+        for each in turned:
+            have = _iptables.present(save, each.was)
+            was, will = (_iptables.written(plan, ips, how) for plan in (each.was, each.will))
+            other = next(_iptables.differing(have, was), None)
+            if other is not None:
+                raise _unlike(node, each.was, "a kube-proxy of 1.25 or later", other)
+            _iptables.exchange(save, have, will)
+
+
+def _addresses(cluster: Cluster, node: Node) -> list[Addr]:
+    """The node's addresses as its kube-proxy knows them: the API's InternalIPs, else what is on its devices."""
+    told = [text for item in cluster.nodes if item.name == node.name
+            for kind, text in item.addresses if kind == "InternalIP"]  # fmt: skip
+    return [ip_address(text) for text in told] or [a.ip for a in node.addresses if a.scope == "global"]
+
+
+# ---------------------------------------------------------------- nftables
+
+
+def _in_nftables(node: Node, family: int, turned: list[_Turned], states: tuple[_Objects, _Objects]) -> Node:
+    table = next(kube_proxy_nftables.tables(node, family))
+    ips = {ip for s in states[0].cluster.services for ip in s.cluster_ips}
+    ruleset = _nftables.Ruleset(table, ips)
+    for each in turned:
+        was, will = (ruleset.written(plan) for plan in (each.was, each.will))
+        have = ruleset.present(each.was, was)
+        other = next(_nftables.differing(have, was), None)
+        if other is not None:
+            raise _unlike(node, each.was, "a kube-proxy of 1.29 to 1.36 in nftables mode", other)
+        ruleset.exchange(have, will, _hairpins_of_others(have, will, each.will, states[1], node.name))
+    return replace(node, nft=_exchanged(node.nft, table, ruleset.table))
+
+
+def _exchanged(tables: Iterable[NftTable], old: NftTable, new: NftTable) -> tuple[NftTable, ...]:
+    return tuple(new if table is old else table for table in tables)
+
+
+def _hairpins_of_others(
+    have: _nftables.Part, will: _nftables.Part, plan: Plan, state: _Objects, node: str
+) -> frozenset[NftExpr]:
+    """Of the local endpoints that a port has no longer, the keys of those that another port still has."""
+    gone = {key for name, key in have.elements if name == _nftables.HAIRPIN and (name, key) not in will.elements}
+    if not gone:
+        return frozenset()
+    near = {
+        (e.namespace, e.service, e.port_name, e.protocol): None for e in state.cluster.endpoints
+        if _nftables.hairpin_key((e.ip, e.port), plan.protocol) in gone and e.protocol == plan.port.protocol
+    }  # fmt: skip
+    others = (state.ports[key] for key in near if key in state.ports and key != _key(plan.port))
+    plans = (state.plan(port, plan.family, node) for port in others if not port.proxy and port.cluster_ips)
+    keys = (_nftables.hairpin_key(end, plan.protocol) for each in plans for end in each.used if end in each.own)
+    return frozenset(keys) & gone
