@@ -107,7 +107,7 @@ def decisions(table: Table, packet: Packet) -> list[object]:
 
 
 def test_decisions_and_steps_are_those_of_the_plain_scan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iptables_save, "_FEW", 0)
+    monkeypatch.setattr(iptables_save, "_PASSES", 0)
     monkeypatch.setattr(iptables, "MOST_BRANCHES", 300)
     rng = random.Random(7)  # noqa: S311 - chance that can be repeated, no secret
     left_out = steps = pairs = 0
