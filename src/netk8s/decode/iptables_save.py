@@ -433,12 +433,9 @@ class _Section(Mapping[str, Chain]):
         for prefix in (b":", b"-P ", b"-N ") if self._headless else (b":",):
             needle = prefix + name
             # A section begins behind a line feed, or where the text does.
-            starts = (at + 1 for at in text.every(b"\n" + needle, self._start, end))
-            if text.data[self._start : self._start + len(needle)] == needle:
-                starts = itertools.chain((self._start,), starts)
-            for at in starts:
-                behind = text.data[at + len(needle) : at + len(needle) + 1]
-                if behind in (b" ", b"\n", b"\r"):
+            first = (self._start,) if text.data[self._start : self._start + len(needle)] == needle else ()
+            for at in itertools.chain(first, (at + 1 for at in text.every(b"\n" + needle, self._start, end))):
+                if text.data[at + len(needle) : at + len(needle) + 1] in (b" ", b"\n", b"\r"):
                     return at
         return None
 
