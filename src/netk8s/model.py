@@ -9,7 +9,7 @@ numbers of 0 to 65535, addresses are :mod:`ipaddress` objects, protocols are IP 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Protocol
@@ -185,6 +185,22 @@ class Table(Struct, frozen=True, eq=False):
             return found
         rules = self.chains[chain].rules if chain in self.chains else None
         return [(line, f"{text}\n") for line, text in rules.texts()] if rules is not None else ()
+
+    def pieces(self) -> Iterable[tuple[int, str]]:
+        """All rules as text, not decoded: (line of the first, lines) of piece after piece.
+
+        A chain's rules are cut only where they do not stand together. Who reads the pieces sees to it that there is
+        nothing but rules, each chain's together, and that the chains are declared (:meth:`declares`): what else there is
+        is told of when chains are asked for one by one (:meth:`runs`). Nothing for a table that is not had like this.
+        """
+        quick = getattr(self.chains, "pieces", None)
+        found: Iterable[tuple[int, str]] = quick() if quick is not None else ()
+        return found
+
+    def declares(self, chains: Collection[str]) -> bool:
+        """Whether the table of :meth:`pieces` declares all of these chains."""
+        quick = getattr(self.chains, "declares", None)
+        return quick is not None and bool(quick(chains))
 
 
 # ---------------------------------------------------------------- nftables

@@ -128,3 +128,89 @@ def test_the_text_of_runs_is_that_of_the_rules(monkeypatch: pytest.MonkeyPatch, 
     ]
     assert "".join(text for _, text in bare.runs("X")) == "-A X -j MASQUERADE\n-A X -j DROP\n"
     assert not bare.runs("Y")
+
+
+def thrown(table: Table, chain: str) -> quick.Dice:
+    """The same as :class:`Whole` has it, by the rules one by one."""
+    said = quick.said(table, chain)[1]
+    kept = next((seconds for _, _, recent, seconds, *_ in said if recent), None)
+    dice = [(share, target) for _, _, recent, _, share, target, _ in said if not recent and target != "KUBE-MARK-MASQ"]
+    return None if kept is None else int(kept), tuple(share for share, _ in dice), tuple(target for _, target in dice)
+
+
+def assert_whole(table: Table) -> int:
+    """What is read of all chains at once is what each of them says; returns how many chains that are."""
+    read = quick.whole(table)
+    for chain, place in read.places.items():
+        assert list(quick.endpoints(table, chain)) == [place]
+    for chain, dice in read.dice.items():
+        assert thrown(table, chain) == dice
+        assert all(target.startswith("KUBE-SEP-") for target in dice[2])
+    for chain, onward in read.onward.items():
+        assert [said[TARGET] for said in quick.said(table, chain)[1]] == ["KUBE-MARK-MASQ", onward]
+        assert not any(any(said[:TARGET]) for said in quick.said(table, chain)[1])
+    return len(read.places) + len(read.dice) + len(read.onward)
+
+
+@pytest.mark.parametrize("window", [1 << 22, 5000])
+def test_what_is_read_of_all_chains_at_once_is_what_each_says(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(iptables_save, "WINDOW", window)
+    read = total = 0
+    for table in tables(corpus):
+        total += sum(1 for chain in table.chains if chain.startswith(("KUBE-SVC-", "KUBE-EXT-", "KUBE-SEP-")))
+        read += assert_whole(table)
+    assert total > 2000
+    assert read > total * 0.9
+
+
+KINDS = {"KUBE-SEP-": "places", "KUBE-SVC-": "dice", "KUBE-EXT-": "onward"}
+
+
+def test_damaged_chains_are_read_at_once_as_they_are_one_by_one(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iptables_save, "_INDEXED", 0)
+    rng = random.Random(8)  # noqa: S311 - chance that can be repeated, no secret
+    runs = [
+        (chain, table.runs(chain)[0][1].splitlines())
+        for table in list(tables(corpus))[:6]
+        for chain in table.chains
+        if chain.startswith(tuple(KINDS)) and table.runs(chain)
+    ]
+    read = nothing = 0
+    for _ in range(3000):
+        some = dict(rng.sample(runs, 4))
+        for lines in (some := {chain: list(lines) for chain, lines in some.items()}).values():
+            if rng.random() < 0.5:
+                at = rng.randrange(len(lines))
+                words = lines[at].split(" ")
+                words.insert(rng.randrange(2, len(words) + 1), rng.choice(WORDS))
+                lines[at] = " ".join(words)
+            elif rng.random() < 0.3:
+                lines.insert(rng.randrange(len(lines) + 1), rng.choice(lines))
+            elif rng.random() < 0.3:
+                lines[:] = [f"[{rng.randrange(99)}:5] {line}" for line in lines]
+        blocks = [*some.values(), *([next(iter(some.values()))[:1]] if rng.random() < 0.1 else [])]
+        noise = rng.choice(["# x\n", "\n", "-X Y\n"]) if rng.random() < 0.1 else ""
+        declared = list(some)[1:] if rng.random() < 0.1 else list(some)
+        text = HEAD + "".join(f":{chain} - [0:0]\n" for chain in declared)
+        text += noise.join("".join(f"{line}\n" for line in lines) for lines in blocks) + "COMMIT\n"
+        (table,) = [f for f in iptables_save.decode(Dump("x", text.encode())) if isinstance(f, Table)]
+        try:
+            found = assert_whole(table)
+        except DecodeError as why:
+            raise AssertionError(f"{why}\n{text}") from why
+        read += found
+        nothing += not found
+        if len(blocks) > len(some) or noise or len(declared) < len(some):
+            assert not found, text
+    assert read > 2000
+    assert nothing > 200
+
+
+def test_where_no_header_tells_the_writer_chains_are_read_one_by_one(corpus: Path) -> None:
+    path = next(iter(sorted(corpus.glob("iptables-*/nodes/*/iptables-save.txt"))))
+    text = "".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("#"))
+    for fact in iptables_save.decode(Dump("x", text.encode())):
+        if isinstance(fact, Table):
+            assert quick.whole(fact) == quick.Whole({}, {}, {})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 from msgspec import Struct
@@ -64,6 +64,7 @@ _GAP = re.compile(
 )
 _DELETED = re.compile(rb"-X \S+[ \t\r]*")
 _DECLARATION = re.compile(rb":(\S+) (\S+)(?: \[(\d+):(\d+)\])?[ \t\r]*")
+_DECLARED = re.compile(r"^:([^ \t\n\r]+)[ \t]", re.M)
 _S_POLICY = re.compile(rb"-P (\S+) (\S+)[ \t\r]*(?:-c \d+ \d+[ \t\r]*)?")
 _S_NEW = re.compile(rb"-N (\S+)[ \t\r]*")
 _COUNTERS = re.compile(r"\[(\d+):(\d+)\] ")
@@ -419,9 +420,7 @@ class _Section(Mapping[str, Chain]):
     def _declaration(self, name: bytes) -> int | None:
         """The offset of the line that declares a chain, negative if it surely gives no policy; None: not declared."""
         if self._declared is None and len(self._looked_up) > _FEW:
-            self._declared = {}
-            for declared, offset in self._declaring():
-                self._declared.setdefault(declared, offset)
+            self._all_declared()
         if self._declared is not None:
             return self._declared.get(name)
         if name not in self._looked_up:
@@ -484,6 +483,57 @@ class _Section(Mapping[str, Chain]):
             block = _read(self._text, start, end, self._end).decode("utf-8", "replace")
             out.append((self._text.line(start), block if block.endswith("\n") else f"{block}\n"))
         return out
+
+    def pieces(self) -> Iterator[tuple[int, str]]:
+        """See :meth:`netk8s.model.Table.pieces`."""
+        if not self._generated:
+            return
+        self._look_at_head()
+        text, start = self._text, max(self._declarations_end, self._start)
+        while start < self._end:
+            stop = min(start + WINDOW, self._end)
+            while stop < self._end:
+                cut = self._seam(start, stop)
+                if cut is not None:
+                    stop = cut
+                    break
+                stop = min(stop + WINDOW, self._end)
+            yield text.line(start), text.data[start:stop].decode("utf-8", "replace")
+            text.forget(start, stop)
+            start = stop
+
+    def _seam(self, start: int, stop: int) -> int | None:
+        """The offset in a window where the rules of its last chain begin, None where they are all of the window."""
+        data = self._text.data
+        whole = data.rfind(b"\n", start, stop) + 1
+        line = data.rfind(b"\n", start, max(whole - 1, start)) + 1
+        last = _RULE_OF.match(data, line, self._end) if start < line < whole else None
+        if last is None:
+            return line if start < line < whole else None
+        reach = 1 << 16
+        while True:
+            low = max(data.rfind(b"\n", start, max(line - reach, start)) + 1, start)
+            first = self._first(low, whole, last[1])
+            if first is not None and first > low:
+                return first
+            if low == start:
+                return None
+            reach *= 8
+
+    def declares(self, chains: Collection[str]) -> bool:
+        """See :meth:`netk8s.model.Table.declares`."""
+        if self._believed():
+            return True
+        region = self._text.data[self._start : min(self._declarations_end, self._end)]
+        return set(chains) <= set(_DECLARED.findall(region.decode("utf-8", "surrogateescape")))
+
+    def _all_declared(self) -> dict[bytes, int]:
+        """The declared chains with the offsets of their lines, as :meth:`_declaration` has them."""
+        if self._declared is None:
+            self._declared = {}
+            for declared, offset in self._declaring():
+                self._declared.setdefault(declared, offset)
+        return self._declared
 
     def _believed(self) -> bool:
         """Whether rules prove their chain declared.

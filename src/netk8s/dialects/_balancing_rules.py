@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from ipaddress import IPv4Address, ip_address
 from socket import AF_INET, inet_aton, inet_pton
+
+from msgspec import Struct
 
 from netk8s.model import Addr, Option, Rule, Table
 
@@ -41,7 +44,105 @@ _ENDPOINT = re.compile(
 )
 
 
-def endpoints(table: Table, chain: str) -> Sequence[tuple[int, Addr, int | None]]:
+_COUNTED = r"(?:\[\d{1,20}:\d{1,20}\] )?"
+_PROTOCOL = "(?:tcp|udp|sctp)"
+_MARKED = "-j KUBE-MARK-MASQ"
+_DIE = rf"{_COMMENT}(?: -m statistic --mode random --probability %s)? -j %s\n"
+_THROWN = _DIE % ("[0-9.e-]++", "KUBE-SEP-[A-Z0-9-]++")
+_AFFINE = (
+    rf"{_COMMENT} -m recent --rcheck --seconds %s --reap --name {_WORD}(?: --mask {_WORD})?(?: --rsource)?"
+    rf" -j KUBE-SEP-[A-Z0-9-]++\n{_COUNTED}-A \4"
+)
+_FIRST_AFFINE, _MORE_AFFINE = _AFFINE % "([0-9]{1,9}+)", _AFFINE % "[0-9]{1,9}+"
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Of a whole chain, and of a rule that throws dice. Not made where one Service is asked for."""
+    chain = (
+        rf"{_COUNTED}-A (?:"
+        # 1 to 3: an endpoint's chain, its address and port.
+        rf"(KUBE-SEP-\S++) -s {_HOST}{_COMMENT} {_MARKED}\n{_COUNTED}-A \1 -p {_PROTOCOL}{_COMMENT}"
+        rf"(?: -m recent --set --name {_WORD} --mask {_WORD} --rsource)?"
+        rf" -m {_PROTOCOL} -j DNAT --to-destination ({_OCTET}(?:\.{_OCTET}){{3}}):([1-9][0-9]{{0,4}}+)\n"
+        rf"(?!{_COUNTED}-A \1\s)"
+        # 4 to 6: a chain that throws dice, the seconds of its affinity, the rules with the dice.
+        rf"|(KUBE-SV[CL]-\S++)(?:(?: (?:! )?-s {_HOST})?(?: (?:! )?-d {_HOST})? -p {_PROTOCOL}{_COMMENT}"
+        rf" -m {_PROTOCOL} --dport \d++ {_MARKED}\n{_COUNTED}-A \4)?"
+        rf"(?:{_FIRST_AFFINE}(?:{_MORE_AFFINE})*+)?({_THROWN}(?:{_COUNTED}-A \4{_THROWN})*+)(?!{_COUNTED}-A \4\s)"
+        # 7 and 8: a chain that marks and goes on to another.
+        rf"|(KUBE-EXT-\S++){_COMMENT} {_MARKED}\n{_COUNTED}-A \7 -j (KUBE-SVC-[A-Z0-9-]++)\n(?!{_COUNTED}-A \7\s)"
+        # 9: any other.
+        rf"|(\S++)(?:[ \t\r][^\n]*+)?(?:\n|\Z)(?:{_COUNTED}-A \9(?:[ \t\r][^\n]*+)?(?:\n|\Z))*+)"
+    )
+    dice = _DIE % ("([0-9.e-]++)", r"(\S++)")
+    return re.compile(chain), re.compile(rf"^(?:{_COUNTED}-A \S++)?{dice}", re.M)
+
+
+Place = tuple[int, Addr, int | None]
+"""The line, address and port of an endpoint that a rule rewrites the destination to."""
+Dice = tuple[int | None, tuple[str, ...], tuple[str, ...]]
+"""For how many seconds a client keeps its endpoint (None: it does not), the probabilities ("": what is left), the chains of
+the endpoints."""
+
+
+class Whole(Struct, frozen=True):
+    """What the chains of a table say that are as kube-proxy writes most of them: read all at once, in a tenth of the time.
+
+    ``onward``: the chain that another one goes on to, once it marked the packet for masquerade.
+    """
+
+    places: dict[str, Place]
+    dice: dict[str, Dice]
+    onward: dict[str, str]
+
+
+def whole(table: Table) -> Whole:
+    """Reads every rule of a table; nothing of one with anything but rules of declared chains, each chain's together.
+
+    What other chains say is told by :func:`said` and :func:`endpoints`.
+    """
+    places: dict[str, Place] = {}
+    dice: dict[str, Dice] = {}
+    onward: dict[str, str] = {}
+    chains, rules = _patterns()
+    others: list[str] = []
+    number = 0
+    for line, text in table.pieces():
+        counted = end = 0
+        for found in chains.finditer(text):
+            kind = found.lastindex
+            start = found.start()
+            if start != end:
+                return Whole({}, {}, {})
+            end, number = found.end(), number + 1
+            if kind == 3:
+                if start != counted:
+                    line += text.count("\n", counted, start)
+                name, ip, port = found.group(1, 2, 3)
+                places[name] = (line + 1, IPv4Address(inet_aton(ip)), int(port))
+                line, counted = line + 2, end
+            elif kind == 6:
+                name, seconds, block = found.group(4, 5, 6)
+                thrown = rules.findall(block)
+                dice[name] = (
+                    None if seconds is None else int(seconds),
+                    tuple([share for share, _ in thrown]),
+                    tuple([target for _, target in thrown]),
+                )
+            elif kind == 8:
+                onward[found[7]] = found[8]
+            else:
+                others.append(found[9])
+        if end != len(text):
+            return Whole({}, {}, {})
+    names = {*places, *dice, *onward, *others}
+    if len(names) != number or not table.declares(names):
+        return Whole({}, {}, {})
+    return Whole(places, dice, onward)
+
+
+def endpoints(table: Table, chain: str) -> Sequence[Place]:
     """(line, address, port) of the endpoints that the rules of a chain rewrite the destination to.
 
     Raises DecodeError for a rule that cannot be decoded.

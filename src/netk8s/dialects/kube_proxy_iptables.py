@@ -16,7 +16,7 @@ from ipaddress import ip_network
 from msgspec import Struct
 from msgspec.structs import replace
 
-from netk8s.dialects._balancing_rules import Said, endpoints, ipv4, option, said
+from netk8s.dialects._balancing_rules import Said, Whole, endpoints, ipv4, option, said, whole
 from netk8s.model import (
     PROTOCOL_NAMES,
     Addr,
@@ -120,7 +120,7 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", node_port: int |
     verdicts = dict(_refused(node, hashes, kinds, mention, node_port))
     for table in nat(node):
         told = _tells_internal_policy(table)
-        balancing = _Balancing(table, pods)
+        balancing = _Balancing(table, pods, whole(table) if not mention and node_port is None else None)
         for chain in ("KUBE-SERVICES", "KUBE-NODEPORTS"):
             if chain not in table.chains:
                 continue
@@ -185,7 +185,9 @@ def _refused(
 class _Balancing:
     """What the chains of one table balance to. Many ways lead to a Service's endpoints: each chain is read once."""
 
-    def __init__(self, table: Table, pods: dict[Addr, str]) -> None:
+    def __init__(self, table: Table, pods: dict[Addr, str], read: Whole | None = None) -> None:
+        read = read or Whole({}, {}, {})
+        self._places, self._dice, self._onward = read.places, read.dice, read.onward
         self._table, self._pods, self._origin = table, pods, table.at.origin
         self._backends: dict[str, tuple[Backend, ...]] = {}
         self._affinity: dict[str, int | None] = {}
@@ -211,6 +213,9 @@ class _Balancing:
         """What the rules of a chain say, kept while others ask for the same few chains."""
         found = self._said.get(name)
         if found is None:
+            onward = self._onward.get(name)
+            if onward is not None:
+                return (), (("",) * 5 + (onward, ""),)
             if len(self._said) >= 8:
                 self._said.clear()
             found = self._said[name] = said(self._table, name)
@@ -225,6 +230,13 @@ class _Balancing:
             return self._backends[name]
         if depth > 4:
             return ()
+        thrown = self._dice.get(name)
+        if thrown is not None:
+            backends: list[Backend] = []
+            for chain, share in zip(thrown[2], _odds(thrown[1]), strict=True):
+                backends += self._endpoint(chain, share)
+            self._backends[name] = tuple(backends)
+            return self._backends[name]
         firewall = name.startswith("KUBE-FW-")
         ends: list[str] = []
         probabilities: list[str] = []
@@ -246,15 +258,24 @@ class _Balancing:
         self._backends[name] = (*own, *rest) if own else rest
         return self._backends[name]
 
-    def _endpoint(self, name: str, odds: Fraction) -> Iterator[Backend]:
-        for line, ip, port in endpoints(self._table, name):
+    def _endpoint(self, name: str, odds: Fraction) -> Sequence[Backend]:
+        place = self._places.get(name)
+        if place is not None:
+            line, ip, port = place
             pod = self._pods.get(ip) if self._pods else None
-            yield Backend(ip, port, odds, name, pod, At(self._origin, line))
+            return (Backend(ip, port, odds, name, pod, At(self._origin, line)),)
+        return [
+            Backend(ip, port, odds, name, self._pods.get(ip), At(self._origin, line))
+            for line, ip, port in endpoints(self._table, name)
+        ]
 
     def affinity(self, name: str, depth: int = 0) -> int | None:
         """For how many seconds a client keeps its endpoint, None where it does not."""
         if name in self._affinity or depth > 4:
             return self._affinity.get(name)
+        thrown = self._dice.get(name)
+        if thrown is not None:
+            return thrown[0]
         found = None
         for _, _, recent, seconds, _, target, _ in self.said(name)[1]:
             if recent:

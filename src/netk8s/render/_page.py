@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 UNLIMITED = 1_000_000
 
@@ -65,20 +65,21 @@ def wrap(text: str, width: int, hang: int = 0, first: int | None = None) -> list
     hang = min(hang, max(0, width - 20))
     lines: list[str] = []
     line, used = "", 0
+    columns = len if text.isascii() else cells
     for word in text.split(" "):
-        size = cells(word)
+        size = columns(word)
         if line and used + 1 + size <= (width if lines else first):
             line, used = f"{line} {word}", used + 1 + size
             continue
         if line:
             lines.append(line)
         line = " " * hang + word if lines else word
-        used = cells(line)
+        used = columns(line)
         while used > (room := width if lines else first):
             head, line = _cut(line, room)
             lines.append(head)
             line = " " * hang + line
-            used = cells(line)
+            used = columns(line)
     lines.append(line)
     return lines
 
@@ -137,6 +138,21 @@ class Page:
         for number, line in enumerate(lines):
             before = rest if number else first
             self.raw(self.paint(before, lead) + self.paint(line, style))
+
+    def rows(self, rows: Sequence[tuple[str, str]], rest: str) -> None:
+        """Paragraphs as :meth:`put` has them, of (first, text): most are short, and are looked at together."""
+        lines = [first + text for first, text in rows]
+        whole = "".join(lines)
+        if (
+            self.color
+            or not (whole.isascii() and whole.isprintable())
+            or max(map(len, lines), default=0) > self.width
+            or any(text[:1] == " " for _, text in rows)
+        ):
+            for first, text in rows:
+                self.put(text, first=first, rest=rest)
+        else:
+            self._lines += [line.rstrip(" ") for line in lines]
 
     def title(self, text: str) -> None:
         """A heading after an empty line."""

@@ -7,13 +7,15 @@ import shlex
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
+from socket import inet_ntoa
 
 from netk8s.model import PROTOCOL_NAMES, Addr, Flow, Leg, Outcome, Packet, Reached, Rewrite, Step, Way
 
 
 def address(ip: Addr, port: int | None) -> str:
     """``10.0.0.1:80``, ``[fd00::1]:80``, or the bare address without a port."""
-    text = str(ip)
+    # In half the time of str: a large node has hundreds of thousands.
+    text = inet_ntoa(ip.packed) if ip.version == 4 else str(ip)
     if port is None:
         return text
     return f"[{text}]:{port}" if ip.version == 6 else f"{text}:{port}"

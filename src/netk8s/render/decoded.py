@@ -219,16 +219,19 @@ def _endpoints(page: Page, one: model.Programmed, single: str | None) -> None:
         page.put(_ENDS.get(one.verdict, one.verdict or "no endpoints"), first="      ")
     names = [address(end.ip, end.port) for end in one.backends]
     widest = max(map(len, names), default=0)
+    rows = []
+    odds, chance = None, "?"
     for end, name in zip(one.backends, names, strict=True):
-        chance = "?" if end.odds is None else percent(end.odds)
-        words = [end.pod] if end.pod else []
+        if end.odds is not odds:
+            odds, chance = end.odds, "?" if end.odds is None else percent(end.odds)
+        words = f"{end.pod}, " if end.pod else ""
         where = one.scheduler if end.weight is not None else end.chain
         if where:
-            words.append(where)
+            words += f"{where}, "
         if end.weight is not None:
-            words.append(f"weight {end.weight}")
-        words.append(_line(end.at, single))
-        page.put(", ".join(words), first=f"    {chance:>6}  {name:<{widest}}  ", rest=" " * 14)
+            words += f"weight {end.weight}, "
+        rows.append((f"    {chance:>6}  {name:<{widest}}  ", words + _line(end.at, single)))
+    page.rows(rows, rest=" " * 14)
 
 
 def _line(at: model.At, single: str | None) -> str:
