@@ -789,6 +789,31 @@ def test_a_node_that_a_connection_passes_twice_may_hear_the_answer_of_one_passag
     assert ("(asymmetric): the client's next packet is invalid to n2" in outcome.reason) is (verdict == "dropped")
 
 
+@pytest.mark.parametrize(("protocol", "verdict"), [(TCP, "dropped"), (UDP, "delivered")])
+def test_a_node_that_does_not_track_the_answer_takes_the_next_packet_for_invalid(protocol: int, verdict: str) -> None:
+    """Linux 6.18: conntrack of n2 stays at SYN_SENT, and the client's ACK is invalid to it."""
+    tcp = to("10.244.2.6:8080")
+    rules = "raw PREROUTING -s 10.244.2.0/24 -j CT --notrack\nfilter FORWARD -m conntrack --ctstate INVALID -j DROP"
+    there = world(tcp.replace("tcp", "udp") if protocol == UDP else tcp, rules)
+    outcome = only(ask(there, POD1, CLUSTER_IP, 80, "pod", protocol=protocol))
+    assert outcome.verdict == verdict
+    assert ("n2 does not count the answer as one of the connection" in outcome.reason) is (verdict == "dropped")
+
+
+def test_of_several_next_hops_a_connection_keeps_to_one() -> None:
+    """Linux 6.18: what goes by n3, past which the answer comes, is lost with its next packet, and always so."""
+    there = world()
+    third = node("n3", 3, "filter FORWARD -m conntrack --ctstate INVALID -j DROP")
+    first = there.nodes["n1"]
+    to_second = tuple(r for r in third.routes if r.dst != N("10.244.2.0/24"))
+    third = replace(third, routes=(*to_second, Route(N("10.244.2.0/24"), "unicast", (NextHop("eth0", NODE2),))))
+    ways = (NextHop("eth0", A("192.168.10.7")), NextHop("eth0", NODE2))
+    kept = tuple(r for r in first.routes if r.dst != N("10.244.2.0/24"))
+    first = replace(first, routes=(*kept, Route(N("10.244.2.0/24"), "unicast", ways)))
+    found = ask(World({"n1": first, "n2": there.nodes["n2"], "n3": third}, there.cluster), POD1, POD2, 8080, "pod")
+    assert {o.verdict: o.odds for o in found.outcomes} == {"dropped": Fraction(1, 2), "delivered": Fraction(1, 2)}
+
+
 @pytest.mark.parametrize(
     ("rule", "verdict"),
     [

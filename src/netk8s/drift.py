@@ -12,6 +12,7 @@ from fractions import Fraction
 from msgspec import Struct
 
 from netk8s.dialects.kube_proxy_iptables import chain_hash
+from netk8s.entries import unentered
 from netk8s.intent import CLUSTER, Intended, Where, intended
 from netk8s.model import (
     PROTOCOL_NAMES,
@@ -26,9 +27,9 @@ from netk8s.model import (
     service_ranges,
 )
 
-MISSING, STALE, PORT, ABSENT, UNKNOWN, ORPHAN, AFFINITY, POLICY, ODDS, LAG, NO_PROXY, TAKEN, RANGE, HASH, LEFT = (
-    "missing", "stale", "port", "absent", "unknown", "orphan", "affinity", "policy", "odds", "lag", "no proxy", "taken",
-    "range", "hash", "left over",
+MISSING, STALE, PORT, ABSENT, UNKNOWN, ORPHAN, AFFINITY, POLICY, ODDS, LAG, NO_PROXY, UNENTERED, TAKEN, RANGE, HASH, LEFT = (
+    "missing", "stale", "port", "absent", "unknown", "orphan", "affinity", "policy", "odds", "lag", "no proxy",
+    "unentered", "taken", "range", "hash", "left over",
 )  # fmt: skip
 
 ROUNDING = Fraction(1, 10000)
@@ -92,6 +93,15 @@ def drift(world: World, programmed: Iterable[Programmed]) -> Drift:
         if not mine:
             found += _no_proxy(node, wanted, any(rows.values()))
             continue
+        closed = [each for each in unentered(node, mine) if any(want.family == each[0] for want in wanted)]
+        found += [Difference(UNENTERED, name, at=(at,), what=why) for _, why, at in closed]
+        if closed:
+            # What else such rules have or lack decides nothing.
+            families = {family for family, _, _ in closed}
+            mine = [row for row in mine if not _families(row) <= families]
+            wanted = [want for want in wanted if want.family not in families]
+        if closed and not wanted:
+            continue
         judged.append(name)
         found += _of_node(cluster, node, mine, wanted)
     found += _lagging(found, judged)
@@ -109,7 +119,13 @@ def _whole(node: Node) -> bool:
 
 
 def _no_proxy(node: Node, wanted: Sequence[Intended], elsewhere: bool) -> Iterator[Difference]:
-    if not wanted or any(name.startswith("KUBE-SERVICES") for table in node.tables for name in table.chains):
+    if not wanted:
+        return
+    closed = list(unentered(node, ()))
+    if closed:
+        yield from (Difference(UNENTERED, node.name, at=(at,), what=why) for _, why, at in closed)
+        return
+    if any(name.startswith("KUBE-SERVICES") for table in node.tables for name in table.chains):
         return
     # Without a list of nftables' rulesets kube-proxy may work in its nftables mode.
     proven = "nft" in node.covered

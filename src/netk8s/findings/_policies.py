@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from msgspec import Struct
 
 from netk8s import policies
-from netk8s.findings._reading import steps
+from netk8s.findings._reading import several, steps
 from netk8s.model import Addr, Cluster, NetworkPolicy, Pod, Policed, Recognised, Step, Trace, Way, World
 from netk8s.policies import EGRESS, INGRESS, Intent, Party
 
@@ -134,10 +134,7 @@ def denial(way: Way) -> tuple[str, Step, Policed] | None:
 
 def names(found: tuple[NetworkPolicy, ...]) -> str:
     """ "shop/deny-all", "shop/a and shop/b", "shop/a, shop/b and 3 more"."""
-    texts = [f"{p.namespace}/{p.name}" for p in found]
-    if len(texts) > 3:
-        return f"{', '.join(texts[:2])} and {len(texts) - 2} more"
-    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+    return several([f"{p.namespace}/{p.name}" for p in found])
 
 
 def name(pod: Pod) -> str:

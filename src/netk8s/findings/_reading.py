@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from msgspec import Struct
@@ -307,6 +307,13 @@ def named(items: Iterable[str], what: str) -> str:
     if len(all_) > MOST_NAMED:
         return f"{len(all_)} {what}"
     return " and ".join([", ".join(all_[:-1]), all_[-1]] if len(all_) > 1 else all_)
+
+
+def several(items: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and 3 more"."""
+    if len(items) > MOST_NAMED:
+        return f"{', '.join(items[: MOST_NAMED - 1])} and {len(items) - MOST_NAMED + 1} more"
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def address(ip: Addr, port: int | None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 
 from netk8s.findings._modes import IPTABLES, IPVS, NFTABLES
-from netk8s.findings._reading import steps, target
+from netk8s.findings._reading import option, short, steps, tables, target
 from netk8s.findings._verdicts import NFT_TABLE
-from netk8s.model import Step, Way
+from netk8s.model import PROTOCOL_NAMES, Packet, Rule, Step, Way, World
 
 
 class Translated(Struct, frozen=True):
@@ -44,3 +46,49 @@ def translation(way: Way) -> Translated | None:
             if step.detail.chain.startswith("KUBE-SEP-") and name == "DNAT":
                 return Translated(hop.node, IPTABLES, step, choice or step, everyone)
     return None
+
+
+def untracked(way: Way, node: str) -> Step | None:
+    """The rule by which a node does not track the packet: no nat rule is asked for it then."""
+    for hop, step in steps(way):
+        if hop.node == node and step.rule is not None and _NOTRACK.search(step.rule):
+            return step
+    return None
+
+
+_NOTRACK = re.compile(r"(?<![\w-])(?:--)?notrack\b|-j NOTRACK\b")
+
+
+def not_tracked(step: Step, node: str) -> tuple[str, str]:
+    """(why the packet is not translated, what to do), where :func:`untracked` has found a rule."""
+    return (
+        f": {short(step.rule or '')} keeps {node} from tracking it, and without that no nat rule is asked",
+        f"Remove that rule, or have it leave out what goes to Services. kube-proxy's rules on {node} are not the reason.",
+    )
+
+
+def met(way: Way, chain: str) -> bool:
+    """Whether a rule of this chain matched on the way."""
+    return any(step.chain == chain for _, step in steps(way))
+
+
+def written(world: World, node: str, packet: Packet, chain: str) -> Rule | None:
+    """The rule of KUBE-SERVICES or KUBE-NODEPORTS that is for what the packet dials, whatever it leads to."""
+    wanted = (PROTOCOL_NAMES.get(packet.protocol, ""), str(packet.dport))
+    for table in tables(world.nodes.get(node), packet.family, "nat"):
+        here = table.chains.get(chain)
+        near = here.rules.relevant(str(packet.dst), wanted[0], packet.dport) if here is not None else ()
+        for rule in near:
+            found = option(rule, "-p"), option(rule, "--dport")
+            if tuple(" ".join(each.values) if each is not None else "" for each in found) == wanted:
+                return rule
+    return None
+
+
+def leads_nowhere(rule: Rule, node: str) -> tuple[str, str]:
+    """(why the packet is not translated, what to do), where :func:`written` has found a rule."""
+    return (
+        f", though {node} has a rule for it ({target(rule)})",
+        f"The way above shows how far the packet comes: a chain of kube-proxy on {node} is empty, lacks a rule, or is "
+        "not reached. A restart of kube-proxy writes all its chains anew; then find what changed them.",
+    )

@@ -40,6 +40,7 @@ from netk8s.findings._reading import (
     UNTRANSLATED,
     dialled,
     endpoints,
+    graded,
     places,
     proven,
     service_name,
@@ -68,7 +69,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             stale = " by the rules of this node, though there are some" if anyone else _not_ready(world, port, family)
             yield Finding(
                 CODE,
-                SEVERITY,
+                graded(SEVERITY, [stop.way]),
                 f"{stop.node} refuses {dialled(trace)}, because {service} has no usable endpoints{stale}",
                 places(*_verdicts.told_by(stop), _object(port)),
                 _remedy(service),
@@ -78,7 +79,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             service = service_name(trace)
             yield Finding(
                 CODE,
-                SEVERITY,
+                graded(SEVERITY, [stop.way]),
                 f"{service} has no usable endpoints{_not_ready(world, port, family)}, and {stop.node} does not refuse "
                 f"{dialled(trace)} from here: the rule that would is not asked for this packet, which leaves the node",
                 places(*_unasked(world, trace, stop.node), _object(port)),

@@ -38,6 +38,7 @@ from netk8s.findings._reading import (
     RULE,
     dialled,
     endpoints,
+    graded,
     named,
     places,
     proven,
@@ -75,7 +76,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         verb = "refuses" if refused else "drops" if stop.kind == RULE else "does not translate"
         yield Finding(
             CODE,
-            SEVERITY,
+            graded(SEVERITY, [stop.way]),
             f"{stop.node} {verb} {dialled(trace)} from {trace.flow.packet.src}, because {policy} of {service} is "
             f"Local and {stop.node} has no endpoint of it{_elsewhere(have)}",
             places(

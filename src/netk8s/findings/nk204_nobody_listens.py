@@ -22,8 +22,9 @@ What to do
 ----------
 Check the port: `kubectl get svc -A` shows NodePorts. If the NodePort is right, look at
 --nodeport-addresses of kube-proxy (nodePortAddresses): it limits NodePorts to some of the
-node's addresses; widening it exposes every NodePort on the added ones. If a hostNetwork pod
-should listen, see whether it runs and binds that address.
+node's addresses; widening it exposes every NodePort on the added ones. If the rules have the
+NodePort and a chain behind it is empty or not reached, restart kube-proxy and find what flushed
+the chain. If a hostNetwork pod should listen, see whether it runs and binds that address.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netk8s import objects
-from netk8s.findings import _modes
-from netk8s.findings._reading import SOCKET, Stop, address, dialled, places, proven, stops
+from netk8s.findings import _modes, _translation
+from netk8s.findings._reading import SOCKET, Stop, address, dialled, graded, places, proven, stops, tables
 from netk8s.model import At, Finding, ServicePort, Trace, World
 
 CODE = "NK204"
@@ -47,7 +48,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         if stop.kind != SOCKET or stop.back:
             continue
         port = _node_port(world, trace)
-        if port is not None and packet.dst.is_loopback:
+        if port is not None and packet.dst.is_loopback and not _translation.met(stop.way, "KUBE-NODEPORTS"):
             continue  # NK408 says why
         end = stop.way.packet
         where = f"{address(end.dst, end.dport)} of {stop.node}"
@@ -56,20 +57,41 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             summary = f"nobody listens on {where}, where {dialled(trace)} is translated to"
             remedy = "See whether the hostNetwork process that should listen runs, and which address and port it binds."
         elif port is not None:
+            why, remedy = _not_taken(world, trace, stop)
             summary = (
                 f"no rule of {stop.node} takes NodePort {packet.dport} of {port.namespace}/{port.service} on "
-                f"{packet.dst}, and nobody listens there"
-            )
-            remedy = (
-                f"Dial another address of {stop.node}, or let kube-proxy serve this one: --nodeport-addresses "
-                f"(nodePortAddresses) has to cover it, which exposes every NodePort on it.{_default(world, trace, stop)}"
+                f"{packet.dst} to an endpoint, and nobody listens there{why}"
             )
         else:
             summary = f"nobody listens on {where}, and no rule translates the packet"
             remedy = "Check the port: no Service has it as its NodePort, and no process of the node listens on it."
         yield Finding(
-            CODE, SEVERITY, summary, places(*_evidence(world, stop, translated)), remedy, proven([stop.way])
+            CODE, graded(SEVERITY, [stop.way]), summary, places(*_evidence(world, stop, translated)), remedy, proven([stop.way])
         )  # fmt: skip
+
+
+def _not_taken(world: World, trace: Trace, stop: Stop) -> tuple[str, str]:
+    """(why, what to do) where a NodePort is not translated."""
+    unseen = _translation.untracked(stop.way, stop.node)
+    if unseen is not None:
+        return _translation.not_tracked(unseen, stop.node)
+    rule = _translation.written(world, stop.node, trace.flow.packet, "KUBE-NODEPORTS")
+    if rule is not None and (
+        _translation.met(stop.way, "KUBE-NODEPORTS") or not _led_to(world, stop, trace.flow.packet.family)
+    ):
+        return _translation.leads_nowhere(rule, stop.node)
+    return "", (
+        f"Dial another address of {stop.node}, or let kube-proxy serve this one: --nodeport-addresses "
+        f"(nodePortAddresses) has to cover it, which exposes every NodePort on it.{_default(world, trace, stop)}"
+    )
+
+
+def _led_to(world: World, stop: Stop, family: int) -> bool:
+    """Whether KUBE-SERVICES leads to the NodePorts for some address: for which ones is --nodeport-addresses."""
+    return any(
+        "KUBE-SERVICES" in table.chains and any(table.chains["KUBE-SERVICES"].rules.mentioning("-j KUBE-NODEPORTS"))
+        for table in tables(world.nodes.get(stop.node), family, "nat")
+    )
 
 
 def _node_port(world: World, trace: Trace) -> ServicePort | None:

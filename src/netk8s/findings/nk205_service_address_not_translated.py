@@ -6,8 +6,10 @@ A packet to an address that only kube-proxy gives a meaning to (a ClusterIP, a L
 external address) that leaves the node as it is, or that the network outside has no route for.
 Where the cluster's objects are in the dump it says why: the Service has no such port, an ipMode
 Proxy address is left to the load balancer, the address is of a Service that is gone, or it
-means nothing outside the cluster. In nftables and in IPVS mode kube-proxy refuses a port that a
-virtual address does not have (cluster-ips-check, KUBE-IPVS-FILTER), and then the node answers.
+means nothing outside the cluster; a rule keeps the packet from being tracked, so that nat rules
+are not asked; or the rules have the address, and a chain on the way from there is empty. In
+nftables and in IPVS mode kube-proxy refuses a port that a virtual address does not have
+(cluster-ips-check, KUBE-IPVS-FILTER), and then the node answers.
 
 Why it matters
 --------------
@@ -33,12 +35,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netk8s import objects
-from netk8s.findings import _verdicts
+from netk8s.findings import _translation, _verdicts
 from netk8s.findings._reading import (
     OUTSIDE,
     UNTRANSLATED,
     dialled,
     endpoints,
+    graded,
     places,
     proven,
     service_port,
@@ -61,7 +64,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         if stop.kind == OUTSIDE:
             yield Finding(
                 CODE,
-                SEVERITY,
+                graded(SEVERITY, [stop.way]),
                 f"{packet.dst} means something inside the cluster only, and {packet.src} is outside: no node sees "
                 "the packet",
                 places(*_objects(world, trace)),
@@ -73,7 +76,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             why, remedy = _why(world, trace, stop.node)
             yield Finding(
                 CODE,
-                SEVERITY,
+                graded(SEVERITY, [stop.way]),
                 f"{stop.node} refuses {dialled(trace)}, the address of a Service on a port that its rules do not "
                 f"have{why}",
                 places(stop.step, *_objects(world, trace)),
@@ -81,12 +84,19 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
                 proven([stop.way]),
             )
         elif stop.kind == UNTRANSLATED:
-            why, remedy = _why(world, trace, stop.node)
+            unseen = _translation.untracked(stop.way, stop.node)
+            rule = _translation.written(world, stop.node, packet, "KUBE-SERVICES")
+            if unseen is not None:
+                why, remedy = _translation.not_tracked(unseen, stop.node)
+            elif rule is not None:
+                why, remedy = _translation.leads_nowhere(rule, stop.node)
+            else:
+                why, remedy = _why(world, trace, stop.node)
             yield Finding(
                 CODE,
-                SEVERITY,
+                graded(SEVERITY, [stop.way]),
                 f"no rule of {stop.node} translates {dialled(trace)}, and the packet leaves the node untranslated{why}",
-                places(*(r.at for r in _rules(world, trace, stop.node)), *_objects(world, trace)),
+                places(unseen, *(r.at for r in _rules(world, trace, stop.node)), *_objects(world, trace)),
                 remedy,
                 proven([stop.way]),
             )

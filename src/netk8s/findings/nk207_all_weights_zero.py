@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netk8s.findings import _verdicts
-from netk8s.findings._reading import dialled, endpoints, places, proven, service_port, stops, usable
+from netk8s.findings._reading import dialled, endpoints, graded, places, proven, service_port, stops, usable
 from netk8s.model import Finding, Trace, VirtualServer, World
 
 CODE = "NK207"
@@ -55,7 +55,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         there = f"; ready endpoints: {len(ready)}" if ready else ""
         yield Finding(
             CODE,
-            SEVERITY,
+            graded(SEVERITY, [stop.way]),
             f"{stop.node} refuses {dialled(trace)}: {why}{there}",
             places(stop.step, *(real.at for real in server.real if not real.weight) if server is not None else ()),
             f"If endpoints are ready (kubectl get endpointslices), restart kube-proxy on {stop.node}, which sets their "

@@ -36,10 +36,12 @@ from netk8s.findings._reading import (
     HAIRPIN,
     ROUTE,
     RULE,
+    SILENCE,
     UNKNOWN,
     Stop,
     arrived,
     ends,
+    graded,
     live,
     places,
     proven,
@@ -73,7 +75,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     for (node, why, fine), group in found.items():
         yield Finding(
             CODE,
-            "warning" if fine else SEVERITY,
+            "warning" if fine else graded(SEVERITY, (way for way, _, _ in group)),
             f"{node} marks the packet to {ends(way for way, _, _ in group)} for masquerade and sends it out "
             f"without: {why}",
             places(*(place for _, step, at in group for place in (step, at))),
@@ -91,7 +93,12 @@ def _left(way: Way, i: int, stop: Stop | None) -> bool:
         return False
     if i + 1 < len(way.hops):
         return True
-    return not (stop is not None and not stop.back and stop.kind in (RULE, ROUTE, HAIRPIN, UNKNOWN))
+    if stop is None or stop.back:
+        return True
+    if stop.kind == SILENCE:
+        # What br_netfilter sends back into the same bridge asks for the neighbour before any further hook.
+        return any(s.hook in ("routing", "postrouting") for s in hop.steps)
+    return stop.kind not in (RULE, ROUTE, HAIRPIN, UNKNOWN)
 
 
 def _translated(hop: Hop) -> bool:

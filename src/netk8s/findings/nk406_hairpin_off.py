@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netk8s.findings._reading import HAIRPIN, places, proven, sender, stops, target
+from netk8s.findings._reading import HAIRPIN, graded, places, proven, sender, stops, target
 from netk8s.model import Finding, Trace, World
 
 CODE = "NK406"
@@ -53,7 +53,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         bridge = hop.iif or "the bridge"
         yield Finding(
             CODE,
-            SEVERITY,
+            graded(SEVERITY, [stop.way]),
             f"{bridge} of {stop.node} does not send {stop.what} of {sender(trace)} back by the port it came in by: "
             "hairpin mode is off",
             places(*(s for s in hop.steps if target(s.detail) == "DNAT"), *ports[:1]),

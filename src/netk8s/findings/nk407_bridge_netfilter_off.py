@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netk8s.findings._reading import ends, live, places, proven, sender, sysctl
+from netk8s.findings._reading import ends, graded, live, places, proven, sender, sysctl
 from netk8s.model import Finding, Trace, Way, World
 
 CODE = "NK407"
@@ -50,7 +50,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         how = f"{setting.rpartition('.')[2]} is 0" if at is not None else "br_netfilter is not loaded there"
         yield Finding(
             CODE,
-            SEVERITY,
+            graded(SEVERITY, ways),
             f"the answer of {ends(ways)} to {sender(trace)} crosses {dev} of {node} past its rules, because {how}",
             places(
                 at, *(s for w in ways for h in w.hops for s in h.steps if any(name == "dst" for name, _ in s.changes))

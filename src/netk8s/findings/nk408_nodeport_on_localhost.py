@@ -30,8 +30,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netk8s import objects
-from netk8s.findings import _modes
-from netk8s.findings._reading import SOCKET, places, proven, stops, sysctl, tables
+from netk8s.findings import _modes, _translation
+from netk8s.findings._reading import SOCKET, graded, places, proven, stops, sysctl, tables
 from netk8s.model import At, Finding, ServicePort, Trace, World
 
 CODE = "NK408"
@@ -48,6 +48,8 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         localnet = "route_localnet" in stop.why
         if not localnet and not (stop.kind == SOCKET and packet.dst.is_loopback and port is not None):
             continue
+        if not localnet and _translation.met(stop.way, "KUBE-NODEPORTS"):
+            continue  # NK204 says why
         if localnet:
             why = stop.why.removeprefix(f"{stop.node}: ")
             evidence = [sysctl(world, stop.node, "net.ipv4.conf.all.route_localnet")]
@@ -55,7 +57,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             why, evidence = _unserved(world, trace, stop.node)
         yield Finding(
             CODE,
-            SEVERITY,
+            graded(SEVERITY, [stop.way]),
             f"{stop.node} does not serve {_name(port, packet.dport)} on {packet.dst}: {why}",
             places(*evidence),
             f"Dial an address of {stop.node} instead of {packet.dst}. {_brings_back(world, trace, stop.node)}",

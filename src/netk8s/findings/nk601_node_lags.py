@@ -30,7 +30,7 @@ from collections.abc import Iterator
 
 from netk8s.drift import LAG, Drift
 from netk8s.findings._drifting import restart
-from netk8s.findings._reading import named, places
+from netk8s.findings._reading import places, several
 from netk8s.model import Finding
 
 CODE = "NK601"
@@ -44,8 +44,7 @@ def drift(found: Drift) -> Iterator[Finding]:
         yield Finding(
             CODE,
             SEVERITY,
-            f"{each.node} is behind the API in {len(services)} Service ports ({named(services, 'of them')}); "
-            f"{each.what} is not",
+            f"{each.node} is behind the API in {len(services)} Service ports ({several(services)}); {each.what} is not",
             places(*each.at),
             restart(each.node),
         )

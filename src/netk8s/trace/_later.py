@@ -9,12 +9,12 @@ Sources: Linux net/netfilter/nf_conntrack_proto_tcp.c (tcp_conntracks: an ACK be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
 from netk8s.kernel.flight import Conn
-from netk8s.model import TCP, Choice, Way
+from netk8s.model import TCP, Choice, Hop, Way
 from netk8s.trace import _errors, _walk
 from netk8s.trace._state import DELIVERED, DROPPED, REFUSED, UNKNOWN, UNREACHABLE, End, Scene
 
@@ -36,7 +36,7 @@ def lost(scene: Scene, way: Way, answer: End, known: int) -> tuple[str, str]:
         return "", ""
     flow = replace(flow, packet=flow.packet.replace(tcp_flags=frozenset({"ACK"})))
     walk = _walk.start(replace(scene, flow=flow), entries, way.choices)
-    ends = [end for end in walk if _against(end.branch.choices) <= _against(way.choices)]
+    ends = _by_the_same_hops(way, [end for end in walk if _against(end.branch.choices) <= _against(way.choices)])
     there = (reached.ip, reached.port, reached.node)
     gone = [
         e for e in ends if e.verdict != UNKNOWN
@@ -49,12 +49,35 @@ def lost(scene: Scene, way: Way, answer: End, known: int) -> tuple[str, str]:
     heard = replace(way, verdict=end.verdict if end.verdict in (REFUSED, UNREACHABLE) else DROPPED, reason=why)
     heard = _errors.told(scene, heard, end, end.told) if end.told is not None else heard
     why = heard.reason
-    if unheard := ", ".join(dict.fromkeys(name for name, conn in entries if conn.state == "INVALID")):
-        return heard.verdict, (
-            f"the way there leads over {unheard} and the way back does not (asymmetric): the client's next packet is "
-            f"invalid to {unheard}, {why}"
+    unheard = list(dict.fromkeys(name for name, conn in entries if conn.state == "INVALID"))
+    if unheard:
+        names = ", ".join(unheard)
+        there, back = [name for name, _ in entries], [hop.node for hop in answer.past.hops]
+        because = (
+            f"the way there leads over {names} and the way back does not (asymmetric)"
+            if any(back.count(name) < there.count(name) for name in unheard)
+            else f"{names} does not count the answer as one of the connection"
         )
+        return heard.verdict, f"{because}: the client's next packet is invalid to {names}, {why}"
     return heard.verdict, f"the client's next packet does not come to where the first one came: {why}"
+
+
+def _by_the_same_hops(way: Way, ends: list[End]) -> list[End]:
+    """Those ends that keep to the way longest: of several next hops a connection has one, for it has one hash.
+
+    Source: Linux net/ipv4/route.c (fib_multipath_hash), net/ipv6/route.c (rt6_multipath_hash).
+    """
+    first = [_sent(hop) for hop in way.hops]
+    kept = [_shared(first, [_sent(hop) for hop in end.past.hops]) for end in ends]
+    return [end for end, n in zip(ends, kept, strict=True) if n == max(kept, default=0)]
+
+
+def _sent(hop: Hop) -> tuple[str, tuple[str, ...]]:
+    return hop.node, tuple(step.action for step in hop.steps if step.hook == "routing")
+
+
+def _shared(a: Sequence[object], b: Sequence[object]) -> int:
+    return next((i for i, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
 
 
 def _entries(answer: End, known: int) -> Iterator[tuple[str, Conn]]:

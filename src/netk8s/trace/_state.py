@@ -129,10 +129,11 @@ def hop_done(branch: Branch, netns: Netns, past: Past) -> Past:
     wraps, route_mtu = _wrapping(netns, flight.oif), flight.route_mtu if flight.oif is not None else None
     hop = Hop(netns.name, flight.iif, flight.oif, steps_of(branch.log), wraps, route_mtu=route_mtu)
     entries, heard, conn = past.entries, past.heard, flight.conn
-    if conn.direction == "REPLY":
-        heard = (*heard, (netns.name, conn.original))
-    elif conn.state != "UNTRACKED" or conn.ipvs is not None:
-        entries = (*entries, (netns.name, conn))
+    if conn.state != "UNTRACKED" or conn.ipvs is not None:
+        if conn.direction == "REPLY":
+            heard = (*heard, (netns.name, conn.original))
+        else:
+            entries = (*entries, (netns.name, conn))
     return replace(past, hops=(*past.hops, hop), entries=entries, heard=heard)
 
 

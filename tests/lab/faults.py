@@ -1,0 +1,442 @@
+"""Faults done to a running cluster, what finds them, and how each answer of a check is held against real packets.
+
+::
+
+    PYTHONPATH=tests python -m lab.faults --backend legacy     # every fault, every flow: precision and recall
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from netk8s import checkup, decode, dialects, snapshot
+from netk8s.checkup import Asked, Checkup
+from netk8s.model import Finding
+from netk8s.survey import OUTSIDE
+from netk8s.survey._answers import Result
+
+from .cluster import Cluster
+from .kube_rules import endpoint_chain, kube_rules, service_chain
+from .topology import ClientSpec, NodeSpec, PodSpec, ServiceSpec, Topology
+from .worker import Connected
+
+NODE, OTHER = "k8s-node1", "k8s-node2"
+CLIENT = "outside"
+OTHER_BACKEND = {"nft": "legacy", "legacy": "nft"}
+ATTEMPTS = 8
+"""Connections to a flow of several outcomes. A flow of one outcome is asked once, and again where that is silence."""
+PATIENT = 2.5
+SEEN = {
+    "delivered": {"connected"}, "refused": {"refused"}, "dropped": {"timeout"}, "unreachable": {"unreachable", "timeout"},
+}  # fmt: skip
+"""What a client notes of a verdict. Whether "nobody answers" comes as an error hangs on how long ARP has been trying."""
+
+
+def usual(**changes: object) -> Topology:
+    """Two nodes with a pod that is no endpoint on each, Services of each kind, and the client that a check asks as."""
+    web = (("tcp", 8080),)
+    made: dict[str, object] = {
+        "nodes": (
+            NodeSpec(NODE, ("192.168.52.201/24",), ("10.244.1.0/24",)),
+            NodeSpec(OTHER, ("192.168.52.202/24",), ("10.244.2.0/24",)),
+        ),
+        "pods": (
+            PodSpec("web-a", NODE, ("10.244.1.5",), web), PodSpec("web-b", NODE, ("10.244.1.6",), web),
+            PodSpec("web-c", OTHER, ("10.244.2.5",), web), PodSpec("one-a", NODE, ("10.244.1.24",), web),
+            PodSpec("local-a", NODE, ("10.244.1.7",), web), PodSpec("local-b", OTHER, ("10.244.2.7",), web),
+            PodSpec("dns-a", NODE, ("10.244.1.9",), (("udp", 5353),)), PodSpec("dns-b", OTHER, ("10.244.2.9",), (("udp", 5353),)),
+            PodSpec("idle-1", NODE, ("10.244.1.120",), ()), PodSpec("idle-2", OTHER, ("10.244.2.120",), ()),
+            PodSpec("exporter", NODE, (), (("tcp", 9100),), host_network=True),
+        ),
+        "services": (
+            ServiceSpec("web", ("10.96.120.30",), 80, 8080, ("default/web-a", "default/web-b", "default/web-c"), node_port=30000),
+            ServiceSpec("one", ("10.96.52.1",), 8000, 8080, ("default/one-a",), node_port=30090),
+            ServiceSpec("local", ("10.96.70.70",), 80, 8080, ("default/local-a", "default/local-b"), node_port=30080, external_policy="Local"),
+            ServiceSpec("dns", ("10.96.53.53",), 53, 5353, ("default/dns-a", "default/dns-b"), "udp", 30053),
+            ServiceSpec("exporter", ("10.96.91.1",), 9100, 9100, ("default/exporter",)),
+        ),
+        "clients": (ClientSpec(CLIENT, ("198.51.100.10/24",), far=True),),
+        "cluster_cidrs": ("10.244.0.0/16",),
+        "router": ("192.168.52.1/24",),
+        "far_router": ("198.51.100.1/24",),
+        **changes,
+    }  # fmt: skip
+    return Topology(**made)  # type: ignore[arg-type]
+
+
+TOPOLOGY = usual()
+WEB, ONE, LOCAL, DNS, EXPORTER = TOPOLOGY.services
+BEFORE = tuple(f"-I FORWARD 1 {rule}" for rule in ("-s 10.244.0.0/16 -j ACCEPT", "-d 10.244.0.0/16 -j ACCEPT"))
+
+
+class Bench:
+    """A cluster in iptables mode that faults are done to. ``backend``: "nft" or "legacy".
+
+    ``before``: what kube-proxy wrote with the other backend, and left there.
+    """
+
+    def __init__(self, backend: str, topology: Topology = TOPOLOGY, before: Topology | None = None) -> None:
+        self.topology, self.backend, self.before = topology, backend, before
+        self.cluster = Cluster(topology)
+        try:
+            for node in topology.nodes:
+                # What kube-proxy sets for NodePorts on 127.0.0.1.
+                self.sysctl(node.name, **{"net.ipv4.conf.all.route_localnet": "1"})
+                if before is not None:
+                    self.reload(before, node.name, OTHER_BACKEND[backend])
+                self.reload(topology, node.name)
+            self.cluster.backend = backend
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.cluster.close()
+
+    def on(self, host: str, *argv: str, stdin: str | None = None) -> str:
+        return str(self.cluster.host(host).call("run", list(argv), stdin))
+
+    def ip(self, host: str, *lines: str) -> None:
+        self.cluster.host(host).call("ip", list(lines))
+
+    def sysctl(self, host: str, **values: str) -> None:
+        self.cluster.host(host).call("sysctl", {name.replace("__", "."): value for name, value in values.items()})
+
+    def iptables(self, *words: str, node: str = NODE, table: str = "filter") -> None:
+        self.on(node, f"iptables-{self.backend}", "-t", table, *words)
+
+    def nat(self, *words: str, node: str = NODE) -> None:
+        self.iptables(*words, node=node, table="nat")
+
+    def reload(self, topology: Topology, node: str = NODE, backend: str = "") -> None:
+        """The rules that kube-proxy would have written for another state of the API."""
+        rules = kube_rules(topology, topology.node(node), 4)
+        # A CNI plugin masquerades what pods send out of the cluster, or to nodes.
+        rules = (
+            rules.removesuffix("COMMIT\n")
+            + "-A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE\nCOMMIT\n"
+        )
+        self.cluster.load(node, rules, backend or self.backend)
+
+    def edited(self, old: str, new: str, node: str = NODE) -> None:
+        """A node's rules with one text in place of another."""
+        saved = self.cluster.host(node).call("save", self.backend, 4)
+        assert old in saved, f"{old!r} is not in the rules of {node}"
+        self.cluster.load(node, saved.replace(old, new), self.backend)
+
+    def device(self, pod: str, node: str = NODE) -> str:
+        """The host side's name of a pod's link."""
+        index = self.on(f"pod/default/{pod}", "cat", "/sys/class/net/eth0/iflink").strip()
+        links = self.on(node, "ip", "-o", "link").splitlines()
+        return next(line.split()[1].split("@")[0] for line in links if line.split(":")[0] == index)
+
+
+def with_service(spec: ServiceSpec, **changes: object) -> Topology:
+    """The usual cluster with one Service otherwise."""
+    services = tuple(replace(s, **changes) if s is spec else s for s in TOPOLOGY.services)  # type: ignore[arg-type]
+    return replace(TOPOLOGY, services=services)
+
+
+def with_gone(pod: str) -> Topology:
+    """The usual cluster as it was when Service "one" had another pod, which is gone."""
+    gone = PodSpec(pod, NODE, ("10.244.1.240",))
+    changed = with_service(ONE, pods=(gone.key,))
+    return replace(changed, pods=(*changed.pods, gone))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``do``: what is done. ``codes``: one of them comes first of what is no information, and all that begin a problem
+    of that severity are in ``codes`` or ``also`` (true beside it). ``at``: the cluster that it is done to.
+    """
+
+    name: str
+    do: Callable[[Bench], None]
+    codes: str
+    also: str = ""
+    at: Topology = TOPOLOGY
+    before: Topology | None = None
+
+
+def flush(*chains: str, table: str = "nat") -> Callable[[Bench], None]:
+    def do(bench: Bench) -> None:
+        for chain in chains:
+            bench.iptables("-F", chain, table=table)
+
+    return do
+
+
+def rule(*words: str, table: str = "filter", node: str = NODE) -> Callable[[Bench], None]:
+    return lambda bench: bench.iptables(*words, table=table, node=node)
+
+
+def settings(node: str = NODE, **values: str) -> Callable[[Bench], None]:
+    return lambda bench: bench.sysctl(node, **values)
+
+
+def links(*lines: str, node: str = NODE) -> Callable[[Bench], None]:
+    return lambda bench: bench.ip(node, *lines)
+
+
+def older(topology: Topology, node: str = NODE) -> Callable[[Bench], None]:
+    return lambda bench: bench.reload(topology, node)
+
+
+SEP_ONE = endpoint_chain(ONE, "10.244.1.24:8080")
+SVC_ONE, SVC_WEB = service_chain(ONE, "SVC"), service_chain(WEB, "SVC")
+DNAT_ONE = ("-p", "tcp", "-m", "comment", "--comment", ONE.key, "-m", "tcp", "-j", "DNAT", "--to-destination")
+
+
+def taken_nodeport(bench: Bench) -> None:
+    bench.cluster.host(NODE).call("listen", "tcp", "192.168.52.201", WEB.node_port, "somebody")
+
+
+def stale_connection(bench: Bench) -> None:
+    """A client that keeps its port keeps its endpoint, as long as the entry lives."""
+    bench.reload(with_service(DNS, pods=("default/dns-b",)))
+    asked_from_one_port(bench, "pod/default/idle-1", DNS.cluster_ips[0], DNS.port)
+    bench.reload(TOPOLOGY)
+    bench.cluster.host("pod/default/dns-b").call("ip", ["link set eth0 down"])
+
+
+def untranslated_connection(bench: Bench) -> None:
+    """What a client began before its node had rules for the Service."""
+    bench.reload(replace(TOPOLOGY, services=tuple(s for s in TOPOLOGY.services if s is not DNS)))
+    asked_from_one_port(bench, "pod/default/idle-1", DNS.cluster_ips[0], DNS.port)
+    bench.reload(TOPOLOGY)
+
+
+def asked_from_one_port(bench: Bench, host: str, ip: str, port: int) -> None:
+    bench.on(host, sys.executable, "-c", f"""
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 45000)); s.settimeout(.1); s.connect(({ip!r}, {port}))
+for _ in range(2):
+    s.send(b"who")
+    try:
+        s.recv(4096)
+    except OSError:
+        pass
+""")  # fmt: skip
+
+
+FAULTS = (
+    Fault("nothing", lambda b: None, ""),
+    Fault("stale endpoint", older(with_gone("one-old")), "NK605", "NK206 NK405 NK607"),
+    Fault("KUBE-POSTROUTING flushed", flush("KUBE-POSTROUTING"), "NK401", "NK403 NK404"),
+    Fault("chain of a Service flushed", flush(SVC_ONE), "NK607", "NK205 NK204 NK402"),
+    Fault("KUBE-SERVICES flushed", flush("KUBE-SERVICES"), "NK601 NK602", "NK205 NK204 NK402"),
+    Fault("no rule for a Service", older(replace(TOPOLOGY, services=tuple(s for s in TOPOLOGY.services if s is not ONE))), "NK604", "NK205 NK601 NK204"),
+    Fault("endpoint chain without DNAT", rule("-D", SEP_ONE, *DNAT_ONE, "10.244.1.24:8080", table="nat"), "NK607", "NK205 NK204 NK402"),
+    Fault("endpoint missing from the rules", older(with_service(WEB, pods=WEB.pods[:2])), "NK607", "NK206"),
+    Fault("wrong probability", lambda b: b.edited("probability 0.33333333349", "probability 0.90000000014"), "NK611", "NK303"),
+    Fault("second backend", lambda b: None, "NK603", "NK504", before=with_gone("one-old")),
+    Fault("ip_forward off", settings(net__ipv4__ip_forward="0"), "NK404", "NK403"),
+    Fault("forwarding off on one device", settings(**{"net.ipv4.conf.cni0.forwarding": "0"}), "NK404", "NK403"),
+    Fault("bridge-nf off", settings(**{"net.bridge.bridge-nf-call-iptables": "0"}), "NK407", "NK403"),
+    Fault("hairpin off", lambda b: b.ip(NODE, f"link set dev {b.device('one-a')} type bridge_slave hairpin off"), "NK406", "NK503"),
+    Fault("hairpin not masqueraded", rule("-D", SEP_ONE, "-s", "10.244.1.24", "-m", "comment", "--comment", ONE.key, "-j", "KUBE-MARK-MASQ", table="nat"), "NK404", "NK403"),
+    Fault("missing route", links("route del 10.244.2.0/24"), "NK404", "NK405"),
+    Fault("blackhole route", links("route replace blackhole 10.244.2.0/24"), "NK404"),
+    Fault("a rule of routing leads nowhere", links("route add unreachable default table 77", "rule add from 10.244.1.0/24 table 77 priority 90"), "NK404", "NK403"),
+    Fault("FORWARD's policy is DROP", rule("-P", "FORWARD", "DROP"), "NK402"),
+    Fault("another firewall drops what is forwarded", lambda b: b.on(NODE, "nft", "-f", "-", stdin="table inet wall {\n chain forward {\n  type filter hook forward priority 10; policy drop;\n  ct state established,related accept\n }\n}\n"), "NK402"),
+    Fault("a rule drops one Service's endpoint", rule("-I", "FORWARD", "-p", "tcp", "-d", "10.244.1.24", "-j", "DROP"), "NK402"),
+    Fault("a rule rejects what a pod answers", rule("-I", "FORWARD", "-p", "tcp", "-s", "10.244.1.24", "--sport", "8080", "-j", "REJECT"), "NK402", "NK403"),
+    Fault("raw drop of a NodePort", rule("-A", "PREROUTING", "-p", "tcp", "--dport", "30090", "-j", "DROP", table="raw"), "NK402"),
+    Fault("INPUT drop of a NodePort", rule("-I", "INPUT", "-p", "tcp", "--dport", "30090", "-j", "DROP"), "NK502"),
+    Fault("nothing is tracked", rule("-A", "PREROUTING", "-s", "10.244.1.0/24", "-j", "CT", "--notrack", table="raw"), "NK205 NK403", "NK205 NK403 NK404"),
+    Fault("wrong cluster CIDR", older(replace(TOPOLOGY, cluster_cidrs=("10.99.0.0/16",))), "NK101"),
+    Fault("no endpoints", lambda b: None, "NK201", at=with_service(ONE, pods=())),
+    Fault("a pod's link is down", lambda b: b.ip(NODE, f"link set {b.device('one-a')} down"), "NK405", "NK404"),
+    Fault("a pod's link has left the bridge", lambda b: b.ip(NODE, f"link set {b.device('one-a')} nomaster"), "NK405", "NK403"),
+    Fault("a pod is gone and nobody knows", lambda b: b.cluster.host("pod/default/one-a").call("ip", ["link set eth0 down"]), "NK405"),
+    Fault("hostNetwork process gone", lambda b: None, "NK204", at=replace(TOPOLOGY, pods=tuple(replace(p, ports=()) if p.host_network else p for p in TOPOLOGY.pods))),
+    Fault("NodePort at 127.0.0.1 without route_localnet", settings(**{"net.ipv4.conf.all.route_localnet": "0"}), "NK408"),
+    Fault("reverse path filter", lambda b: (b.ip(NODE, "route add 198.51.100.0/24 dev cni0"), b.sysctl(NODE, **{"net.ipv4.conf.all.rp_filter": "1"})), "NK411", "NK405 NK403 NK404"),
+    Fault("masqueraded to an address that nobody has", rule("-I", "POSTROUTING", "-d", "10.244.2.0/24", "-o", "ens33", "-j", "SNAT", "--to-source", "192.168.52.77", table="nat"), "NK403", "NK403 NK404 NK405 NK101"),
+    Fault("hostPort in the way of a NodePort", rule("-I", "PREROUTING", "-p", "tcp", "--dport", "30090", "-m", "addrtype", "--dst-type", "LOCAL", "-j", "DNAT", "--to-destination", "10.244.1.120:9", table="nat"), "NK205 NK206", "NK204 NK206"),
+    Fault("a process listens on a NodePort", taken_nodeport, "NK612"),
+    Fault("an endpoint on another port", older(with_service(ONE, target_port=81)), "NK606 NK601", "NK206 NK601"),
+    Fault("rules of another traffic policy", older(with_service(LOCAL, external_policy="Cluster")), "NK609 NK601", "NK206"),
+    Fault("a node without kube-proxy", flush("KUBE-SERVICES", "KUBE-NODEPORTS", "PREROUTING", "OUTPUT", "POSTROUTING"), "NK602 NK604", "NK205 NK204"),
+    Fault("stale UDP connection", stale_connection, "NK405 NK420", "NK405 NK420"),
+    Fault("UDP connection from before the Service", untranslated_connection, "NK421"),
+    Fault("a chain of no Service", rule("-N", "KUBE-SVC-AAAAAAAAAAAAAAAA", table="nat"), "NK615"),
+)  # fmt: skip
+"""By name: what is done to the cluster, and what finds it."""
+
+BENIGN = {"NK101", "NK202", "NK301"}
+"""What is true of the usual cluster, told below an error."""
+
+
+# ------------------------------------------------------------ asking
+
+
+def checked(bench: Bench, folder: Path) -> Checkup:
+    bench.cluster.snapshot(folder)
+    if bench.before is not None:
+        left = OTHER_BACKEND[bench.backend]
+        for node in bench.topology.nodes:
+            text = bench.cluster.host(node.name).call("save", left, 4)
+            (folder / "nodes" / node.name / f"iptables-{left}-save.txt").write_text(text)
+    return checkup.check(dialects.complete(decode.decode(snapshot.read([str(folder)]))))
+
+
+def dialled(asked: Asked) -> tuple[str, str, int, str]:
+    """(host, address, port, protocol) of the connection that a question is about."""
+    question = asked.question
+    ask = question.ask
+    ip, _, port = ask.target.rpartition(":")
+    host = ask.source.removeprefix("node/")
+    return CLIENT if question.client == OUTSIDE else host, ip, int(port), ask.protocol or "tcp"
+
+
+def connections(bench: Bench, flows: Sequence[Asked]) -> list[list[Connected]]:
+    """Those of each flow. Those of one host are made one after the other, those of different hosts side by side."""
+    out: list[list[Connected]] = [[] for _ in flows]
+    left: dict[str, list[tuple[int, int]]] = {}
+    for index, asked in enumerate(flows):
+        left.setdefault(dialled(asked)[0], []).append((index, ATTEMPTS if len(asked.answer.results) > 1 else 1))
+    while any(left.values()):
+        turn = [(host, *queue.pop(0)) for host, queue in left.items() if queue]
+        for _, index, _ in turn:
+            begin(bench, flows[index])
+        for host, index, attempts in turn:
+            out[index].append(bench.cluster.host(host).wait())
+            silent = len(out[index]) >= 3 and all(a.result == "timeout" for a in out[index])
+            if attempts > 1 and not silent:
+                left[host].insert(0, (index, attempts - 1))
+    for index, asked in enumerate(flows):
+        if differs(asked, out[index]) and any(answer.result == "timeout" for answer in out[index]):
+            # A machine that was busy: with more patience it shows.
+            begin(bench, asked, timeout=PATIENT)
+            out[index] = [bench.cluster.host(dialled(asked)[0]).wait()]
+    return out
+
+
+def begin(bench: Bench, asked: Asked, **options: float) -> None:
+    """Begins the connection that a question is about."""
+    host, ip, port, protocol = dialled(asked)
+    via = asked.question.ask.via
+    if host == CLIENT and via:
+        # The router sends Services' addresses to the node that the question enters at.
+        bench.ip("router", f"route replace 10.96.0.0/16 via {bench.topology.node(via).ip(4)}")
+    bench.cluster.host(host).post("connect", ip, port, protocol, **options)
+
+
+def differs(asked: Asked, answers: Sequence[Connected]) -> str:
+    """ "" if each connection ended as one of the results that were told, with the endpoint and the source of it."""
+    results = asked.answer.results
+    for answer in answers:
+        if not any(fits(result, answer) for result in results):
+            told = ", ".join(f"{r.verdict} {r.ip or ''} seen {r.source or ''}" for r in results)
+            return f"kernel: {answer.result} {answer.endpoint or ''} seen {answer.seen_src_ip or ''}; told: {told}"
+    return ""
+
+
+def fits(result: Result, answer: Connected) -> bool:
+    if answer.result not in SEEN.get(result.verdict, {answer.result}):
+        return False
+    if result.verdict != "delivered":
+        return True
+    return (answer.endpoint, answer.seen_src_ip) == (f"{result.ip}:{result.port}", str(result.source))
+
+
+@dataclass
+class Held:
+    """What a check of a fault is worth: its own code, and each answer against connections."""
+
+    fault: Fault
+    first: Finding | None
+    wrong: list[str]
+    false: list[str]
+    flows: int = 0
+    failing: int = 0
+    errors: int = 0
+
+
+def held(fault: Fault, backend: str, folder: Path, most: int | None = None) -> Held:
+    """Does a fault, checks, and makes the connections. ``most``: of so many flows, those of errors first."""
+    with Bench(backend, fault.at, fault.before) as bench:
+        fault.do(bench)
+        found = checked(bench, folder)
+        told = [problem.finding for problem in found.problems if problem.finding.severity != "info"]
+        worth = told or [problem.finding for problem in found.problems if problem.finding.code in fault.codes.split()]
+        out = Held(
+            fault, next((f for f in worth if f.code not in BENIGN or f.code in fault.codes.split()), None), [], []
+        )
+        own = {*fault.codes.split(), *fault.also.split()}
+        if out.first is None or out.first.code not in fault.codes.split():
+            out.wrong.append(f"first is {out.first and (out.first.code, out.first.summary)}, not {fault.codes}")
+        out.false += [f"{f.code} {f.summary}" for f in told if f.code not in own | BENIGN]
+        errors = [i for i, problem in enumerate(found.problems) if problem.finding.severity == "error"]
+        flows = [asked for asked in found.asked if "/" in asked.question.port.service]
+        flows.sort(key=lambda asked: next((p for p in asked.problems if p in errors), len(found.problems)))
+        shown = flows if most is None else spread(flows, errors, most)
+        failed = set()
+        for asked, answers in zip(shown, connections(bench, shown), strict=True):
+            out.flows += 1
+            difference = differs(asked, answers)
+            if difference:
+                out.wrong.append(
+                    f"{asked.question.kind} {asked.question.ask.target} from {asked.question.ask.source} by {asked.question.ask.via}: {difference}"
+                )
+            if any(answer.result != "connected" for answer in answers):
+                out.failing += 1
+                failed.update(asked.problems)
+        reached = {p for asked in shown for p in asked.problems}
+        for index in errors:
+            if index in reached:
+                out.errors += 1
+                if index not in failed:
+                    finding = found.problems[index].finding
+                    out.false.append(f"all connections work: {finding.code} {finding.summary}")
+        return out
+
+
+def spread(flows: Sequence[Asked], errors: Sequence[int], most: int) -> list[Asked]:
+    """Two flows of each error, and others evenly."""
+    chosen = {id(a): a for e in errors for a in [asked for asked in flows if e in asked.problems][:2]}
+    rest = [asked for asked in flows if id(asked) not in chosen]
+    step = max(1, len(rest) // max(1, most - len(chosen)))
+    return [*chosen.values(), *rest[::step]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", choices=("nft", "legacy"), default="nft")
+    parser.add_argument("--only", default="", help="faults whose name has this")
+    options = parser.parse_args()
+    total = [0, 0, 0, 0, 0]
+    for fault in FAULTS:
+        if options.only not in fault.name:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            result = held(fault, options.backend, Path(folder))
+        first = f"{result.first.code} {result.first.summary}" if result.first else "nothing"
+        print(
+            f"{fault.name}: {result.flows} flows, {result.failing} fail, {result.errors} errors; first: {first}",
+            flush=True,
+        )
+        for text in (*result.wrong, *result.false):
+            print(f"    {text}", flush=True)
+        counts = (result.flows, result.failing, result.errors, len(result.wrong), len(result.false))
+        total = [a + b for a, b in zip(total, counts, strict=True)]
+    print("flows {}, of which {} fail; errors with flows {}; wrong answers {}, false findings {}".format(*total))
+    return int(bool(total[3] or total[4]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
