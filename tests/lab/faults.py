@@ -195,6 +195,9 @@ def older(topology: Topology, node: str = NODE) -> Callable[[Bench], None]:
 
 SEP_ONE = endpoint_chain(ONE, "10.244.1.24:8080")
 SVC_ONE, SVC_WEB = service_chain(ONE, "SVC"), service_chain(WEB, "SVC")
+NOTHING = "no finding"
+"""In the place of a code: a healthy cluster, of which nothing is told."""
+
 DNAT_ONE = ("-p", "tcp", "-m", "comment", "--comment", ONE.key, "-m", "tcp", "-j", "DNAT", "--to-destination")
 
 
@@ -232,7 +235,7 @@ for _ in range(2):
 
 
 FAULTS = (
-    Fault("nothing", lambda b: None, ""),
+    Fault("nothing", lambda b: None, NOTHING),
     Fault("stale endpoint", older(with_gone("one-old")), "NK605", "NK206 NK405 NK607"),
     Fault("KUBE-POSTROUTING flushed", flush("KUBE-POSTROUTING"), "NK401", "NK403 NK404"),
     Fault("chain of a Service flushed", flush(SVC_ONE), "NK607", "NK205 NK204 NK402"),
@@ -378,7 +381,7 @@ def held(fault: Fault, backend: str, folder: Path, most: int | None = None) -> H
             fault, next((f for f in worth if f.code not in BENIGN or f.code in fault.codes.split()), None), [], []
         )
         own = {*fault.codes.split(), *fault.also.split()}
-        if out.first is None or out.first.code not in fault.codes.split():
+        if (out.first.code if out.first is not None else NOTHING) not in (fault.codes, *fault.codes.split()):
             out.wrong.append(f"first is {out.first and (out.first.code, out.first.summary)}, not {fault.codes}")
         out.false += [f"{f.code} {f.summary}" for f in told if f.code not in own | BENIGN]
         errors = [i for i, problem in enumerate(found.problems) if problem.finding.severity == "error"]
