@@ -52,10 +52,10 @@ def lost(scene: Scene, way: Way, answer: End, known: int) -> tuple[str, str]:
     unheard = list(dict.fromkeys(name for name, conn in entries if conn.state == "INVALID"))
     if unheard:
         names = ", ".join(unheard)
-        there, back = [name for name, _ in entries], [hop.node for hop in answer.past.hops]
+        passed, returned = [name for name, _ in entries], [hop.node for hop in answer.past.hops]
         because = (
             f"the way there leads over {names} and the way back does not (asymmetric)"
-            if any(back.count(name) < there.count(name) for name in unheard)
+            if any(returned.count(name) < passed.count(name) for name in unheard)
             else f"{names} does not count the answer as one of the connection"
         )
         return heard.verdict, f"{because}: the client's next packet is invalid to {names}, {why}"
