@@ -74,12 +74,13 @@ def met(way: Way, chain: str) -> bool:
 
 def written(world: World, node: str, packet: Packet, chain: str) -> Rule | None:
     """The rule of KUBE-SERVICES or KUBE-NODEPORTS that is for what the packet dials, whatever it leads to."""
-    wanted = (PROTOCOL_NAMES.get(packet.protocol, ""), str(packet.dport))
+    at = f"{packet.dst}/{packet.dst.max_prefixlen}" if chain == "KUBE-SERVICES" else ""
+    wanted = (PROTOCOL_NAMES.get(packet.protocol, ""), at, str(packet.dport))
     for table in tables(world.nodes.get(node), packet.family, "nat"):
         here = table.chains.get(chain)
         near = here.rules.relevant(str(packet.dst), wanted[0], packet.dport) if here is not None else ()
         for rule in near:
-            found = option(rule, "-p"), option(rule, "--dport")
+            found = option(rule, "-p"), option(rule, "-d"), option(rule, "--dport")
             if tuple(" ".join(each.values) if each is not None else "" for each in found) == wanted:
                 return rule
     return None
