@@ -305,6 +305,18 @@ class NftTable(Struct, frozen=True, eq=False):
     words: bool = False
     dormant: bool = False
 
+    @property
+    def told_by_nft(self) -> bool:
+        """Whether nft's listing is the better form of a table that iptables-nft keeps.
+
+        Somebody wrote rules by nft into one with sets, and iptables-nft-save (1.8.9) prints those without what they look up:
+        a bare ``-j DROP``. Where the listing of nft hides what a match of iptables means, that is the worse form.
+        """
+        hidden = ("xt", "unknown")
+        return bool(self.sets) and not any(
+            s.kind in hidden for chain in self.chains.values() for rule in chain.rules for s in rule.statements
+        )
+
 
 class IpSet(Struct, frozen=True, eq=False):
     """An ipset with its entries as ``ipset save`` prints them."""

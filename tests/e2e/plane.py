@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import build
 from lab.cluster import Cluster
-from lab.topology import ClientSpec, Topology, of_family, two_nodes
+from lab.topology import ClientSpec, PodSpec, Topology, of_family, two_nodes
 
 API = "192.168.52.10"
 AGENT_PORT = 9797
@@ -29,10 +29,12 @@ TOKENS = {"admin": "system:masters", "dev": "", "nobody": "", "powerless": ""}
 
 
 class Plane:
-    """A cluster with its API. ``mode`` and ``backend`` are those of kube-proxy.
+    """A cluster with its API. ``mode`` and ``backend`` are those of kube-proxy, ``families`` those of nodes and Services.
 
     ``patience``: by what to multiply every time that is waited; where the machine is a slow one.
     """
+
+    families: tuple[int, ...] = (4,)
 
     def __init__(self, folder: Path, mode: str, backend: str = "nft", patience: float = 1.0) -> None:
         self.folder, self.mode, self.backend, self.patience = folder, mode, backend, patience
@@ -136,7 +138,7 @@ class Plane:
         self.api_server = self.start("api", "kube-apiserver", [
             build.path("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379", f"--cert-dir={keys}",
             f"--bind-address={API}", f"--advertise-address={API}", f"--token-auth-file={keys / 'tokens.csv'}",
-            "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC", "--secure-port=6443",
+            f"--service-cluster-ip-range={','.join(('10.96.0.0/16', 'fd00:10:96::/112')[: len(self.families)])}", "--authorization-mode=RBAC", "--secure-port=6443",
             "--service-account-issuer=https://kubernetes.default.svc", "--api-audiences=https://kubernetes.default.svc",
             f"--service-account-key-file={keys / 'sa.key'}", f"--service-account-signing-key-file={keys / 'sa.key'}",
             # No controller runs that would make every namespace's default service account.
@@ -153,9 +155,7 @@ class Plane:
         self.kubectl("-n", "netk8s", "create", "rolebinding", "dev", "--role=netk8s-user", "--user=dev")
         self.create(*self._objects())
         for pod in self.topology.pods:
-            self._status(
-                pod.namespace, "pod", pod.name, self.topology.pod_ips(pod, 4), self.topology.node(pod.node).ip(4)
-            )
+            self.status(pod)
         for node in self.topology.nodes:
             self._proxy(node.name)
             self.start_agent(node.name)
@@ -184,6 +184,11 @@ class Plane:
     def create(self, *objects: Mapping[str, Any]) -> None:
         self.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
+    def status(self, pod: PodSpec) -> None:
+        """Has a pod run, as its kubelet would say."""
+        ips = [ip for family in self.families for ip in self.topology.pod_ips(pod, family)]
+        self._status(pod.namespace, "pod", pod.name, ips, self.topology.node(pod.node).ip(4))
+
     def _status(self, namespace: str, kind: str, name: str, ips: Sequence[str], host: str) -> None:
         status = {
             "phase": "Running", "hostIP": host, "podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips],
@@ -197,8 +202,11 @@ class Plane:
         for node in self.topology.nodes:
             made.append({
                 "apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name},
-                "spec": {"podCIDR": node.pod_cidr(4), "podCIDRs": [node.pod_cidr(4)]},
-                "status": {"addresses": [{"type": "InternalIP", "address": node.ip(4)}, {"type": "Hostname", "address": node.name}]},
+                "spec": {"podCIDR": node.pod_cidr(4), "podCIDRs": [node.pod_cidr(family) for family in self.families]},
+                "status": {"addresses": [
+                    *({"type": "InternalIP", "address": node.ip(family)} for family in self.families),
+                    {"type": "Hostname", "address": node.name},
+                ]},
             })  # fmt: skip
             made.append(pod_object("netk8s", f"netk8s-agent-{node.name}", node.name, True, {"app.kubernetes.io/name": "netk8s-agent"}, [AGENT_PORT]))  # fmt: skip
         for pod in self.topology.pods:
@@ -303,7 +311,7 @@ class Plane:
     def _proxy(self, node: str) -> None:
         config = {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": self.mode,
-            "hostnameOverride": node, "clusterCIDR": self.topology.cluster_cidrs[0],
+            "hostnameOverride": node, "clusterCIDR": ",".join(self.topology.cluster_cidrs[: len(self.families)]),
             "clientConnection": {"kubeconfig": self.kubeconfig("admin")},
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         }  # fmt: skip

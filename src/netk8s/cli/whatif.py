@@ -24,7 +24,8 @@ _CHANGES = (
         "--rule",
         "rules",
         "'[NODE:] RULE'",
-        "-A, -I or -D, a chain and a rule, as for iptables; -t TABLE, ip6tables first.",
+        "-A, -I or -D, a chain and a rule, as for iptables (-t TABLE, ip6tables first), or a command of nft "
+        "(add, insert, delete rule; add chain, table).",
     ),
 )
 

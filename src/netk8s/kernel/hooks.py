@@ -168,21 +168,12 @@ def _native(family: int, netns: Netns) -> Iterator[tuple[NftTable, bool]]:
 
 
 def _mixed(family: int, netns: Netns) -> frozenset[str]:
-    """Tables of iptables-nft with sets in them, which are taken as nft lists them.
-
-    Somebody wrote rules by nft into them, and iptables-nft-save (1.8.9) prints those without what they look up: a bare
-    ``-j DROP``. Where the listing of nft hides what a match of iptables means, that is the worse form.
-    """
+    """Tables of iptables-nft that are taken as nft lists them."""
     memo = ("mixed", family)
     if memo not in netns.memo:
         read = {t.name for t in netns.node.tables if t.family == family and t.backend != "legacy"}
         found = frozenset(
-            t.name
-            for t in netns.node.nft
-            if t.family == _NFT_FAMILY[family]
-            and t.name in read
-            and t.sets
-            and not any(s.kind in ("xt", "unknown") for c in t.chains.values() for r in c.rules for s in r.statements)
+            t.name for t in netns.node.nft if t.family == _NFT_FAMILY[family] and t.name in read and t.told_by_nft
         )
         netns.memo[memo] = (netns.node, found)
     known = netns.memo[memo][1]

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from netk8s import decode
 from netk8s.errors import NotFound, NotKnown, UsageError
 from netk8s.model import At, Node, Snapshot, Sysctl, World
-from netk8s.whatif import _objects, _reprogram
+from netk8s.whatif import _nft_commands, _objects, _reprogram
 from netk8s.whatif._save import apply
 from netk8s.whatif._saves import Saves
 from netk8s.whatif._wanted import Wanted, near
@@ -40,11 +40,12 @@ def whatif(snapshot: Snapshot, wanted: Wanted, *, unwrap: bool = False) -> Chang
     notes: list[str] = []
     cluster = _objects.changed(before, wanted, notes)
     saves = Saves(snapshot, before)
+    staged = dict(before.nodes)
     for words in wanted.rules:
-        _rule(saves, before, words)
-    programmed = _reprogram.reprogrammed(saves, dict(before.nodes), before.cluster, cluster, notes)
+        _rule(saves, staged, words)
+    staged = _reprogram.reprogrammed(saves, staged, before.cluster, cluster, notes)
     after = decode.decode(saves.snapshot(), unwrap=unwrap)
-    nodes = {name: replace(node, nft=programmed[name].nft) for name, node in after.nodes.items()}
+    nodes = {name: replace(node, nft=staged[name].nft) for name, node in after.nodes.items()}
     for words in wanted.sysctls:
         _sysctl(nodes, words)
     return Changed(before, replace(after, nodes=nodes, cluster=cluster), tuple(dict.fromkeys(notes)))
@@ -53,19 +54,27 @@ def whatif(snapshot: Snapshot, wanted: Wanted, *, unwrap: bool = False) -> Chang
 # ---------------------------------------------------------------- rules
 
 
-def _rule(saves: Saves, world: World, words: str) -> None:
-    node, _, rest = words.partition(":")
-    if node.strip() not in world.nodes:
-        node, rest = next(iter(world.nodes)), words
-        if len(world.nodes) > 1:
-            raise UsageError(f"rule {words!r}: say on which node, as NODE: -A …", tuple(world.nodes))
-    node = node.strip()
+def _rule(saves: Saves, nodes: dict[str, Node], words: str) -> None:
+    name, _, rest = words.partition(":")
+    if name.strip() not in nodes:
+        name, rest = next(iter(nodes)), words
+        if len(nodes) > 1:
+            raise UsageError(f"rule {words!r}: say on which node, as NODE: -A …", tuple(nodes))
+    node, rest = nodes[name.strip()], rest.strip()
+    if _nft_commands.is_command(rest):
+        nodes[node.name] = _nft_commands.run(node, saves, rest)
+        return
     family = 6 if rest.split()[:1] == ["ip6tables"] else 4
-    found = saves.of(node, family)
+    found = saves.of(node.name, family)
     if len(found) != 1:
         what = "both backends' rules" if found else "no output of iptables-save"
-        raise NotKnown(f"{node} has {what} for IPv{family}: it is not known where the rule would be")
-    apply(found[0], rest)
+        raise NotKnown(f"{node.name} has {what} for IPv{family}: it is not known where the rule would be")
+    table = apply(found[0], rest)
+    if any(t.family == ("ip" if family == 4 else "ip6") and t.name == table and t.told_by_nft for t in node.nft):
+        raise NotKnown(
+            f"table {table} of {node.name} has sets of nft, so it is taken from nft's listing: give the rule in nft's words "
+            f"(add rule ip {table} …)"
+        )
 
 
 # ---------------------------------------------------------------- settings

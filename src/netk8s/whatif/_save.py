@@ -81,8 +81,8 @@ class Save:
         return Dump(f"{self.dump.origin} (changed)", data, self.dump.node, self.dump.pod)
 
 
-def apply(save: Save, words: str) -> None:
-    """One command of iptables: ``[-t TABLE] -A|-I|-D CHAIN …``, a rule as iptables-save prints it.
+def apply(save: Save, words: str) -> str:
+    """One command of iptables: ``[-t TABLE] -A|-I|-D CHAIN …``, a rule as iptables-save prints it. Returns the table.
 
     Raises UsageError for other commands, NotFound for a chain or rule that is not there.
     """
@@ -126,6 +126,7 @@ def apply(save: Save, words: str) -> None:
         if not same:
             raise NotFound(f"rule {line}", near(line, rules))
         del rules[same[0]]
+    return table
 
 
 def _with_matches(words: list[str]) -> list[str]:

@@ -1,0 +1,110 @@
+"""A changed snapshot held against the state that the real kube-proxy went into after the same change (record.py)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from netk8s import decode, dialects
+from netk8s.changes import changes
+from netk8s.comparison import Comparison, between
+from netk8s.model import Dump, Snapshot, World
+from netk8s.survey import Ground
+from netk8s.whatif import Wanted, whatif
+
+RECORDED = Path(__file__).parent / "recorded"
+MODES = ("nftables",)
+GIVEN_BY_THE_API = "healthCheckNodePort"
+"""The API server picks one for a load balancer Service with the policy Local, which nobody can know before."""
+
+
+@lru_cache(maxsize=4)
+def recording(mode: str) -> dict[str, dict[str, dict[str, str]]]:
+    found: dict[str, dict[str, dict[str, str]]] = json.loads(
+        gzip.decompress((RECORDED / f"{mode}.json.gz").read_bytes())
+    )
+    return found
+
+
+def snapshot(mode: str, state: str, only: str = "") -> Snapshot:
+    """A recorded state. ``only``: of the nodes only this one."""
+    files = recording(mode)["before"]["files"] | recording(mode)[state]["files"]
+    nodes = {path: path.split("/")[1] if path.startswith("nodes/") else None for path in files}
+    return Snapshot(tuple(
+        Dump(path, text.encode(), nodes[path]) for path, text in files.items() if not only or nodes[path] in (None, only)
+    ))  # fmt: skip
+
+
+def wanted(mode: str, state: str) -> Wanted:
+    return Wanted(**{field: tuple(words) for field, words in recording(mode)[state]["wanted"].items()})
+
+
+def states(*modes: str) -> list[tuple[str, str]]:
+    return [(mode, state) for mode in modes for state in recording(mode) if state != "before"]
+
+
+def touched(mode: str, state: str) -> set[str]:
+    """The Services that a change is about, and one that it leaves alone."""
+    asked = wanted(mode, state)
+    named = {text.partition("=")[0] for text in (*asked.external, *asked.internal, *asked.affinity)}
+    return {"shop/marker", *(named or {"shop/web", "shop/udp", "shop/inner"})}
+
+
+def flows(one: World, other: World, services: set[str]) -> Comparison:
+    """Which flows of some Services come out differently, asked as `netk8s diff` asks."""
+    a, b = (Ground.of(dialects.complete(world)) for world in (one, other))
+    return between((a, b), lambda ports: [port.key for port in ports if port.service in services])
+
+
+def facts(one: World, other: World) -> list[str]:
+    """What `netk8s diff` finds different besides."""
+    a, b = (dialects.complete(world) for world in (one, other))
+    found = changes(a, b, dialects.programmed(a), dialects.programmed(b))
+    assert found.uncompared == ()
+    return [str(change) for change in found.found if GIVEN_BY_THE_API not in str(change)]
+
+
+def programmed(world: World) -> dict[str, object]:
+    """All that kube-proxy wrote, rule by rule and element by element. What it emptied to delete it later is not there."""
+    told: dict[str, object] = {}
+    for node in world.nodes.values():
+        for native in node.nft:
+            for name, chain in native.chains.items():
+                if chain.rules:
+                    told[f"{node.name} {native.family} {name}"] = [(r.statements, r.comment) for r in chain.rules]
+            for name, each in native.sets.items():
+                told[f"{node.name} {native.family} {name}"] = (
+                    each.timeout, {element.key: (element.value, element.comment) for element in each.elements},
+                )  # fmt: skip
+    return told
+
+
+STATES = pytest.mark.parametrize(("mode", "state"), states(*MODES))
+
+
+@STATES
+def test_the_changed_snapshot_is_the_state_that_came(mode: str, state: str) -> None:
+    """Not a rule, a map, an object is different."""
+    mine, real = whatif(snapshot(mode, "before"), wanted(mode, state)).after, decode.decode(snapshot(mode, state))
+    assert programmed(mine) == programmed(real)
+    assert facts(mine, real) == []
+
+
+@pytest.mark.parametrize(("mode", "state"), [(mode, state) for mode in MODES for state in ("several-policies", "pod")])
+def test_no_flow_comes_out_otherwise(mode: str, state: str) -> None:
+    mine, real = whatif(snapshot(mode, "before"), wanted(mode, state)).after, decode.decode(snapshot(mode, state))
+    found = flows(mine, real, touched(mode, state))
+    assert found.asked > 50
+    assert (found.flows, found.only_a, found.only_b) == ((), (), ())
+
+
+@STATES
+def test_the_state_that_came_is_another_one(mode: str, state: str) -> None:
+    """So that the test above compares something."""
+    before, after = (decode.decode(snapshot(mode, name)) for name in ("before", state))
+    assert facts(before, after) != []
+    assert programmed(before) != programmed(after)
