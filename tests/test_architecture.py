@@ -50,6 +50,7 @@ OURS: dict[str, frozenset[str] | None] = {
     "problems": frozenset({"model", "findings", "survey"}),
     "checkup": frozenset({"model", "findings", "survey", "drift", "problems"}),
     "parts": frozenset({"model", "findings", "survey", "drift", "problems", "checkup"}),
+    "elsewhere": frozenset({"model", "policies", "survey"}),
     "intent": frozenset({"model"}),
     "entries": frozenset({"model"}),
     "drift": frozenset({"model", "intent", "dialects", "entries"}),

@@ -1037,11 +1037,26 @@ class Observation(Struct, frozen=True):
     at: At = At("")
 
 
+class Elsewhere(Struct, frozen=True, eq=False):
+    """Of the pods that a check of one node is not given, what it needs beside the EndpointSlices.
+
+    ``addresses`` are those of pods that are no endpoints. ``peers`` are pods as the selectors of NetworkPolicies see
+    them: with the labels that some selector asks for, and the ports that have names; "" for a name that an endpoint tells.
+    ``clients`` of them send packets to endpoints here. ``idle`` are the policies, "namespace/name", that select no pod.
+    """
+
+    addresses: frozenset[Addr] = frozenset()
+    peers: tuple[Pod, ...] = ()
+    clients: tuple[Pod, ...] = ()
+    idle: tuple[str, ...] = ()
+    at: At = At("")
+
+
 Fact = (
     Table | NftTable | IpSet | Link | Address | Route | RoutingRule | Neighbour | FdbEntry | PortVlan | Sysctl | Socket
     | VirtualServer | ConntrackTable | Coverage | ServicePort | ExternalName | Endpoint | OldEndpoint | Pod
     | ClusterNode | NetworkPolicy | OtherPolicy | Namespace | Ingress | ControllerClass | Gateway | HttpRoute | ReferenceGrant
-    | ConfigMap | Observation | Hook
+    | ConfigMap | Elsewhere | Observation | Hook
 )  # fmt: skip
 
 
@@ -1095,7 +1110,13 @@ class Cluster(Struct, frozen=True, eq=False):
     http_routes: tuple[HttpRoute, ...] = ()
     grants: tuple[ReferenceGrant, ...] = ()
     config_maps: tuple[ConfigMap, ...] = ()
+    elsewhere: tuple[Elsewhere, ...] = ()
     covered: frozenset[str] = frozenset()
+
+    @property
+    def knows_pods(self) -> bool:
+        """Whether an address that is of no list is no pod's."""
+        return "pods" in self.covered or bool(self.elsewhere)
 
 
 class World(Struct, frozen=True, eq=False):

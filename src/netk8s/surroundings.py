@@ -61,7 +61,9 @@ class Surroundings:
         """Whether a pod of a node without dumps may have an address that is no node's: None where no object tells."""
         if ip in self.pod_by_ip or ip in self._objects.endpoint_ips:
             return True
-        if "pods" in self.cluster.covered:
+        if any(ip in there.addresses for there in self.cluster.elsewhere):
+            return True
+        if self.cluster.knows_pods:
             return False
         return None if "endpoints" in self.cluster.covered else True
 

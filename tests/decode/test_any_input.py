@@ -35,6 +35,8 @@ TEXTS = {
     '"source_seen":"10.0.0.1","seen":[{"place":"input","node":"a","dev":"b","src":"10.0.0.1","dst":"10.0.0.2","mark":1}],'
     '"traced":["a"],"path":[{"node":"a","table":"nat","chain":"c","rule":null,"action":"drop"}],"conntrack":{"original":'
     '{"src":"10.0.0.1","dst":"10.0.0.2"},"reply":{"src":"10.0.0.2","dst":"10.0.0.1"},"state":"z","mark":0}}',
+    "elsewhere": '{"schema":"netk8s.dev/elsewhere/v1","addresses":["10.0.0.1"],"pods":[{"namespace":"a","labels":{"b":"c"},'
+    '"ports":[{"name":"d","port":1,"protocol":6}],"endpoints":["10.0.0.2"],"clients":["e f 10.0.0.3"]}],"idle":["a/g"]}',
     "ip_text": "2: a@if3: <UP> mtu 1 qdisc x master b state UP mode DEFAULT\n    link/ether 02:00:00:00:00:01 link-netnsid 0 "
     "promiscuity 0\n    macvlan mode source remotes (1) 02:00:00:00:00:02\n    bridge_slave state x cost 2 hairpin on\n"
     "    alias x y\n    altname z\n    inet 10.0.0.1 peer 10.0.0.2/32 scope global secondary a\n3: v: <> mtu 2\\    link/none "

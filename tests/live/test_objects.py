@@ -178,7 +178,8 @@ def test_each_node_gets_what_all_need_and_its_own_pods(cluster: Any) -> None:
               "ports": [{"port": 80}], "endpoints": [end]}  # fmt: skip
     server.answers[PODS] = (200, {"items": [pod("a"), elsewhere]})
     server.answers["/apis/discovery.k8s.io/v1/endpointslices"] = (200, {"items": [slice_]})
-    common, own = objects.for_nodes(objects.everything(reached, objects.FOR_CHECK))
+    more = b'{"schema":"netk8s.dev/elsewhere/v1","addresses":["10.0.0.9"]}'
+    common, own = objects.for_nodes(objects.everything(reached, objects.FOR_CHECK), more, policies=False)
     for node, pods in (("n1", ["a"]), ("n2", ["b"]), ("n3", [])):
         found = snapshot.read(["-"], stdin=io.BytesIO(common + own(node)))
         world = decode.decode(found)
@@ -186,6 +187,7 @@ def test_each_node_gets_what_all_need_and_its_own_pods(cluster: Any) -> None:
         assert [s.service for s in world.cluster.services] == ["nginx"]
         assert [(e.pod, e.node) for e in world.cluster.endpoints] == [("default/b", "n2")]
         assert "pods" not in world.cluster.covered, "what is not in the list may be there"
+        assert [sorted(map(str, one.addresses)) for one in world.cluster.elsewhere] == [["10.0.0.9"]]
         assert not any(b"u-1" in dump.data for dump in found.dumps)
 
 

@@ -5,7 +5,23 @@ from __future__ import annotations
 from ipaddress import ip_address as ip
 from ipaddress import ip_network as net
 
-from netk8s.model import Cluster, ClusterNode, Endpoint, NextHop, Node, Pod, Route, ServicePort, World
+from msgspec.structs import replace
+
+from netk8s.model import (
+    Cluster,
+    ClusterNode,
+    Elsewhere,
+    Endpoint,
+    NetworkPolicy,
+    NextHop,
+    Node,
+    Pod,
+    PolicyPeer,
+    PolicyRule,
+    Route,
+    ServicePort,
+    World,
+)
 from netk8s.survey import ENDPOINT, Ground, arrivals
 
 WEB = ServicePort("default", "web", "", 6, 80, "8080", None, "ClusterIP", (ip("10.96.0.9"),))
@@ -54,3 +70,31 @@ def test_nothing_where_every_node_has_dumps_or_no_endpoint() -> None:
     assert asked(ground("n4")) == []
     assert list(arrivals(ground("n1"), wanted=[])) == []
     assert list(arrivals(ground("n1"), only=["n2"])) == []
+
+
+def policed(*clients: Pod, blocks: tuple[str, ...] = ()) -> Ground:
+    rules = tuple(PolicyRule((PolicyPeer(block=net(block)),)) for block in blocks)
+    policies = (NetworkPolicy("default", "p", (), ("ingress",), ingress=rules),)
+    found = ground("n1", routes=tuple(route(n) for n in range(2, 6))).world
+    there = (Elsewhere(clients=clients),)
+    return Ground.of(replace(found, cluster=replace(found.cluster, pods=(), policies=policies, elsewhere=there)))
+
+
+def client(number: int, *labels: tuple[str, str], last: int = 9) -> Pod:
+    return Pod("default", f"c{number}", f"n{number}", (ip(f"10.244.{number}.{last}"),), labels=labels)
+
+
+def test_pods_that_are_there_send_one_of_each_kind_that_policies_tell_apart() -> None:
+    web, front = ("app", "web"), ("app", "front")
+    pods = [a for a in asked(policed(client(2, web), client(3, front), client(4, web))) if a[0] != "another node"]
+    assert [source for _, _, source in pods] == ["10.244.2.9", "10.244.3.9"]
+    alike = policed(client(2), client(3), client(4), blocks=("10.244.3.0/24",))
+    assert [source for what, _, source in asked(alike) if what != "another node"] == ["10.244.2.9", "10.244.3.9"]
+
+
+def test_an_endpoint_of_the_service_is_no_client_of_it() -> None:
+    def sources(found: Ground) -> list[str | None]:
+        return [q.ask.source for q in arrivals(found, wanted=[("default/web", "", 6)]) if q.client != "another node"]
+
+    assert sources(policed(client(2, last=5), client(3))) == ["10.244.3.9"]
+    assert sources(policed(client(2, last=5))) == []

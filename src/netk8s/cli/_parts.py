@@ -58,7 +58,7 @@ def _folded(
 ) -> Checkup:
     import msgspec
 
-    from netk8s import parts, survey
+    from netk8s import elsewhere, parts, survey
     from netk8s.cli._live import Lazily
     from netk8s.cli._services import ports_of
     from netk8s.errors import CollectError
@@ -70,7 +70,9 @@ def _folded(
     chosen = None if keys is None else set(keys)
     ports = ports if chosen is None else tuple(port for port in ports if port.key in chosen)
     fold = parts.Fold(ports, [item.name for item in world.cluster.nodes])
-    common, own = objects.for_nodes(taken)
+    pods = elsewhere.of(world.cluster)
+    more = None if pods is None else elsewhere.text(pods)
+    common, own = objects.for_nodes(taken, more, bool(world.cluster.policies))
     found = Lazily(server, namespace or agents.NAMESPACE)
     question = [("service", name) for name in services]
     decoder = msgspec.json.Decoder(parts.Part)
@@ -93,11 +95,13 @@ def _folded(
         raise CollectError("; ".join(dict.fromkeys(failed.values())))
     for name, why in failed.items():
         streams.message(f"netk8s: node {name} is missing in this answer: {why}")
-    return fold.checkup(failed, taken.missing, NOTES)
+    return fold.checkup(failed, taken.missing, (*NOTES, REWRITTEN) if world.cluster.policies else NOTES)
 
 
 NOTES = (
     "each node was checked by its agent: a flow between nodes is followed to the edge of the one, and from there on by "
     "the other, for packets as its nodes send them",
-    "NetworkPolicies are not held against the rules in this way: --here does",
+)
+REWRITTEN = (
+    "what NetworkPolicies want of a sender whose address another node rewrites is not told in this way: --here does"
 )

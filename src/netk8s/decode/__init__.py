@@ -24,6 +24,7 @@ from netk8s.model import (
     ControllerClass,
     Coverage,
     Dump,
+    Elsewhere,
     Endpoint,
     ExternalName,
     Fact,
@@ -74,6 +75,7 @@ _OF_CLUSTER: dict[type, str] = {
     HttpRoute: "http_routes",
     ReferenceGrant: "grants",
     ConfigMap: "config_maps",
+    Elsewhere: "elsewhere",
 }
 """The cluster's objects, and the list of :class:`Cluster` that each is in."""
 _LISTS = frozenset({*_OF_CLUSTER.values(), _endpoints.COVERS})

@@ -7,6 +7,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from netk8s import policies
 from netk8s.findings._reading import several, steps
@@ -36,7 +37,8 @@ class Side(Struct, frozen=True):
 def sides(world: World, trace: Trace, way: Way) -> Iterator[Side]:
     """The pods at the ends of a way that have a network of their own; the sending one first.
 
-    The receiver is where the packet was delivered or was on its way to when it was stopped.
+    The receiver is where the packet was delivered or was on its way to when it was stopped. Pods of nodes that are asked
+    by themselves (:class:`netk8s.model.Elsewhere`) are told of there.
     """
     flow, cluster = trace.flow, world.cluster
     if not cluster.policies:
@@ -46,23 +48,33 @@ def sides(world: World, trace: Trace, way: Way) -> Iterator[Side]:
     sent_by = flow.node if flow.origin == "node" else None
     source = _party(world, flow.packet.src, stand_ins, flow.pod, sent_by)
     end = _party(world, packet.dst, stand_ins, way.reached.pod if way.reached is not None else None)
-    if source.pod is not None and not source.pod.host_network:
+    sender, receiver = _listed(cluster, source), _listed(cluster, end)
+    if sender is not None:
         intent = policies.intended(cluster, EGRESS, source, end, packet.protocol, packet.dport)
-        yield Side(EGRESS, source.pod, end, intent, end.ip, intent)
-    if end.pod is not None and not end.pod.host_network:
+        yield Side(EGRESS, sender, end, intent, end.ip, intent)
+    if receiver is not None:
         intent = policies.intended(cluster, INGRESS, end, source, packet.protocol, packet.dport)
-        seen = _seen(way, flow.packet.src, end.pod)
+        seen = _seen(way, flow.packet.src, receiver)
         as_seen = intent
         if seen != source.ip:
             there = _party(world, seen, stand_ins)
             as_seen = policies.intended(cluster, INGRESS, end, there, packet.protocol, packet.dport)
-        yield Side(INGRESS, end.pod, source, intent, seen, as_seen)
+        yield Side(INGRESS, receiver, source, intent, seen, as_seen)
+
+
+def _listed(cluster: Cluster, party: Party) -> Pod | None:
+    """The pod of a party, where it has a network of its own and is not elsewhere."""
+    pod = party.pod
+    if pod is None or pod.host_network or (pod.ips and _elsewhere(cluster).get(pod.ips[0]) is pod):
+        return None
+    return pod
 
 
 def _party(
     world: World, ip: Addr, stand_ins: dict[Addr, str], pod: str | None = None, node: str | None = None
 ) -> Party:
     found = _by_name(world.cluster).get(pod) if pod is not None else _by_ip(world.cluster).get(ip)
+    found = found or _elsewhere(world.cluster).get(ip)
     owner = node or _owners(world).get(ip)
     if found is not None and found.host_network:
         owner = owner or found.node
@@ -87,6 +99,20 @@ def _by_ip(cluster: Cluster) -> dict[Addr, Pod]:
     """The pod of an address; a pod that is over has given its address back."""
     living = (pod for pod in cluster.pods if not pod.host_network and pod.phase not in ("Succeeded", "Failed"))
     return {ip: pod for pod in living for ip in pod.ips}
+
+
+@lru_cache(maxsize=4)
+def _elsewhere(cluster: Cluster) -> dict[Addr, Pod]:
+    """Pods of which this world is not told more than what policies see of them; EndpointSlices have their names."""
+    out: dict[Addr, Pod] = {}
+    if cluster.elsewhere:
+        named = {e.ip: (e.pod.partition("/")[2], e.node) for e in cluster.endpoints if e.pod is not None}
+        for there in cluster.elsewhere:
+            for pod in (*there.peers, *there.clients):
+                known = next((named[ip] for ip in pod.ips if ip in named), ("", None)) if not pod.name else None
+                whole = pod if known is None else replace(pod, name=known[0], node=known[1])
+                out.update(dict.fromkeys(pod.ips, whole))
+    return out
 
 
 @lru_cache(maxsize=4)

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from netk8s import policies
 from netk8s.findings import _policies
 from netk8s.findings._reading import live, places
-from netk8s.model import Finding, Trace, World
+from netk8s.model import Cluster, Finding, NetworkPolicy, Trace, World
 
 CODE = "NK432"
 SEVERITY = "info"
@@ -41,8 +41,8 @@ SUMMARY = "A NetworkPolicy has no effect: it selects no pod, or nobody enforces 
 def check(world: World, trace: Trace) -> Iterator[Finding]:
     sides = {(s.pod, s.direction): s for way in live(trace) for s in _policies.sides(world, trace, way)}
     namespaces = {pod.namespace for pod, _ in sides}
-    for policy in world.cluster.policies if "pods" in world.cluster.covered else ():
-        if policy.namespace in namespaces and not policies.selected(world.cluster, policy):
+    for policy in world.cluster.policies if world.cluster.knows_pods else ():
+        if policy.namespace in namespaces and _idle(world.cluster, policy):
             name = f"{policy.namespace}/{policy.name}"
             remedy = f"Compare it with `kubectl get pods -n {policy.namespace} --show-labels`."
             yield Finding(CODE, SEVERITY, f"policy {name} selects no pod of its namespace", places(policy.at), remedy)
@@ -56,3 +56,9 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             summary = f"nobody on {pod.node} enforces {what} {_policies.names(chosen)} for {_policies.name(pod)}"
             remedy = "Install a plugin that enforces NetworkPolicies, after a look at what else they would stop."
             yield Finding(CODE, SEVERITY, summary, places(*(p.at for p in chosen)), remedy)
+
+
+def _idle(cluster: Cluster, policy: NetworkPolicy) -> bool:
+    if cluster.elsewhere:
+        return any(f"{policy.namespace}/{policy.name}" in there.idle for there in cluster.elsewhere)
+    return not policies.selected(cluster, policy)

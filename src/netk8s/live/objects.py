@@ -112,11 +112,11 @@ GRANTS = Kind(
 )  # fmt: skip
 
 OF_GATEWAYS = (GATEWAYS, GATEWAY_CLASSES, HTTP_ROUTES, GRANTS)
-FOR_CHECK = (SERVICES, SLICES, PODS, NODES)
+FOR_CHECK = (SERVICES, SLICES, PODS, NODES, POLICIES, NAMESPACES)
 ALL = (SERVICES, SLICES, PODS, NODES, POLICIES, NAMESPACES, INGRESSES, CLASSES, *OF_GATEWAYS)
 
 
-_FOR_ALL = frozenset(f"cluster/{kind.plural}.json" for kind in (SERVICES, SLICES, NODES))
+_FOR_ALL = frozenset(f"cluster/{kind.plural}.json" for kind in (SERVICES, SLICES, NODES, POLICIES))
 
 
 class _TooMany(Exception):
@@ -136,15 +136,19 @@ def count(api: Api, kind: Kind) -> int:
     return len(page.get("items") or ()) + int((page.get("metadata") or {}).get("remainingItemCount") or 0)
 
 
-def for_nodes(taken: Snapshot) -> tuple[bytes, Callable[[str], bytes]]:
+def for_nodes(taken: Snapshot, elsewhere: bytes | None, policies: bool) -> tuple[bytes, Callable[[str], bytes]]:
     """Of the cluster's objects what a check of one node needs: what all nodes need, packed, and what one needs beside it.
 
-    Together they are a bundle. Every node needs what its kube-proxy reads, and its own pods: of those of other nodes it is
-    the EndpointSlices that say what is dialled. NetworkPolicies would need the labels of all pods, and are left out.
+    Together they are a bundle. Every node needs what its kube-proxy reads, and its own pods. Of those of other nodes it is
+    the EndpointSlices that say what is dialled, and ``elsewhere`` (:mod:`netk8s.elsewhere`). ``policies``: whether there
+    are any, for which Namespaces are needed.
     """
     import msgspec
 
-    common = [dump for dump in taken.dumps if dump.origin in _FOR_ALL]
+    wanted = {*_FOR_ALL, *((f"cluster/{NAMESPACES.plural}.json",) if policies else ())}
+    common = [dump for dump in taken.dumps if dump.origin in wanted]
+    if elsewhere is not None:
+        common.append(Dump("cluster/elsewhere.json", elsewhere))
     lines: dict[str, list[dict[str, Any]]] = {}
     for dump in taken.dumps:
         if dump.origin == f"cluster/{PODS.plural}.json":

@@ -12,7 +12,7 @@ from netk8s.survey._answers import Answer, Because, Result, reduced
 from netk8s.survey._arrivals import ENDPOINT, arrivals
 from netk8s.survey._kindred import Kindred, Names
 from netk8s.survey._ports import CLUSTER_IP, Dialled, Key, Place, Port, ports
-from netk8s.survey._questions import BESIDE, IN_RANGE, OUTSIDE, Ground, Question, Stop, questions
+from netk8s.survey._questions import BESIDE, IN_RANGE, OUTSIDE, Ground, Question, Stop, clients, questions
 from netk8s.trace import trace
 
 
@@ -58,6 +58,7 @@ __all__ = [
     "Stop",
     "answer",
     "arrivals",
+    "clients",
     "ports",
     "questions",
 ]

@@ -84,6 +84,8 @@ def _of_objects(world: World, rows: dict[Key, list[Programmed]]) -> list[Port]:
     for e in world.cluster.endpoints:
         endpoints.setdefault((f"{e.namespace}/{e.service}", e.port_name, e.protocol), []).append(e)
     out = []
+    # The API server's own EndpointSlice names no node.
+    nodes = {text: node.name for node in world.cluster.nodes for _, text in node.addresses}
     for s in world.cluster.services:
         key = (f"{s.namespace}/{s.service}", s.name, s.protocol)
         dialled = [Dialled(CLUSTER_IP, ip, s.port) for ip in s.cluster_ips]
@@ -93,7 +95,7 @@ def _of_objects(world: World, rows: dict[Key, list[Programmed]]) -> list[Port]:
         dialled += [Dialled(NODE_PORT, None, s.node_port)] if s.node_port is not None else []
         if not dialled:
             continue
-        places = tuple(Place(e.ip, e.port, e.node, e.pod) for e in endpoints.get(key, ()))
+        places = tuple(Place(e.ip, e.port, e.node or nodes.get(str(e.ip)), e.pod) for e in endpoints.get(key, ()))
         families = tuple(sorted({ip.version for ip in s.cluster_ips})) or (4,)
         out.append(Port(*key, tuple(dialled), places, families, s.lb_source_ranges, rows=tuple(rows.get(key, ()))))
     return out

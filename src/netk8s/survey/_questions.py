@@ -342,7 +342,7 @@ class _Base(Struct, frozen=True):
                     return
                 yield self._asked(client, f"pod/{pod.namespace}/{pod.name}", stop)
                 return
-        if "pods" not in self.world.cluster.covered:
+        if not self.world.cluster.knows_pods:
             yield self._asked(client, "pod", sender)
 
     def itself(self, nodes: Sequence[str]) -> Iterator[Question]:
@@ -392,6 +392,11 @@ def _inhabitants(cluster: Cluster) -> _Inhabitants:
             for family in {ip.version for ip in pod.ips}:
                 clients.setdefault((pod.node, family), []).append(pod)
     return _Inhabitants({ip: pod for pod in own for ip in pod.ips}, clients, {})
+
+
+def clients(cluster: Cluster) -> Mapping[tuple[str, int], Sequence[Pod]]:
+    """The pods that Services are asked by, those that serve nothing first, by node and family."""
+    return _inhabitants(cluster).clients
 
 
 def _neighbour(world: World, name: str, family: int) -> Addr | None:

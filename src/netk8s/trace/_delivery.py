@@ -39,4 +39,4 @@ def silent_on_bridge(scene: Scene, netns: Netns, bridge: str, target: Addr) -> b
     """Whether nobody on a bridge of the node answers for an address, as far as dumps tell."""
     if target in scene.pod_by_ip:
         return False
-    return unresolved(netns, bridge, target) is not None or "pods" in scene.cluster.covered
+    return unresolved(netns, bridge, target) is not None or scene.cluster.knows_pods

@@ -165,7 +165,7 @@ def _beyond(
         return
     link = netns.links.get(dev)
     on_bridge = link is not None and link.kind == "bridge"
-    if not gateway and (on_bridge or scene.around.is_service_address(packet.dst)) and "pods" in scene.cluster.covered:
+    if not gateway and (on_bridge or scene.around.is_service_address(packet.dst)) and scene.cluster.knows_pods:
         what = "no pod has" if on_bridge else "no node and no pod has"
         reason = f"{what} the address {target}, so nobody answers for it on {dev} of {netns.name}"
         there = branch.assume("the lists of pods and nodes are complete")
