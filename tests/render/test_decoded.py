@@ -7,10 +7,12 @@ from fractions import Fraction
 from ipaddress import ip_address
 
 import jsonschema
+import pytest
 import yaml
 from msgspec.structs import replace
 
 from netk8s.model import At, Backend, Cluster, Missing, Node, Programmed, Recognised, Sign, World
+from netk8s.render import decoded
 from netk8s.render.decoded import Decoded, as_json, as_text, as_yaml
 from netk8s.render.document import json_schema
 
@@ -55,6 +57,29 @@ def test_the_document_is_valid_and_complete() -> None:
 
 def test_yaml_says_the_same() -> None:
     assert yaml.safe_load(as_yaml(*sample())) == json.loads(as_json(*sample()))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 256])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_parts_of_a_document_are_one_document(monkeypatch: pytest.MonkeyPatch, at_once: int, count: int) -> None:
+    monkeypatch.setattr(decoded, "_AT_ONCE", at_once)
+    world, programmed = sample()
+    world = replace(world, notes=('\n "services": []', "\nservices: []\n"))
+    text = as_json(world, programmed[:count])
+    doc = json.loads(text)
+    assert text == json.dumps(doc, indent=1, ensure_ascii=False) + "\n"
+    assert [one["port"] for one in doc["services"]] == [30000, 53, 80][:count]
+    assert [len(one["endpoints"]) for one in doc["services"]] == [2, 0, 0][:count]
+    assert doc["notes"] == list(world.notes)
+    assert doc["missing"] == [{"what": "routes of n1", "needed_for": "forwarding"}]
+    assert yaml.safe_load(as_yaml(world, programmed[:count])) == doc
+
+
+def test_ways_with_the_same_endpoints_have_each_their_own() -> None:
+    world, (first, *_) = sample()
+    doc = json.loads(as_json(world, [first, replace(first, port=1), replace(first, backends=first.backends[:1])]))
+    assert [len(one["endpoints"]) for one in doc["services"]] == [2, 2, 1]
+    assert doc["services"][0]["endpoints"] == doc["services"][1]["endpoints"]
 
 
 def test_the_text_has_a_line_for_each_way_and_each_endpoint() -> None:

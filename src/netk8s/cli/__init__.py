@@ -13,7 +13,7 @@ import os
 import pkgutil
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -55,12 +55,18 @@ class Streams:
 
     def document(self, text: str) -> None:
         """Text for programs: UTF-8, whatever the terminal's encoding is."""
+        self.documents((text,))
+
+    def documents(self, parts: Iterable[str]) -> None:
+        """One :meth:`document` in parts, each written before the next is made."""
         raw = getattr(self.stdout, "buffer", None)
-        if raw is None:
-            self.stdout.write(text)
-        else:
-            self.stdout.flush()
-            raw.write(text.encode())
+        self.stdout.flush()
+        for part in parts:
+            if raw is None:
+                self.stdout.write(part)
+            else:
+                raw.write(part.encode())
+        if raw is not None:
             raw.flush()
 
     def message(self, text: str) -> None:

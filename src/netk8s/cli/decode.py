@@ -39,9 +39,9 @@ def command(streams: Streams, dumps: tuple[str, ...], node: str | None, unwrap: 
     programmed = dialects.programmed(world)
     recognised = dialects.recognised(world)
     if format_ == "json":
-        streams.document(decoded.as_json(world, programmed, recognised))
+        streams.documents(decoded.json_parts(world, programmed, recognised))
     elif format_ == "yaml":
-        streams.document(decoded.as_yaml(world, programmed, recognised))
+        streams.documents(decoded.yaml_parts(world, programmed, recognised))
     else:
         parts = decoded.text_parts(world, programmed, recognised, width=width(streams), ascii=not streams.unicode)
         for part in parts:

@@ -14,11 +14,15 @@ from netk8s.model import PROTOCOL_NAMES, Addr, Flow, Leg, Outcome, Packet, Reach
 
 def address(ip: Addr, port: int | None) -> str:
     """``10.0.0.1:80``, ``[fd00::1]:80``, or the bare address without a port."""
-    # In half the time of str: a large node has hundreds of thousands.
-    text = inet_ntoa(ip.packed) if ip.version == 4 else str(ip)
+    text = host(ip)
     if port is None:
         return text
     return f"[{text}]:{port}" if ip.version == 6 else f"{text}:{port}"
+
+
+def host(ip: Addr) -> str:
+    """An address as ``str`` has it, in half the time: a large node has hundreds of thousands."""
+    return inet_ntoa(ip.packed) if ip.version == 4 else str(ip)
 
 
 def percent(odds: Fraction) -> str:
