@@ -95,7 +95,7 @@ def measured(url: str, folder: Path, words: Sequence[str]) -> str:
                 end=" ",
             )
             print(f"each {up / number / 1e3:.1f} kB and {down / number / 1e3:.1f} kB")
-    really = cost.get("check_requests", 0) - cost.get("replayed", 0)
+    really = cost.get("really", 0)
     if really:
         each = cost["children_seconds"] / really
         print(
@@ -126,6 +126,8 @@ def main() -> None:
         ):
             folder = Path(name)
             found = json.loads(measured(url, folder, ["check", "--beside", "-o", "json"]))
+            print("\nand once more, with the objects as they were:", end="")
+            measured(url, folder, ["check", "--beside", "-o", "json"])
             total = found["summary"]
             print(
                 f"  {total['flows']:,} flows asked, {total['arrive']:,} arrive, {total['unknown']} not known;", end=" "

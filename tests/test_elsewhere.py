@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from ipaddress import ip_address as ip
 
+import pytest
 from msgspec.structs import replace
 
 from netk8s import elsewhere
+from netk8s.decode import elsewhere as read
 from netk8s.model import (
     TCP,
     Cluster,
+    Dump,
     Elsewhere,
     Endpoint,
     NetworkPolicy,
@@ -82,3 +85,15 @@ def test_policies_that_select_nobody() -> None:
     nobody = (Requirement("app", "In", ("wbe",)),)
     found = policed(NetworkPolicy("shop", "typo", nobody, ("ingress",)), NetworkPolicy("shop", "all", (), ("ingress",)))
     assert found.idle == ("shop/typo",)
+
+
+def test_much_of_it_goes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = policed(NetworkPolicy("shop", "typo", (Requirement("app", "In", ("wbe",)),), ("ingress",)))
+    assert elsewhere.texts(found) == [elsewhere.text(found)]
+    monkeypatch.setattr(elsewhere, "SPLIT_FROM", 1)
+    parts = [fact for text in elsewhere.texts(found) for fact in read.decode(Dump("x", text))]
+    assert len(parts) == elsewhere.PIECES + 1
+    there = [part for part in parts if isinstance(part, Elsewhere)]
+    assert frozenset().union(*(part.addresses for part in there)) == found.addresses
+    assert sorted(pod.name for part in there for pod in part.clients) == ["front", "web-2"]
+    assert [name for part in there for name in part.idle] == ["shop/typo"]

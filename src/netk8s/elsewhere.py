@@ -70,6 +70,30 @@ def _clients(cluster: Cluster) -> Iterator[Pod]:
                 break
 
 
+PIECES = 16
+SPLIT_FROM = 20_000
+
+
+def texts(found: Elsewhere) -> list[bytes]:
+    """What netk8s.decode.elsewhere reads; in pieces where there is much of it, so that few change when a pod does."""
+    if len(found.addresses) + len(found.peers) + len(found.clients) < SPLIT_FROM:
+        return [text(found)]
+    parts = [
+        Elsewhere(
+            frozenset(ip for ip in found.addresses if _piece(ip) == number),
+            tuple(pod for pod in found.peers if _piece(pod.ips[0]) == number),
+            tuple(pod for pod in found.clients if _piece(pod.ips[0]) == number),
+        )
+        for number in range(PIECES)
+    ]
+    return [text(part) for part in (*parts, Elsewhere(idle=found.idle))]
+
+
+def _piece(ip: Addr) -> int:
+    """Addresses of one node mostly go together."""
+    return (int(ip) >> 8) % PIECES
+
+
 def text(found: Elsewhere) -> bytes:
     """What netk8s.decode.elsewhere reads."""
     kinds: dict[tuple[object, ...], list[Pod]] = {}

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,7 @@ def test_a_part_of_a_check(root: Path) -> None:
     with running(lambda: own) as agent:
         status, data = agent.ask("/v1/check?service=nginx", "jane", "POST", objects, headers)
         assert status == 200, data
+        data_of_all = data
         part = json.loads(gzip.decompress(data))
         assert part["node"] == "n1"
         assert not part["judged"], "the API lists no node of this name"
@@ -307,6 +309,15 @@ def test_a_part_of_a_check(root: Path) -> None:
         assert status == 200
         assert json.loads(gzip.decompress(data))["ports"] != part["ports"], "by this the other side knows"
         assert agent.ask("/v1/check", "joe", "POST", objects, headers)[0] == 403
+        digest = sha256(objects).hexdigest()
+        named = {**headers, server.OBJECTS: digest}
+        assert agent.ask("/v1/check", "joe", "POST", b"", named)[0] == 403
+        assert json.loads(agent.ask("/v1/check", "jane", "POST", b"", named)[1]) == {"lacking": [digest]}
+        brought = {**headers, server.OBJECTS: f"{digest}={len(objects)}"}
+        first = agent.ask("/v1/check?service=nginx", "jane", "POST", objects, brought)
+        again = agent.ask("/v1/check?service=nginx", "jane", "POST", b"", named)
+        assert gzip.decompress(first[1]) == gzip.decompress(again[1]) == gzip.decompress(data_of_all)
+        assert agent.ask("/v1/check", "jane", "POST", b"other", brought)[0] == 400
 
 
 def test_who_waits_for_a_check_is_not_cut_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

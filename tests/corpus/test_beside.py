@@ -55,9 +55,9 @@ def apart(found: Snapshot) -> Checkup:
     fold = parts.Fold(survey.ports(world, ()), [item.name for item in world.cluster.nodes])
     pods = elsewhere.of(world.cluster)
     assert pods is not None
-    common, own = objects.for_nodes(taken, elsewhere.text(pods), bool(world.cluster.policies))
+    packed = objects.for_nodes(taken, elsewhere.texts(pods), bool(world.cluster.policies))
     for name in sorted({dump.node for dump in found.dumps if dump.node is not None}):
-        sent = snapshot.read(["-"], stdin=io.BytesIO(common + own(name)))
+        sent = snapshot.read(["-"], stdin=io.BytesIO(packed.bundle(name)))
         mine = Snapshot((*sent.dumps, *(dump for dump in found.dumps if dump.node == name)))
         fold.add(parts.part(checkup.check(dialects.complete(decode.decode(mine)), alone=True)))
     return fold.checkup()

@@ -94,6 +94,8 @@ def test_agents_check_beside_their_data(plane: Any) -> None:
     assert codes[0] == codes[1]
     failing = [{s["service"] for s in each["services"] if s["arrive"] < s["flows"]} for each in (found, whole)]
     assert failing[0] == failing[1]
+    again = plane.netk8s("check", "--beside", "-o", "json")
+    assert json.loads(again.stdout)["summary"] == found["summary"], "by the digests of the objects that the agents hold"
 
 
 @pytest.mark.e2e

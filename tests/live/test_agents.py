@@ -94,16 +94,23 @@ def test_who_may_not_have_a_token_is_told_which_role(reached: api.Api, server: A
         agents.find(reached)
 
 
-def test_a_part_is_asked_with_the_objects(reached: api.Api, server: Any) -> None:
+def test_a_part_is_asked_with_the_objects_that_the_agent_lacks(reached: api.Api, server: Any) -> None:
     path = f"{PODS}/https:a1:9797/proxy/v1/check"
+    shared = {"a" * 64: b"services", "b" * 64: b"slices"}
+    asked = [("service", "a/b"), ("service", "c")]
     server.answers[path] = (200, {"node": "n1"})
-    assert agents.find(reached).part("n1", b"objects", [("service", "a/b"), ("service", "c")]) == b'{"node": "n1"}'
+    assert agents.find(reached).part("n1", shared, b"own", asked) == b'{"node": "n1"}'
     _, query, headers = server.asked[-1]
     assert (query["service"], headers["Netk8s-Token"], headers["Content-Type"]) == (
         "a/b", ["for-agents"], ["application/gzip"],
     )  # fmt: skip
+    assert headers["Netk8s-Objects"] == [f"{'a' * 64},{'b' * 64}"], "what the agent may hold is not sent to it"
+    server.answers[path] = (200, {"lacking": ["b" * 64]})
+    with pytest.raises(CollectError, match="a1 asks again for objects that it was sent"):
+        agents.find(reached).part("n1", shared, b"own", [])
+    assert server.asked[-1][2]["Netk8s-Objects"] == [f"{'a' * 64},{'b' * 64}=6"]
     with pytest.raises(CollectError, match="no agent runs on n9"):
-        agents.find(reached).part("n9", b"", [])
+        agents.find(reached).part("n9", {}, b"", [])
     server.answers[path] = (504, {"message": "no answer within 240 s"})
     with pytest.raises(CollectError, match="a1 does not answer"):
-        agents.find(reached).part("n1", b"", [])
+        agents.find(reached).part("n1", {}, b"", [])

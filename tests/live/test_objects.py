@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -179,9 +180,9 @@ def test_each_node_gets_what_all_need_and_its_own_pods(cluster: Any) -> None:
     server.answers[PODS] = (200, {"items": [pod("a"), elsewhere]})
     server.answers["/apis/discovery.k8s.io/v1/endpointslices"] = (200, {"items": [slice_]})
     more = b'{"schema":"netk8s.dev/elsewhere/v1","addresses":["10.0.0.9"]}'
-    common, own = objects.for_nodes(objects.everything(reached, objects.FOR_CHECK), more, policies=False)
+    packed = objects.for_nodes(objects.everything(reached, objects.FOR_CHECK), [more], policies=False)
     for node, pods in (("n1", ["a"]), ("n2", ["b"]), ("n3", [])):
-        found = snapshot.read(["-"], stdin=io.BytesIO(common + own(node)))
+        found = snapshot.read(["-"], stdin=io.BytesIO(packed.bundle(node)))
         world = decode.decode(found)
         assert [p.name for p in world.cluster.pods] == pods
         assert [s.service for s in world.cluster.services] == ["nginx"]
@@ -203,3 +204,23 @@ def test_answers_are_asked_for_packed(cluster: Any) -> None:
     server, reached = cluster
     objects.count(reached, objects.NODES)
     assert server.asked[-1][2]["Accept-Encoding"] == ["gzip"]
+
+
+def test_of_a_large_list_what_changed_is_one_piece(cluster: Any) -> None:
+    server, reached = cluster
+    items = [
+        {"metadata": {"name": f"s{number}", "namespace": "default"}, "spec": {"clusterIP": "10.0.0.1", "x": "y" * 900}}
+        for number in range(5000)
+    ]
+
+    def sent() -> objects.Sent:
+        server.answers["/api/v1/services"] = (200, {"items": items})
+        return objects.for_nodes(objects.everything(reached, [objects.SERVICES]), [], policies=False)
+
+    before = sent()
+    assert len(before.shared) == 16
+    assert all(sha256(data).hexdigest() == digest for digest, data in before.shared.items())
+    world = decode.decode(snapshot.read(["-"], stdin=io.BytesIO(before.bundle("n1"))))
+    assert world.cluster.covered == {"services"}
+    items[7]["spec"]["clusterIP"] = "10.0.0.2"
+    assert len(set(sent().shared) - set(before.shared)) == 1

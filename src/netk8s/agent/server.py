@@ -21,6 +21,7 @@ from netk8s.agent.certificate import Certificate
 from netk8s.agent.events import Events
 from netk8s.agent.holding import Holding
 from netk8s.agent.metrics import TYPE, Metrics
+from netk8s.agent.objects import Objects
 from netk8s.collect.kept import not_entered
 from netk8s.collect.node import joined
 from netk8s.errors import CollectError
@@ -28,6 +29,8 @@ from netk8s.model import Addr, Snapshot
 
 HEADER = "Netk8s-Token"
 BUNDLE = "application/gzip"
+OBJECTS = "Netk8s-Objects"
+"""Names the pieces of the bundle, see :mod:`netk8s.agent.objects`."""
 MOST_PODS = 16
 NOT_ALLOWED = "this agent does not enter the network namespaces of pods; the overlay pod-namespaces lets it"
 _POD = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}/[a-z0-9][a-z0-9.-]{0,252}")
@@ -73,6 +76,7 @@ class Agent:
         self.node, self.holding, self.reviews = node, holding, reviews
         self.limits = limits or Limits()
         self.metrics = Metrics()
+        self.objects = Objects()
         self._pods, self._events = pods, events
         self._telling: asyncio.Task[None] | None = None
         self._running = 0
@@ -182,7 +186,8 @@ class Agent:
         """A check of this node's state, as a trace is asked.
 
         Or a bundle of the API's objects (``Content-Type: application/gzip``), the question in the query: then the answer
-        is this node's part of a cluster's check (``netk8s check -o part``).
+        is this node's part of a cluster's check (``netk8s check -o part``). Of pieces that the header ``Netk8s-Objects``
+        names without bringing them, those that the agent does not hold are the answer: ``{"lacking": [DIGEST, …]}``.
         """
         if request.content_type != BUNDLE:
             return await self._beside(request, "check")
@@ -191,7 +196,12 @@ class Agent:
         except ValueError as error:
             return _error(400, str(error))
         # No request is held for longer than it takes to read it, but by those that may ask.
-        cluster = await request.read()
+        try:
+            cluster, lacking = self.objects.whole(request.headers.get(OBJECTS, ""), await request.read())
+        except ValueError as error:
+            return _error(400, str(error))
+        if lacking:
+            return web.json_response({"lacking": lacking})
         request[PATIENCE].reschedule(asyncio.get_running_loop().time() + self.limits.checking)
         self.checking.add(request.protocol)
         try:

@@ -71,14 +71,14 @@ def _folded(
     ports = ports if chosen is None else tuple(port for port in ports if port.key in chosen)
     fold = parts.Fold(ports, [item.name for item in world.cluster.nodes])
     pods = elsewhere.of(world.cluster)
-    more = None if pods is None else elsewhere.text(pods)
-    common, own = objects.for_nodes(taken, more, bool(world.cluster.policies))
+    more = [] if pods is None else elsewhere.texts(pods)
+    sent = objects.for_nodes(taken, more, bool(world.cluster.policies))
     found = Lazily(server, namespace or agents.NAMESPACE)
     question = [("service", name) for name in services]
     decoder = msgspec.json.Decoder(parts.Part)
 
     def ask(name: str) -> bytes:
-        return found.agents().part(name, common + own(name), question)
+        return found.agents().part(name, sent.shared, sent.own(name), question)
 
     def took(name: str, answer: bytes) -> None:
         try:

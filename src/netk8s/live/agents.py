@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -21,6 +21,8 @@ CLIENT = "netk8s-client"
 AUDIENCE = "netk8s.dev"
 HEADER = "Netk8s-Token"
 """The API server's proxy takes Authorization away (apimachinery, proxy/upgradeaware.go), so ours has a name of its own."""
+OBJECTS = "Netk8s-Objects"
+"""Names the objects of a check by their digests, of which the agent may hold some."""
 TOKEN_SECONDS = 600
 TIMEOUT = 60.0
 CHECK_TIMEOUT = 300.0
@@ -43,25 +45,49 @@ class Agents:
         pod = self._pod(node)
         return ask(self.api, self.namespace, pod, PORT, self.token, node, pods)
 
-    def part(self, node: str, objects: bytes, question: Sequence[tuple[str, str]]) -> bytes:
+    def part(self, node: str, shared: Mapping[str, bytes], own: bytes, question: Sequence[tuple[str, str]]) -> bytes:
         """A node's part of a check by its agent (``netk8s check -o part``). Raises CollectError with the reason.
 
-        ``objects``: a bundle of the API's objects. ``question``: options of check, as service, with their values.
+        ``shared``: a bundle of the API's objects in pieces, by their digests (sha256): the agent is sent those that it does
+        not hold since an earlier check. ``own``: what is behind them. ``question``: options of check, as service, with
+        their values.
         """
         pod = self._pod(node)
         path = _path(self.namespace, pod, PORT, "check")
-        headers = {HEADER: self.token, "Content-Type": "application/gzip"}
         seconds = max(CHECK_TIMEOUT, self.api.access.timeout)
-        try:
-            return self.api.request("POST", path, question, body=objects, headers=headers, timeout=seconds)
-        except Refused as error:
-            raise CollectError(_why(error, pod)) from None
+        sent: set[str] = set()
+        # Other people's checks make an agent forget; what it lacks once it was sent is its own doing.
+        for _ in range(3):
+            named = ",".join(f"{digest}={len(data)}" if digest in sent else digest for digest, data in shared.items())
+            headers = {HEADER: self.token, "Content-Type": "application/gzip", OBJECTS: named}
+            body = b"".join((*(data for digest, data in shared.items() if digest in sent), own))
+            try:
+                answer = self.api.request("POST", path, question, body=body, headers=headers, timeout=seconds)
+            except Refused as error:
+                raise CollectError(_why(error, pod)) from None
+            lacking = _lacking(answer)
+            if not lacking:
+                return answer
+            sent.update(lacking)
+        raise CollectError(f"the agent {pod} asks again for objects that it was sent")
 
     def _pod(self, node: str) -> str:
         pod = self.pods.get(node)
         if pod is None:
             raise CollectError(self.not_ready.get(node) or f"no agent runs on {node}")
         return pod
+
+
+def _lacking(answer: bytes) -> Collection[str]:
+    """The digests of what an agent wants to be sent, none where it gave an answer."""
+    import msgspec
+
+    if not answer.startswith(b'{"lacking":'):
+        return ()
+    try:
+        return msgspec.json.decode(answer, type=dict[str, list[str]])["lacking"]
+    except (msgspec.DecodeError, KeyError):
+        return ()
 
 
 def _path(namespace: str, pod: str, port: int, what: str) -> str:

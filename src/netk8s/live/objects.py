@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
+from zlib import crc32
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from netk8s import snapshot
 from netk8s.errors import CollectError
@@ -136,19 +138,48 @@ def count(api: Api, kind: Kind) -> int:
     return len(page.get("items") or ()) + int((page.get("metadata") or {}).get("remainingItemCount") or 0)
 
 
-def for_nodes(taken: Snapshot, elsewhere: bytes | None, policies: bool) -> tuple[bytes, Callable[[str], bytes]]:
+_SPLIT_FROM = 4 << 20
+_PIECES = 16
+"""Into so many pieces a list goes that has more bytes: what is sent again for one object that changed is one of them."""
+
+
+class Sent(Struct, frozen=True):
+    """What agents are sent: ``shared`` in pieces by digest (sha256), and behind them what ``own`` gives for a node."""
+
+    shared: Mapping[str, bytes]
+    own: Callable[[str], bytes]
+
+    def bundle(self, name: str) -> bytes:
+        """All of a node, as ``snapshot.read`` knows it."""
+        return b"".join(self.shared.values()) + self.own(name)
+
+
+class _Metadata(Struct):
+    name: str = ""
+    namespace: str = ""
+
+
+class _Named(Struct):
+    metadata: _Metadata
+
+
+class _Spelled(Struct):
+    items: list[Raw]
+
+
+def for_nodes(taken: Snapshot, elsewhere: Iterable[bytes], policies: bool) -> Sent:
     """Of the cluster's objects what a check of one node needs: what all nodes need, packed, and what one needs beside it.
 
-    Together they are a bundle. Every node needs what its kube-proxy reads, and its own pods. Of those of other nodes it is
-    the EndpointSlices that say what is dialled, and ``elsewhere`` (:mod:`netk8s.elsewhere`). ``policies``: whether there
-    are any, for which Namespaces are needed.
+    Every node needs what its kube-proxy reads, and its own pods. Of those of other nodes it is the EndpointSlices that say
+    what is dialled, and ``elsewhere`` (:mod:`netk8s.elsewhere`), of which there may be several. ``policies``: whether
+    there are any, for which Namespaces are needed.
     """
     import msgspec
 
     wanted = {*_FOR_ALL, *((f"cluster/{NAMESPACES.plural}.json",) if policies else ())}
-    common = [dump for dump in taken.dumps if dump.origin in wanted]
-    if elsewhere is not None:
-        common.append(Dump("cluster/elsewhere.json", elsewhere))
+    dumps = [part for dump in taken.dumps if dump.origin in wanted for part in _parted(dump)]
+    dumps += (Dump(f"cluster/elsewhere-{number}.json", text) for number, text in enumerate(elsewhere))
+    pieces = [snapshot.beginning([dump]) for dump in dumps]
     lines: dict[str, list[dict[str, Any]]] = {}
     for dump in taken.dumps:
         if dump.origin == f"cluster/{PODS.plural}.json":
@@ -159,7 +190,23 @@ def for_nodes(taken: Snapshot, elsewhere: bytes | None, policies: bool) -> tuple
         pods = lines.get(name, [])
         return snapshot.packed(Snapshot((_dump(PODS, pods, whole=False),) if pods else ()))
 
-    return snapshot.beginning(common), of_node
+    return Sent({sha256(piece).hexdigest(): piece for piece in pieces}, of_node)
+
+
+def _parted(dump: Dump) -> Iterator[Dump]:
+    """A large list in pieces: objects of one namespace and name stay in theirs, whatever else changes."""
+    import msgspec
+
+    if len(dump.data) < _SPLIT_FROM:
+        yield dump
+        return
+    kind = next(kind for kind in ALL if dump.origin == f"cluster/{kind.plural}.json")
+    parts: list[list[bytes]] = [[] for _ in range(_PIECES)]
+    for raw in msgspec.json.decode(dump.data, type=_Spelled).items:
+        metadata = msgspec.json.decode(raw, type=_Named).metadata
+        parts[crc32(f"{metadata.namespace}/{metadata.name}".encode()) % _PIECES].append(bytes(raw))
+    for number, lines in enumerate(parts):
+        yield Dump(dump.origin.replace(".json", f"-{number}.json"), b"".join(_listed_text(kind, lines)))
 
 
 def for_question(api: Api, ask: Ask) -> Snapshot:
@@ -294,6 +341,10 @@ def _text(kind: Kind, items: list[dict[str, Any]], whole: bool) -> Iterator[byte
     if not whole:
         yield from (line + b"\n" for line in lines)
         return
+    yield from _listed_text(kind, lines)
+
+
+def _listed_text(kind: Kind, lines: Iterable[bytes]) -> Iterator[bytes]:
     yield f'{{"apiVersion":"v1","kind":"{kind.name}List","items":[\n'.encode()
     yield b",\n".join(lines)
     yield b"\n]}\n"
