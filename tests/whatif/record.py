@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE.parent / "e2e"), str(HERE.parent)]
 import build  # noqa: E402 - the folders of the tests are no packages of an installed distribution
 from lab import uml  # noqa: E402
 from lab.snapshot_folder import write  # noqa: E402
-from plane import Plane  # noqa: E402
+from plane import API, Plane  # noqa: E402
 
 NAMESPACE = "shop"
 A, B, C, DNS = "default/nginx-a", "default/nginx-b", "default/nginx-c", "default/dns-a"
@@ -70,18 +70,39 @@ MARK = {4: "10.244.9.9", 6: "fd00:10:244:9::9"}
 """An endpoint that comes and goes, to see that the kube-proxies have done all that was asked before."""
 
 
-class Recorded(Plane):
-    """The e2e tests' cluster with some more Services, of both families, and without agents."""
+OBJECTS = {"services": "v1", "endpointslices": "discovery.k8s.io/v1", "pods": "v1", "nodes": "v1"}
 
-    families = (4, 6)
+
+class Recorded(Plane):
+    """The e2e tests' cluster with some more Services and without agents, of both families.
+
+    In user-mode Linux it is of IPv4 alone: there a kube-proxy takes half a minute to write one family.
+    """
 
     def start_agent(self, node: str, *more: str) -> None:
         pass
 
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self._slices: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._turned: set[str] = set()
+        self.families = (4,) if "ipvs" in args else (4, 6)
+        super().__init__(*args, **more)
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, kind: str = "json") -> Any:
+        """Asks the API server itself: kubectl takes seconds to start in user-mode Linux."""
+        more = ["-H", f"Content-Type: application/{kind}", "--data-binary", "@-"] if body is not None else []
+        done = self.run("api", [
+            "curl", "-sS", "--fail-with-body", "--cacert", self.ca, "-H", "Authorization: Bearer token-of-admin",
+            "-X", method, *more, f"https://{API}:6443{path}",
+        ], stdin=json.dumps(body) if body is not None else None)  # fmt: skip
+        assert done.returncode == 0, f"{method} {path}: {done.stdout} {done.stderr}"
+        return json.loads(done.stdout)
+
     def begin(self) -> None:
         """Makes what is to be recorded."""
         self.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        self.create(*(self._service(name) for name in SERVICES), *self.slices(), self._service("marker", (250, (), {})))
+        self.create(*(self._service(name) for name in SERVICES), self._service("marker", (250, (), {})))
+        self.replace(self.slices())
         for name, (_, _, spec) in SERVICES.items():
             if "lb" in spec:
                 self.patch("service", name, {"status": {"loadBalancer": {"ingress": [{"ip": spec["lb"]}]}}}, "status")
@@ -127,30 +148,47 @@ class Recorded(Plane):
         }  # fmt: skip
 
     def patch(self, kind: str, name: str, what: Mapping[str, Any], sub: str = "") -> None:
-        more = [f"--subresource={sub}"] if sub else []
-        self.kubectl("-n", NAMESPACE, "patch", kind, name, *more, "--type=merge", "-p", json.dumps(what))
+        self.ask(
+            "PATCH",
+            f"/api/v1/namespaces/{NAMESPACE}/{kind}s/{name}{f'/{sub}' if sub else ''}",
+            what,
+            "merge-patch+json",
+        )
+        if not sub:
+            self._turned.add(name)
 
     def replace(self, slices: Sequence[Mapping[str, Any]]) -> None:
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-",
-                     stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(slices)}))  # fmt: skip
+        """Has these slices be as said; one that is so already is left alone."""
+        for each in slices:
+            key = (each["metadata"]["namespace"], each["metadata"]["name"])
+            if self._slices.get(key) != each:
+                path = f"/apis/discovery.k8s.io/v1/namespaces/{key[0]}/endpointslices/{key[1]}?fieldManager=kubectl-create&force=true"
+                self.ask("PATCH", path, each, "apply-patch+yaml")
+                self._slices[key] = each
 
     def settle(self) -> None:
         """Returns when every kube-proxy has written what was asked before."""
-        time.sleep(1.5 * self.patience)
+        time.sleep(1.5)
         for there in (True, False):
             self.replace([
                 self._slice("marker", family, [{"addresses": [MARK[family]], "conditions": {"ready": True}}] if there else [])
                 for family in self.families
             ])  # fmt: skip
             self.wait(lambda there=there: self._marked() == {there}, 60, "the marker")
-        time.sleep(1.5 * self.patience)
+        time.sleep(1.5)
 
     def _marked(self) -> set[bool]:
         # In nftables mode the chain of an endpoint that is gone stays for a while, empty.
         asked = {"nftables": ("nft list ruleset", "dnat to "), "ipvs": ("ipvsadm -Sn", "-r ")}
         command, before = asked.get(self.mode, ("iptables-save; ip6tables-save", "--to-destination "))
         texts = [self.run(node.name, ["sh", "-c", command]).stdout for node in self.topology.nodes]
-        return {f"{before}{ip}:80" in text for text in texts for ip in (MARK[4], f"[{MARK[6]}]")}
+        marks = (MARK[4], f"[{MARK[6]}]")[: len(self.families)]
+        return {f"{before}{ip}:80" in text for text in texts for ip in marks}
+
+    def turned(self) -> set[str]:
+        """The Services that were changed since this was asked before."""
+        found, self._turned = self._turned, set()
+        return found
 
     def dumps(self) -> dict[str, str]:
         """Every file of a snapshot of now."""
@@ -161,8 +199,14 @@ class Recorded(Plane):
             files = {
                 str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()
             }
-        for kind in ("services", "endpointslices", "pods", "nodes"):
-            found = json.loads(self.kubectl("get", kind, "-A", "-o", "json"))
+        for kind, group in OBJECTS.items():
+            found = self.ask("GET", f"/{'api/v1' if group == 'v1' else f'apis/{group}'}/{kind}")
+            name = found["kind"].removesuffix("List")
+            found = {
+                "apiVersion": "v1",
+                "kind": "List",
+                "items": [{"apiVersion": group, "kind": name, **item} for item in found["items"]],
+            }
             for item in found["items"]:
                 for volatile in (
                     "managedFields",
@@ -174,7 +218,8 @@ class Recorded(Plane):
                 ):
                     item["metadata"].pop(volatile, None)
             files[f"cluster/{kind}.json"] = json.dumps(found, indent=1)
-        return {path: text for path, text in files.items() if not path.endswith(LEFT_OUT)}
+        other = "nft-ruleset.txt" if self.mode != "nftables" else ".json.not"
+        return {path: text for path, text in files.items() if not path.endswith((*LEFT_OUT, other))}
 
 
 def _policies(plane: Recorded) -> None:
@@ -196,7 +241,7 @@ def _without(plane: Recorded, *pods: str, deleted: bool = False) -> None:
         plane.replace([plane.slice(service, [key for key in spec.pods if key not in pods])])
     for key in pods if deleted else ():
         namespace, _, name = key.partition("/")
-        plane.kubectl("-n", namespace, "delete", "pod", name, "--force", "--grace-period=0")
+        plane.ask("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}?gracePeriodSeconds=0")
 
 
 State = tuple[str, Mapping[str, Sequence[str]], Callable[[Recorded], None]]
@@ -244,6 +289,7 @@ def record(mode: str, backend: str, folder: Path, patience: float = 1.0) -> dict
             }
             assert before.keys() == after.keys(), before.keys() ^ after.keys()
             _restore(plane)
+            (folder / "made.json").write_text(json.dumps(made))
             print(f"{name}: {', '.join(made[name]['files'])}", flush=True)
     return made
 
@@ -260,7 +306,7 @@ def _asked(plane: Recorded, words: Sequence[str]) -> list[str]:
 
 
 def _restore(plane: Recorded) -> None:
-    for name in SERVICES:
+    for name in sorted(plane.turned()):
         spec = dict(plane._service(name)["spec"])
         reset = {
             "externalTrafficPolicy": "Cluster" if spec["type"] != "ClusterIP" else None, "internalTrafficPolicy": "Cluster",
@@ -268,21 +314,20 @@ def _restore(plane: Recorded) -> None:
         }  # fmt: skip
         plane.patch("service", name, {"spec": {**reset, **spec}})
     _without(plane)
-    absent = {pod.name for pod in plane.topology.pods} - set(
-        plane.kubectl("get", "pods", "-o", "name").replace("pod/", "").split()
-    )
+    plane.turned()
+    there = {item["metadata"]["name"] for item in plane.ask("GET", "/api/v1/namespaces/default/pods")["items"]}
+    absent = {pod.name for pod in plane.topology.pods} - there
     if absent:
         pods = [item for item in plane._objects() if item["kind"] == "Pod" and item["metadata"]["name"] in absent]
         plane.create(*pods)
         for pod in (pod for pod in plane.topology.pods if pod.name in absent):
             plane.status(pod)
-    plane.settle()
 
 
 def inside(folder: Path, cache: str) -> dict[str, Any]:
     """The recording of IPVS mode, run in user-mode Linux."""
     os.environ["NETK8S_E2E_CACHE"] = cache
-    return record("ipvs", "legacy", folder, 6.0)
+    return record("ipvs", "legacy", folder, 3.0)
 
 
 def main(mode: str) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netk8s import decode
-from netk8s.errors import NotFound, NotKnown, UsageError
+from netk8s.errors import Netk8sError, NotFound, NotKnown, UsageError
 from netk8s.model import Dump, NftExpr, NftStatement, NftTable, Snapshot, Table
 from netk8s.whatif import Wanted, whatif
 
@@ -221,3 +224,20 @@ def test_what_is_refused(command: str, error: type[Exception], why: str) -> None
 def test_a_rule_that_has_no_form_in_iptables() -> None:
     with pytest.raises(NotKnown, match="say it as iptables does"):
         asked([Dump("i.txt", SAVED.encode(), "n")], ["add rule ip filter FORWARD ip dscp 5 drop"])
+
+
+WORDS = st.sampled_from((
+    "add", "insert", "delete", "rule", "table", "chain", "ip", "ip6", "inet", "filter", "FORWARD", "more", "none", "{", "}",
+    "drop", "jump more", "goto", "ip saddr", "10.0.0.1", "10.0.0.0/8", "@blocked", "@", "tcp dport", "80", "{ 80, 81 }", "index 1",
+    "handle 3", "ct state", "new,related", "meta mark set", "0x1", "dnat to", "10.0.0.9:80", "numgen random mod 2 vmap", "vmap",
+    "{ 0 : drop }", "type filter hook forward priority 0; policy drop;", "policy drop;", "counter", "log prefix \"x\"", ";", "\\;",
+    "comment", "\"x y\"", "reject with", "icmp host-unreachable", "masquerade", "==", "!=", "&", "\x00", "\n", "é",
+))  # fmt: skip
+
+
+@given(st.lists(WORDS, max_size=14).map(" ".join), st.booleans())
+def test_any_command_is_taken_or_refused(words: str, kept: bool) -> None:
+    dumps = [native(), *([Dump("i.txt", SAVED.encode(), "n")] if kept else [])]
+    with suppress(Netk8sError):
+        tables, _ = asked(dumps, [f"add rule {words}" if kept else f"nft {words}"])
+        assert all(rule.raw for table in tables for chain in table.chains.values() for rule in chain.rules)

@@ -17,7 +17,9 @@ from netk8s.survey import Ground
 from netk8s.whatif import Wanted, whatif
 
 RECORDED = Path(__file__).parent / "recorded"
-MODES = ("nftables",)
+MODES = ("iptables", "nftables")
+GIVEN_RULE = "shop/web health check node port"
+SHARED = ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS", "KUBE-PROXY-FIREWALL")
 GIVEN_BY_THE_API = "healthCheckNodePort"
 """The API server picks one for a load balancer Service with the policy Local, which nobody can know before."""
 
@@ -72,6 +74,21 @@ def programmed(world: World) -> dict[str, object]:
     """All that kube-proxy wrote, rule by rule and element by element. What it emptied to delete it later is not there."""
     told: dict[str, object] = {}
     for node in world.nodes.values():
+        for table in node.tables:
+            for name, chain in table.chains.items():
+                rules = [rule.raw for rule in chain.rules if GIVEN_RULE not in rule.raw]
+                told[f"{node.name} {table.family} {table.name} {name}"] = (
+                    sorted(rules) if name in SHARED and not node.virtual_servers else rules,
+                    # The rule for NodePorts comes behind those of all Services.
+                    rules[-1:] if (table.name, name) == ("nat", "KUBE-SERVICES") else (),
+                )
+        for server in node.virtual_servers:
+            told[f"{node.name} {server.protocol} {server.ip} {server.port}"] = (
+                server.scheduler, server.flags, server.persistence, server.mask,
+                {(real.ip, real.port, real.weight, real.method) for real in server.real},
+            )  # fmt: skip
+        for ipset in node.sets:
+            told[f"{node.name} {ipset.name}"] = (ipset.kind, sorted(ipset.entries))
         for native in node.nft:
             for name, chain in native.chains.items():
                 if chain.rules:
@@ -81,6 +98,20 @@ def programmed(world: World) -> dict[str, object]:
                     each.timeout, {element.key: (element.value, element.comment) for element in each.elements},
                 )  # fmt: skip
     return told
+
+
+def mixed(state: str) -> Snapshot:
+    """A cluster whose nodes run different modes: each node's own recording beside the other's."""
+    one, other = snapshot("nftables", state, only="k8s-node1"), snapshot("iptables", state, only="k8s-node2")
+    return Snapshot((*one.dumps, *(dump for dump in other.dumps if dump.node is not None)))
+
+
+@pytest.mark.parametrize("state", ["several-policies", "affinity", "pod", "drained"])
+def test_nodes_in_different_modes(state: str) -> None:
+    mine, real = whatif(mixed("before"), wanted("nftables", state)).after, decode.decode(mixed(state))
+    assert {table.name for table in mine.nodes["k8s-node1"].nft} >= {"kube-proxy"}
+    assert mine.nodes["k8s-node2"].nft == ()
+    assert programmed(mine) == programmed(real)
 
 
 STATES = pytest.mark.parametrize(("mode", "state"), states(*MODES))

@@ -13,7 +13,7 @@ from netk8s import decode, dialects, snapshot
 from netk8s.changes import changes
 from netk8s.errors import NotFound, NotKnown, UsageError
 from netk8s.model import Dump, ServicePort, Snapshot, World
-from netk8s.whatif import Wanted, _iptables, _nftables, whatif
+from netk8s.whatif import Wanted, _iptables, _ipvs, _nftables, whatif
 from netk8s.whatif._plan import Plan, planned
 from netk8s.whatif._save import Save
 
@@ -76,6 +76,24 @@ def written_in_nftables(found: Snapshot, every: int = 1) -> Iterator[tuple[str, 
                     f"{node.name} {table.family} {plan.name}",
                     list(_nftables.differing(ruleset.present(plan, rules), rules)),
                 )
+
+
+def written_in_ipvs(found: Snapshot) -> Iterator[tuple[str, list[str]]]:
+    """The same of IPVS mode."""
+    world = decode.decode(found)
+    for node in world.nodes.values():
+        ipvs = _ipvs.Ipvs(node, 4)
+        for plan in plans(world, node.name, 4):
+            part = ipvs.written(plan)
+            assert part.servers
+            yield f"{node.name} {plan.name}", list(_ipvs.differing(ipvs.present(plan, part), part))
+
+
+def test_every_port_is_programmed_as_kube_proxy_programmed_it_in_ipvs_mode(corpus: Path) -> None:
+    """Also without an endpoint, with none on the node (those of others then), not ready ones, SCTP."""
+    told = list(written_in_ipvs(taken(corpus, "ipvs-rr-matrix")))
+    assert len(told) == 90
+    assert [(name, lines) for name, lines in told if lines] == []
 
 
 @pytest.mark.parametrize("case", IPTABLES)
@@ -364,7 +382,6 @@ def test_forwarding_is_that_of_every_device(corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "why"),
     [
-        ("ipvs-rr-matrix", "IPVS mode"),
         ("headline-nodeport-30000-kp123", "1.25"),
         ("broken-stale-node", "k8s-node2: the rules of svc/default/nginx"),
     ],

@@ -49,8 +49,8 @@ def command(
     snapshot as it is, B as it would be. Every change may be repeated. Nothing but the copy in memory is changed.
 
     A Service's change is written into the nodes' rules as kube-proxy writes it, on each node in its own mode: iptables
-    (1.25 and later) or nftables. What it would write in IPVS mode, or where the rules are not what it writes for the
-    present state, is not known.
+    (1.25 and later), nftables or IPVS. Where the rules are not what it writes for the present state, what it would
+    write is not known.
 
     \b
     Exit status

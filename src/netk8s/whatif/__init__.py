@@ -45,7 +45,11 @@ def whatif(snapshot: Snapshot, wanted: Wanted, *, unwrap: bool = False) -> Chang
         _rule(saves, staged, words)
     staged = _reprogram.reprogrammed(saves, staged, before.cluster, cluster, notes)
     after = decode.decode(saves.snapshot(), unwrap=unwrap)
-    nodes = {name: replace(node, nft=staged[name].nft) for name, node in after.nodes.items()}
+    nodes = {
+        name: replace(node, nft=there.nft, virtual_servers=there.virtual_servers, sets=there.sets)
+        for name, node in after.nodes.items()
+        for there in [staged[name]]
+    }
     for words in wanted.sysctls:
         _sysctl(nodes, words)
     return Changed(before, replace(after, nodes=nodes, cluster=cluster), tuple(dict.fromkeys(notes)))

@@ -16,7 +16,7 @@ from netk8s.model import PROTOCOL_NAMES, Addr, Endpoint, ServicePort
 class Plan(Struct, frozen=True):
     """A port with the endpoints that a node uses for it, in kube-proxy's order: of the whole cluster, and its own.
 
-    ``own``: every usable endpoint that is on the node.
+    ``own``: every endpoint that is on the node, ready or not.
     """
 
     port: ServicePort
@@ -104,7 +104,7 @@ def planned(port: ServicePort, known: Iterable[Endpoint], family: int, node: str
     """The plan for a port whose endpoints are ``known``."""
     known = tuple(known)
     found = chosen(known, family, node, zone)
-    own = frozenset((e.ip, e.port) for e in known if e.node == node)
+    own = frozenset((e.ip, e.port) for e in known if e.node == node and e.ip.version == family)
     return Plan(port, family, in_order(found.everywhere), in_order(found.here), own)
 
 

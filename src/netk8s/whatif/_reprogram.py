@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from ipaddress import ip_address
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from netk8s.dialects import kube_proxy_nftables
 from netk8s.errors import NotKnown
-from netk8s.model import Addr, Cluster, Endpoint, NftExpr, NftTable, Node, ServicePort
-from netk8s.whatif import _iptables, _nftables
+from netk8s.intent import Where
+from netk8s.model import Addr, Cluster, Endpoint, NftTable, Node, ServicePort
+from netk8s.whatif import _iptables, _ipvs, _nftables
 from netk8s.whatif._plan import Plan, planned
 from netk8s.whatif._saves import Saves
 
@@ -80,10 +82,10 @@ def _node(
                 f"{node.name} has rules of kube-proxy in {' and '.join(modes)} mode for IPv{family}: which of them it "
                 "would change is not known. Where one kind is left over, remove it and take the dump again"
             )
-        if modes == ["IPVS"]:
-            raise NotKnown(f"{node.name} has kube-proxy in IPVS mode: what it would write is not known")
         if modes == ["nftables"]:
             node = _in_nftables(node, family, turned, states)
+        elif modes == ["IPVS"]:
+            node = _in_ipvs(saves, node, family, turned, new)
         else:
             _in_iptables(saves, node, family, turned, new.cluster)
     if not done:
@@ -151,7 +153,9 @@ def _in_nftables(node: Node, family: int, turned: list[_Turned], states: tuple[_
         other = next(_nftables.differing(have, was), None)
         if other is not None:
             raise _unlike(node, each.was, "a kube-proxy of 1.29 to 1.36 in nftables mode", other)
-        ruleset.exchange(have, will, _hairpins_of_others(have, will, each.will, states[1], node.name))
+        gone = {key for name, key in have.elements if name == _nftables.HAIRPIN and (name, key) not in will.elements}
+        shared = _of_others(gone, _nftables.hairpin_key, each.will, states[1], node.name)
+        ruleset.exchange(have, will, shared)
     return replace(node, nft=_exchanged(node.nft, table, ruleset.table))
 
 
@@ -159,18 +163,55 @@ def _exchanged(tables: Iterable[NftTable], old: NftTable, new: NftTable) -> tupl
     return tuple(new if table is old else table for table in tables)
 
 
-def _hairpins_of_others(
-    have: _nftables.Part, will: _nftables.Part, plan: Plan, state: _Objects, node: str
-) -> frozenset[NftExpr]:
-    """Of the local endpoints that a port has no longer, the keys of those that another port still has."""
-    gone = {key for name, key in have.elements if name == _nftables.HAIRPIN and (name, key) not in will.elements}
+# ---------------------------------------------------------------- IPVS
+
+
+def _in_ipvs(saves: Saves, node: Node, family: int, turned: list[_Turned], state: _Objects) -> Node:
+    ipvs = _ipvs.Ipvs(node, family)
+    for each in turned:
+        was, will = (ipvs.written(plan) for plan in (each.was, each.will))
+        have = ipvs.present(each.was, was)
+        other = next(_ipvs.differing(have, was), None)
+        if other is not None:
+            raise _unlike(node, each.was, "a kube-proxy of 1.26 or later in IPVS mode", other)
+        gone = {entry for kind, entry in have.entries - will.entries if kind == _ipvs.LOOP_BACK}
+        ipvs.exchange(have, will, _of_others(gone, _ipvs.hairpin_entry, each.will, state, node.name, every=True))
+    if ipvs.turned():
+        programmed = [save for save in saves.of(node.name, family) if "KUBE-SERVICES" in save.section("nat").declared]
+        if len(programmed) != 1:
+            raise NotKnown(
+                f"{node.name}: an ipset of kube-proxy would be empty or no longer be, and of the rules that go with it there is "
+                f"{'more than one dump' if programmed else 'no dump'} (iptables-save)"
+            )
+        _ipvs.rewrite(programmed[0], ipvs, node.name)
+    return ipvs.node
+
+
+# ---------------------------------------------------------------- what ports share
+
+_T = TypeVar("_T", bound=Hashable)
+
+
+def _of_others(
+    gone: Collection[_T],
+    key: Callable[[Where, str], _T],
+    plan: Plan,
+    state: _Objects,
+    node: str,
+    *,
+    every: bool = False,
+) -> frozenset[_T]:
+    """Of the local endpoints that a port has no longer, as ``key`` says them, those that another port still has.
+
+    ``every``: an endpoint counts that is not in use too.
+    """
     if not gone:
         return frozenset()
     near = {
         (e.namespace, e.service, e.port_name, e.protocol): None for e in state.cluster.endpoints
-        if _nftables.hairpin_key((e.ip, e.port), plan.protocol) in gone and e.protocol == plan.port.protocol
+        if e.protocol == plan.port.protocol and key((e.ip, e.port), plan.protocol) in gone
     }  # fmt: skip
-    others = (state.ports[key] for key in near if key in state.ports and key != _key(plan.port))
+    others = (state.ports[each] for each in near if each in state.ports and each != _key(plan.port))
     plans = (state.plan(port, plan.family, node) for port in others if not port.proxy and port.cluster_ips)
-    keys = (_nftables.hairpin_key(end, plan.protocol) for each in plans for end in each.used if end in each.own)
-    return frozenset(keys) & gone
+    ends = (end for each in plans for end in (each.own if every else set(each.used) & each.own))
+    return frozenset(key(end, plan.protocol) for end in ends) & frozenset(gone)
