@@ -486,7 +486,7 @@ class _Section(Mapping[str, Chain]):
 
     def pieces(self) -> Iterator[tuple[int, str]]:
         """See :meth:`netk8s.model.Table.pieces`."""
-        if not self._generated:
+        if self._headless:
             return
         self._look_at_head()
         text, start = self._text, max(self._declarations_end, self._start)

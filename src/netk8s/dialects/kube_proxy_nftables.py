@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from msgspec import Struct
 from msgspec.structs import replace
 
+from netk8s.dialects._balancing_rules import ipv4
 from netk8s.model import (
     Addr,
     Backend,
@@ -93,6 +94,8 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", node_port: int |
         clustered = set(_addresses(table, "cluster-ips"))
         node_ports = _nodeport_addresses(table)
         found: dict[tuple[Addr | None, int, int], Programmed] = {}
+        # Most ways lead to the chain of another, and to its very endpoints.
+        ends: dict[str, tuple[Backend, ...]] = {}
         for map_name in ("service-ips", "service-nodeports", "no-endpoint-services", "no-endpoint-nodeports"):
             elements = table.sets.get(map_name)
             for element in elements.elements if elements is not None else ():
@@ -134,7 +137,11 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", node_port: int |
                     policy = row.policy or ("Local" if word == "DROP" else "")
                     found[key] = replace(row, verdict=word, policy=policy)
                     continue
-                backends = tuple(_backends(table, verdict.chain, pods))
+                chain = _chain(table, verdict.chain)
+                balancing = chain.name if chain is not None else ""
+                backends = ends.get(balancing)
+                if backends is None:
+                    backends = ends[balancing] = tuple(_backends(table, chain, pods))
                 seconds = _affinity_of(table, verdict.chain)
                 found[key] = replace(
                     row, backends=backends, affinity=seconds is not None, affinity_seconds=seconds or None,
@@ -172,10 +179,8 @@ def _key(element: NftElement) -> tuple[Addr | None, int, int] | None:
     number = _NUMBERS.get(protocol) if isinstance(protocol, str) else protocol if isinstance(protocol, int) else None
     if number is None or not isinstance(port, int):
         return None
-    try:
-        return (ip_address(str(parts[0])) if len(parts) == 3 else None), number, port
-    except ValueError:
-        return None
+    address = _address(str(parts[0])) if len(parts) == 3 else None
+    return (address, number, port) if address is not None or len(parts) == 2 else None
 
 
 def _plain(rule: NftRule) -> bool:
@@ -203,8 +208,7 @@ def _chain(table: NftTable, name: str) -> NftChain | None:
     return None
 
 
-def _backends(table: NftTable, name: str, pods: dict[Addr, str]) -> Iterator[Backend]:
-    chain = _chain(table, name)
+def _backends(table: NftTable, chain: NftChain | None, pods: dict[Addr, str]) -> Iterator[Backend]:
     for rule in chain.rules if chain is not None else ():
         for s in rule.statements:
             if s.kind == "vmap":
@@ -222,9 +226,9 @@ def _shares(key: object, data: object) -> Iterator[tuple[NftElement, Fraction]]:
     """The elements of ``numgen random mod N`` with the odds of each."""
     if isinstance(key, NftExpr) and key.op == "numgen" and isinstance(data, NftExpr) and data.op == "set":
         modulus = key.args[0]
-        for element in data.args:
-            if isinstance(element, NftElement) and isinstance(modulus, int) and modulus > 0:
-                yield element, Fraction(1, modulus)
+        if isinstance(modulus, int) and modulus > 0:
+            share = Fraction(1, modulus)
+            yield from ((element, share) for element in data.args if isinstance(element, NftElement))
 
 
 def _endpoint(table: NftTable, name: str, odds: Fraction, pods: dict[Addr, str]) -> Iterator[Backend]:
@@ -236,11 +240,21 @@ def _endpoint(table: NftTable, name: str, odds: Fraction, pods: dict[Addr, str])
 
 
 def _backend(ip: object, port: object, odds: Fraction, rule: NftRule, pods: dict[Addr, str]) -> Iterator[Backend]:
+    address = _address(str(ip))
+    if address is not None:
+        pod = pods.get(address) if pods else None
+        yield Backend(address, port if isinstance(port, int) else None, odds, rule.chain, pod, rule.at)
+
+
+def _address(text: str) -> Addr | None:
+    """An address, None for any other text."""
+    quick = ipv4(text)
+    if quick is not None:
+        return quick
     try:
-        address = ip_address(str(ip))
+        return ip_address(text)
     except ValueError:
-        return
-    yield Backend(address, port if isinstance(port, int) else None, odds, rule.chain, pods.get(address), rule.at)
+        return None
 
 
 def _affinity_of(table: NftTable, name: str) -> int | None:
@@ -295,10 +309,9 @@ def node_addresses(node: Node) -> Iterator[Addr]:
 def _addresses(table: NftTable, name: str) -> Iterator[Addr]:
     found = table.sets.get(name)
     for element in found.elements if found is not None else ():
-        try:
-            yield ip_address(str(element.key))
-        except ValueError:
-            continue
+        address = _address(str(element.key))
+        if address is not None:
+            yield address
 
 
 # ---------------------------------------------------------------- words for steps
