@@ -31,7 +31,7 @@ class Difference(Struct, frozen=True):
 class Row(Struct, frozen=True):
     """Flows that differ alike. ``a`` and ``b`` say what becomes of them in words that hold for all of them.
 
-    ``because_a`` and ``because_b`` are those of the first flow.
+    ``because_a`` and ``because_b`` are those of the first flow. ``told``: how many flows, where they do not travel.
     """
 
     kind: str
@@ -43,6 +43,12 @@ class Row(Struct, frozen=True):
     because_a: Because | None
     because_b: Because | None
     flows: tuple[Difference, ...]
+    told: int = 0
+
+    @property
+    def number(self) -> int:
+        """How many flows."""
+        return self.told or len(self.flows)
 
 
 class Comparison(Struct, frozen=True):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from netk8s.checkup import Checkup, only
+from netk8s.checkup import Checkup, Line, only
 from netk8s.comparison import VERDICT, Difference, Row, difference, rows
 from netk8s.problems import Problem
 from netk8s.survey import Answer, Question
@@ -23,7 +23,7 @@ class News(Struct, frozen=True):
     ports_gone: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.appeared or self.gone or self.flows or self.ports_new or self.ports_gone)
+        return bool(self.appeared or self.gone or self.rows or self.ports_new or self.ports_gone)
 
 
 _Asked = tuple[Question, Answer]
@@ -33,12 +33,16 @@ _Kind = tuple[object, ...]
 def news(before: Checkup, after: Checkup) -> News:
     """What differs. A finding that reaches other Services or nodes than before is new for these, and gone for those."""
     flows = tuple(_flows(before, after))
+    if before.told is not None and after.told is not None:
+        made = tuple(_of_lines(before.told, after.told))
+    else:
+        made = tuple(rows(flows))
     had, have = ({port.key: str(port) for port in found.ports} for found in (before, after))
     return News(
         only(after, before=before).problems,
         only(before, before=after).problems,
         flows,
-        tuple(rows(flows)),
+        made,
         tuple(name for key, name in have.items() if key not in had),
         tuple(name for key, name in had.items() if key not in have),
     )
@@ -57,6 +61,42 @@ def _flows(before: Checkup, after: Checkup) -> Iterator[Difference]:
                 if kind and (fits == _SAME or kind == VERDICT):
                     yield Difference(kind, each.question, answer, each.answer)
                 break
+
+
+_Failing = dict[tuple[str, str], dict[str, int]]
+"""By (what is dialled, client): how the flows fail that do, and how many."""
+
+
+def _of_lines(before: Sequence[Line], after: Sequence[Line]) -> Iterator[Row]:
+    """Where flows do not travel: which of them fail, and how, by Service port."""
+    had = {line.port.key: _failing(line) for line in before}
+    alike: dict[tuple[str, str, str], tuple[dict[str, None], dict[str, None], list[int]]] = {}
+    for line in after:
+        old = had.get(line.port.key)
+        if old is None:
+            continue
+        new = _failing(line)
+        for key in dict.fromkeys((*old, *new)):
+            a, b = old.get(key, {}), new.get(key, {})
+            if a.keys() != b.keys():
+                clients, services, flows = alike.setdefault((key[0], _how(a), _how(b)), ({}, {}, []))
+                clients[key[1]] = services[str(line.port)] = None
+                flows.append(max(sum(a.values()), sum(b.values())))
+    for (dialled, how, now), (clients, services, flows) in alike.items():
+        yield Row(VERDICT, dialled, tuple(clients), tuple(services), how, now, None, None, (), sum(flows))
+
+
+def _failing(line: Line) -> _Failing:
+    out: _Failing = {}
+    for each in line.exceptions:
+        kinds = [(dialled, client) for dialled, clients in each.dialled for client in clients]
+        for kind in kinds:
+            out.setdefault(kind, {})[each.what] = max(each.flows // len(kinds), 1)
+    return out
+
+
+def _how(failing: Mapping[str, int]) -> str:
+    return " or ".join(sorted(failing)) or "none fails"
 
 
 def _kind(question: Question) -> _Kind:

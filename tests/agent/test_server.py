@@ -288,7 +288,7 @@ def test_pods_that_are_none(agent: Running, words: str) -> None:
     assert agent.ask(f"/v1/snapshot?pods={words}", "jane")[0] == 400
 
 
-def test_a_part_of_a_check(root: Path) -> None:
+def test_a_part_of_a_check(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Objects as a bundle, the question in the query: the node's part comes back, packed for who asks for that."""
     whole = snapshot.read([str(root / "examples/nginx-nodeport")])
     own = Snapshot(tuple(Dump(d.origin, d.data, "n1") for d in whole.dumps if d.node == "k8s-node1"))
@@ -318,6 +318,13 @@ def test_a_part_of_a_check(root: Path) -> None:
         again = agent.ask("/v1/check?service=nginx", "jane", "POST", b"", named)
         assert gzip.decompress(first[1]) == gzip.decompress(again[1]) == gzip.decompress(data_of_all)
         assert agent.ask("/v1/check", "jane", "POST", b"other", brought)[0] == 400
+        plain = gzip.decompress(again[1])
+        known = {**named, server.KNOWN: sha256(plain).hexdigest()}
+        asked: list[object] = []
+        monkeypatch.setattr(beside, "answer", lambda *words: asked.append(words))
+        assert agent.ask("/v1/check?service=nginx", "jane", "POST", b"", known) == (304, b"")
+        assert asked == [], "nothing changed that it is made of"
+        assert agent.ask("/v1/check?service=nginx", "joe", "POST", b"", known)[0] == 403
 
 
 def test_who_waits_for_a_check_is_not_cut_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

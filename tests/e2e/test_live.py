@@ -99,6 +99,33 @@ def test_agents_check_beside_their_data(plane: Any) -> None:
 
 
 @pytest.mark.e2e
+def test_watch_by_the_agents_tells_what_changed_on_a_node(plane: Any) -> None:
+    words = ("watch", "--beside", "--every", "5", "--once", "-o", "json", "--kubeconfig", plane.kubeconfig("dev"))
+
+    def forward(on: int) -> None:
+        # Setting it sets forwarding of every device.
+        done = plane.run("k8s-node1", ["sh", "-c", f"echo {on} > /proc/sys/net/ipv4/ip_forward"])
+        assert done.returncode == 0, done.stderr
+
+    with subprocess.Popen(
+        plane.inside("client", [*plane.command(), *words]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=plane.environment(),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            first = json.loads(process.stdout.readline())
+            forward(0)
+            second = json.loads(process.stdout.readline())
+        finally:
+            forward(1)
+            process.terminate()
+    assert (first["first"], second["first"]) == (True, False)
+    assert first["summary"]["nodes"] == second["summary"]["nodes"] != []
+    assert any("does not forward" in finding["summary"] for finding in second["findings_new"])
+    assert "none fails" in {row["a"]["what"] for row in second["differences"]}
+
+
+@pytest.mark.e2e
 def test_a_scaled_deployment_is_seen_by_the_next_trace(plane: Any) -> None:
     try:
         plane.scale("nginx", EVERY[:1])

@@ -11,14 +11,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from netk8s import snapshot
-from netk8s.agent import memory
+from netk8s.agent import memory, state
 from netk8s.model import Snapshot
 
 
 class Held(Struct, frozen=True):
     """A snapshot as a bundle, with its number, its count of texts and their size.
 
-    ``taken`` by the clock, ``seconds``: what taking and packing took.
+    ``taken`` by the clock, ``seconds``: what taking and packing took. ``state``: a digest of the texts, see
+    :func:`netk8s.agent.state.digest`.
     """
 
     number: int
@@ -28,6 +29,7 @@ class Held(Struct, frozen=True):
     missing: int
     taken: float
     seconds: float
+    state: str = ""
 
 
 class Holding:
@@ -89,6 +91,8 @@ class Holding:
         size = sum(len(dump.data) for dump in found.dumps)
         lacking = sum(not gap.absent for gap in found.missing)
         packed = snapshot.packed(found)
-        self.held = Held(number, packed, len(found.dumps), size, lacking, begun, self._clock() - begun)
+        self.held = Held(
+            number, packed, len(found.dumps), size, lacking, begun, self._clock() - begun, state.digest(found)
+        )
         self.packed += 1
         return self.held

@@ -7,9 +7,11 @@ import json
 import logging
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from ipaddress import ip_address
 
 from aiohttp import web
@@ -19,7 +21,7 @@ from netk8s import snapshot
 from netk8s.agent import access, beside
 from netk8s.agent.certificate import Certificate
 from netk8s.agent.events import Events
-from netk8s.agent.holding import Holding
+from netk8s.agent.holding import Held, Holding
 from netk8s.agent.metrics import TYPE, Metrics
 from netk8s.agent.objects import Objects
 from netk8s.collect.kept import not_entered
@@ -31,6 +33,10 @@ HEADER = "Netk8s-Token"
 BUNDLE = "application/gzip"
 OBJECTS = "Netk8s-Objects"
 """Names the pieces of the bundle, see :mod:`netk8s.agent.objects`."""
+KNOWN = "Netk8s-Known"
+"""The digest of an answer that who asks has already."""
+MOST_ANSWERS = 64
+"""Of which the digests are remembered."""
 MOST_PODS = 16
 NOT_ALLOWED = "this agent does not enter the network namespaces of pods; the overlay pod-namespaces lets it"
 _POD = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}/[a-z0-9][a-z0-9.-]{0,252}")
@@ -77,6 +83,7 @@ class Agent:
         self.limits = limits or Limits()
         self.metrics = Metrics()
         self.objects = Objects()
+        self._said: OrderedDict[str, str] = OrderedDict()
         self._pods, self._events = pods, events
         self._telling: asyncio.Task[None] | None = None
         self._running = 0
@@ -151,7 +158,7 @@ class Agent:
 
     # ------------------------------------------------------------ the paths
 
-    async def _held(self) -> bytes:
+    async def _held(self) -> Held:
         before = self.holding.held
         try:
             held = await self.holding.get()
@@ -160,11 +167,11 @@ class Agent:
             raise
         if held is not before:
             self.metrics.took(held.texts, held.size, held.missing, held.seconds)
-        return held.packed
+        return held
 
     async def snapshot(self, request: web.Request) -> web.StreamResponse:
         """The node's snapshot as a bundle; with ``?pods=NAMESPACE/NAME@IP,…`` that of these pods' namespaces beside it."""
-        data = await self._held()
+        data = (await self._held()).packed
         if "pods" in request.query:
             try:
                 wanted = _pods_of(request.query["pods"])
@@ -205,7 +212,8 @@ class Agent:
         request[PATIENCE].reschedule(asyncio.get_running_loop().time() + self.limits.checking)
         self.checking.add(request.protocol)
         try:
-            return await self._answered("check", words, cluster, self.limits.checking)
+            known = request.headers.get(KNOWN, "")
+            return await self._answered("check", words, cluster, self.limits.checking, known)
         finally:
             self.checking.discard(request.protocol)
 
@@ -219,15 +227,28 @@ class Agent:
         data = json.dumps(objects).encode() if objects is not None else b""
         return await self._answered(verb, words, beside.objects_packed(data), beside.SECONDS)
 
-    async def _answered(self, verb: str, words: list[str], cluster: bytes, seconds: float) -> web.StreamResponse:
+    async def _answered(
+        self, verb: str, words: list[str], cluster: bytes, seconds: float, known: str = ""
+    ) -> web.StreamResponse:
+        """An answer, 304 where it is the one of the digest ``known``: without work where what it is made of is the same."""
         async with self._answering:
-            found = await beside.answer(words, await self._held(), cluster, seconds)
+            held = await self._held()
+            asked = "\n".join((*words, sha256(cluster).hexdigest(), held.state))
+            if known and self._said.get(asked) == known:
+                return web.Response(status=304)
+            found = await beside.answer(words, held.packed, cluster, seconds)
         if found.status != 200:
             return _error(found.status, found.why)
+        digest = self._said[asked] = sha256(found.document).hexdigest()
+        self._said.move_to_end(asked)
+        if len(self._said) > MOST_ANSWERS:
+            self._said.popitem(last=False)
         self.metrics.answered(found.document)
         # One after the other, and no answer waits for it: what is not told now is when it is found again.
         if verb == "check" and self._events is not None and (self._telling is None or self._telling.done()):
             self._telling = asyncio.create_task(self._events.told(found.document))
+        if digest == known:
+            return web.Response(status=304)
         answer = web.Response(body=found.document, content_type="application/json")
         answer.enable_compression()
         return answer

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netk8s.cli import _live
+from netk8s.cli import _live, _parts
 from netk8s.cli._input import dump_options, world_of
 
 if TYPE_CHECKING:
     from netk8s.checkup import Checkup
     from netk8s.cli import Streams
-    from netk8s.model import World
 
 LOOK = 0.5
 """Seconds between two looks at the files."""
@@ -40,6 +39,11 @@ LOOK = 0.5
     "--settle", type=click.FloatRange(min=0), metavar="SECONDS", default=1.0, show_default=True,
     help="With DUMP: how long the files have to stay as they are before they are read.",
 )  # fmt: skip
+@click.option(
+    "--beside/--here", "beside", default=None,
+    help="Without DUMP: who checks, as with netk8s check. By --beside, nodes that come, go or do not answer for a while are "
+    f"no changes. Default: --beside beyond {_parts.MOST_HERE} nodes.",
+)  # fmt: skip
 @click.option("--once", is_flag=True, help="End after the first change that is worth telling.")
 @dump_options
 @_live.live_options
@@ -50,7 +54,7 @@ LOOK = 0.5
 @click.pass_obj
 def command(
     streams: Streams, dumps: tuple[str, ...], services: tuple[str, ...], severity: str, every: float, settle: float,
-    once: bool, node: str | None, unwrap: bool, format_: str, cluster: _live.Wanted,
+    beside: bool | None, once: bool, node: str | None, unwrap: bool, format_: str, cluster: _live.Wanted,
 ) -> int:  # fmt: skip
     """Check DUMP (files, a folder, an archive) and again whenever its files change; without DUMP the cluster of the
     kubeconfig, and again every so many seconds. Prints how things stand, then only what is new: findings that come and
@@ -72,18 +76,16 @@ def command(
     if "-" in dumps:
         raise UsageError("standard input cannot be watched; give the path of a file or folder")
 
-    def world() -> World:
-        return world_of(dumps, streams, node=node, unwrap=unwrap) if dumps else _live.world(cluster, streams)
-
     # What an earlier state was made of has to go: this process asks more than one question.
     gc.enable()
     with _live.ended_by_signals(lambda: None):
         last: Checkup | None = None
         try:
             rounds = changed(lambda: fingerprint(dumps), settle) if dumps else _ticks(every)
-            for found in _checked(streams, rounds, world, services, severity):
-                before, last = last, found
-                new = None if before is None else news(before, found)
+            state = _states(streams, dumps, services, node, unwrap, cluster, beside)
+            for found, after, before in _checked(streams, rounds, state, severity):
+                last = found
+                new = None if before is None else news(before, after)
                 if new is None or new:
                     _show(streams, found, new, format_)
                 if once and new:
@@ -95,18 +97,41 @@ def command(
     return exit_status(last) if last is not None else 0
 
 
-def _checked(
-    streams: Streams, rounds: Iterator[None], world: Callable[[], World], services: tuple[str, ...], severity: str
-) -> Iterator[Checkup]:
-    """A checkup for each round that could be read. The first has to be."""
+_State = tuple["Checkup", "Checkup", "Checkup | None"]
+"""How things are; and, of what can be held against each other, how they are and were, None for that at the beginning."""
+
+
+def _states(
+    streams: Streams, dumps: Sequence[str], services: Sequence[str], node: str | None, unwrap: bool,
+    cluster: _live.Wanted, beside: bool | None,
+) -> Callable[[], _State]:  # fmt: skip
+    """What gives the state of now, each time that it is called."""
     from netk8s import checkup
     from netk8s.cli._services import ports_of
+
+    server = None if dumps else _parts.server_beside(cluster, beside)
+    if server is not None:
+        return _parts.Rounds(server, cluster, streams, services).next
+    last: Checkup | None = None
+
+    def here() -> _State:
+        nonlocal last
+        world = world_of(dumps, streams, node=node, unwrap=unwrap) if dumps else _live.world(cluster, streams)
+        before, last = last, checkup.check(world, lambda ports: ports_of(ports, services))
+        return last, last, before
+
+    return here
+
+
+def _checked(streams: Streams, rounds: Iterator[None], state: Callable[[], _State], severity: str) -> Iterator[_State]:
+    """The state in each round that could be read. The first has to be."""
+    from netk8s import checkup
     from netk8s.errors import Netk8sError
 
     first, told = True, ""
     for _ in rounds:
         try:
-            found = checkup.check(world(), lambda ports: ports_of(ports, services))
+            now, after, before = state()
         except Netk8sError as error:
             if first:
                 raise
@@ -115,7 +140,8 @@ def _checked(
             told = str(error)
             continue
         first, told = False, ""
-        yield checkup.only(found, severity=severity)
+        was = None if before is None else checkup.only(before, severity=severity)
+        yield checkup.only(now, severity=severity), checkup.only(after, severity=severity), was
 
 
 def _show(streams: Streams, found: Checkup, new: object, format_: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from msgspec.structs import replace
 
@@ -23,6 +24,8 @@ HEADER = "Netk8s-Token"
 """The API server's proxy takes Authorization away (apimachinery, proxy/upgradeaware.go), so ours has a name of its own."""
 OBJECTS = "Netk8s-Objects"
 """Names the objects of a check by their digests, of which the agent may hold some."""
+KNOWN = "Netk8s-Known"
+"""The digest (sha256) of an answer that is not sent again if it is still the answer."""
 TOKEN_SECONDS = 600
 TIMEOUT = 60.0
 CHECK_TIMEOUT = 300.0
@@ -45,12 +48,19 @@ class Agents:
         pod = self._pod(node)
         return ask(self.api, self.namespace, pod, PORT, self.token, node, pods)
 
-    def part(self, node: str, shared: Mapping[str, bytes], own: bytes, question: Sequence[tuple[str, str]]) -> bytes:
+    def part(
+        self,
+        node: str,
+        shared: Mapping[str, bytes],
+        own: bytes,
+        question: Sequence[tuple[str, str]],
+        known: bytes | None = None,
+    ) -> bytes:
         """A node's part of a check by its agent (``netk8s check -o part``). Raises CollectError with the reason.
 
         ``shared``: a bundle of the API's objects in pieces, by their digests (sha256): the agent is sent those that it does
         not hold since an earlier check. ``own``: what is behind them. ``question``: options of check, as service, with
-        their values.
+        their values. ``known``: the answer of an earlier time, which is the answer again where it would be the same.
         """
         pod = self._pod(node)
         path = _path(self.namespace, pod, PORT, "check")
@@ -60,10 +70,14 @@ class Agents:
         for _ in range(3):
             named = ",".join(f"{digest}={len(data)}" if digest in sent else digest for digest, data in shared.items())
             headers = {HEADER: self.token, "Content-Type": "application/gzip", OBJECTS: named}
+            if known is not None:
+                headers[KNOWN] = sha256(known).hexdigest()
             body = b"".join((*(data for digest, data in shared.items() if digest in sent), own))
             try:
                 answer = self.api.request("POST", path, question, body=body, headers=headers, timeout=seconds)
             except Refused as error:
+                if known is not None and error.status == 304:
+                    return known
                 raise CollectError(_why(error, pod)) from None
             lacking = _lacking(answer)
             if not lacking:

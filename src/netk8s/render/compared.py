@@ -214,7 +214,7 @@ def table(page: Page, rows: Iterable[Row]) -> None:
     """A line for each kind of difference."""
     lines = [("", "FLOWS", "WHAT", "DIALLED", "A", "B")]
     for number, row in enumerate(rows, 1):
-        lines.append((str(number), str(len(row.flows)), row.kind, row.dialled, row.a, row.b))
+        lines.append((str(number), str(row.number), row.kind, row.dialled, row.a, row.b))
     lines = [tuple(page.clean(cell) for cell in line) for line in lines]  # type: ignore[misc]
     widths = [max(cells(line[i]) for line in lines) for i in range(6)]
     # The last three share what is left.

@@ -55,7 +55,7 @@ def as_text(found: Checkup, since: News | None, time: str, *, width: int = 100, 
             page.put(sentence)
         return page.text()
     counts = (
-        (len(since.appeared), "new findings"), (len(since.gone), "gone"), (len(since.flows), "flows changed"),
+        (len(since.appeared), "new findings"), (len(since.gone), "gone"), (sum(row.number for row in since.rows), "flows changed"),
         (len(since.ports_new), "Service ports new"), (len(since.ports_gone), "Service ports gone"),
     )  # fmt: skip
     page.put(f"{time}  {', '.join(f'{count} {what}' for count, what in counts if count)}")
