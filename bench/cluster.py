@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,6 +108,39 @@ def measured(url: str, folder: Path, words: Sequence[str]) -> str:
     return out.read_text()
 
 
+def watched(url: str, folder: Path, nodes: int) -> None:
+    """Prints what a round of netk8s watch costs in which nothing happened, after a first one."""
+    words = ["watch", "--beside", "--every", "5", "-o", "json"]
+    with subprocess.Popen(
+        [*netk8s(), *words, "--kubeconfig", kubeconfig(folder, url)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "HOME": str(folder), "NO_PROXY": "*"},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        if not process.stdout.readline():
+            sys.exit(f"netk8s watch ended: {process.stderr.read() if process.stderr is not None else ''}")
+        begun, first = cpu(process.pid), stats(url)
+        while (now := stats(url))["check_requests"] < first["check_requests"] + nodes:
+            time.sleep(0.2)
+        time.sleep(2)
+        now, used = stats(url), cpu(process.pid) - begun
+        process.send_signal(signal.SIGINT)
+    print(f"\nnetk8s {' '.join(words)}, a round in which nothing happened")
+    print(f"  this side     {used:8.1f} s CPU")
+    for what, key in (("lists", "lists"), ("checks", "check")):
+        number, up, down = (now[f"{key}_{part}"] - first.get(f"{key}_{part}", 0) for part in ("requests", "up", "down"))
+        print(
+            f"  {what:<12}  {number:8.0f} requests, {up / 1e6:9.2f} MB to the API server, {down / 1e6:9.2f} MB from it"
+        )
+    worked, asked = (now[key] - first[key] for key in ("children_seconds", "really"))
+    print(f"  the agents    {worked:8.1f} s CPU ({asked:.0f} real ones)")
+
+
+def cpu(pid: int) -> float:
+    """Seconds that a process has worked."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="+", default=[100, 1000])
@@ -134,6 +168,7 @@ def main() -> None:
             )
             codes = sorted({(f["code"], len(f["nodes"])) for f in found["findings"] if f["severity"] == "error"})
             print("errors:", ", ".join(f"{code} ({count} nodes)" for code, count in codes) or "none")
+            watched(url, folder, nodes)
             measured(url, folder, ["trace", "svc/team-00/app-00000", "--port", "80", "-o", "json"])
             if args.here:
                 measured(url, folder, ["check", "--here", "-o", "json"])

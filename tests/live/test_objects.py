@@ -206,6 +206,13 @@ def test_answers_are_asked_for_packed(cluster: Any) -> None:
     assert server.asked[-1][2]["Accept-Encoding"] == ["gzip"]
 
 
+def test_what_is_the_same_is_the_same_bytes(cluster: Any) -> None:
+    _, reached = cluster
+    sent = [objects.for_nodes(objects.everything(reached, objects.FOR_CHECK), [], policies=False) for _ in range(2)]
+    assert sent[0].shared == sent[1].shared
+    assert sent[0].own("n1") == sent[1].own("n1")
+
+
 def test_of_a_large_list_what_changed_is_one_piece(cluster: Any) -> None:
     server, reached = cluster
     items = [

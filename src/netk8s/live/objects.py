@@ -13,6 +13,7 @@ from typing import Any
 from zlib import crc32
 
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from netk8s import snapshot
 from netk8s.errors import CollectError
@@ -188,7 +189,8 @@ def for_nodes(taken: Snapshot, elsewhere: Iterable[bytes], policies: bool) -> Se
 
     def of_node(name: str) -> bytes:
         pods = lines.get(name, [])
-        return snapshot.packed(Snapshot((_dump(PODS, pods, whole=False),) if pods else ()))
+        # Without the time: what is the same is to be the same bytes.
+        return snapshot.packed(Snapshot((replace(_dump(PODS, pods, whole=False), taken=""),) if pods else ()))
 
     return Sent({sha256(piece).hexdigest(): piece for piece in pieces}, of_node)
 
