@@ -305,11 +305,20 @@ def test_without_a_route_connect_fails_before_any_rule() -> None:
 
 
 def test_a_node_s_own_nodeport_on_localhost() -> None:
-    """Section 6: route_localnet=1 works with the egress device's address; 0 loses the answer."""
+    """Section 6: route_localnet=1 works with the egress device's address. With 0 the translated packet is not sent at all
+    (Linux 6.18: no hook behind nat OUTPUT sees it); send() of UDP fails, TCP times out.
+    """
     outcome = only(ask(world(to("10.244.1.6:8080")), A("127.0.0.1"), A("127.0.0.1"), 30080, "node"))
     assert (outcome.verdict, outcome.source) == ("delivered", A("10.244.1.1"))
     closed = world(to("10.244.1.6:8080"), sysctls=sysctls(net__ipv4__conf__all__route_localnet="0"))
-    assert only(ask(closed, A("127.0.0.1"), A("127.0.0.1"), 30080, "node")).verdict == "dropped"
+    found = ask(closed, A("127.0.0.1"), A("127.0.0.1"), 30080, "node")
+    assert only(found).verdict == "dropped"
+    assert only(found).reason.endswith("sends nothing from 127.0.0.1 by cni0 (route_localnet is 0)")
+    assert not any(step.hook == "postrouting" for way in found.ways for hop in way.hops for step in hop.steps)
+    by_udp = world(
+        to("10.244.1.6:8080").replace("tcp", "udp"), sysctls=sysctls(net__ipv4__conf__all__route_localnet="0")
+    )
+    assert only(ask(by_udp, A("127.0.0.1"), A("127.0.0.1"), 30080, "node", protocol=UDP)).verdict == "unreachable"
     host = world(to("192.168.10.5:8443"), sysctls=sysctls(net__ipv4__conf__all__route_localnet="0"))
     assert only(ask(host, A("127.0.0.1"), A("127.0.0.1"), 30080, "node")).verdict == "delivered"
 

@@ -52,7 +52,7 @@ def _link(item: JsonObject, at: At, indexes: Mapping[str | None, int | None]) ->
         kind=kind,
         mac=item.text("address"),
         mtu=item.number("mtu"),
-        up="UP" in item.texts("flags"),
+        up="UP" in item.texts("flags") or not item.texts("flags"),
         master=item.text("master"),
         parent=parent,
         peer_netns=item.number("link_netnsid", -1),

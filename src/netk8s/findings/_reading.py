@@ -79,18 +79,19 @@ RULE, ROUTE, SILENCE, HAIRPIN, SOCKET = "rule", "route", "silence", "hairpin", "
 UNTRANSLATED, OUTSIDE, POD, TRANSLATION, BALANCER, UNKNOWN, OTHER = (
     "untranslated", "outside", "pod", "translation", "balancer", "unknown", "other",
 )  # fmt: skip
-REVERSE, BYPASS, DIRECT, PARENT = "reverse", "bypass", "direct", "parent"
+REVERSE, BYPASS, DIRECT, PARENT, DEAD = "reverse", "bypass", "direct", "parent", "dead"
 
 
 class Stop(Struct, frozen=True):
     """Where and why a packet went no further. ``back``: the packet is the answer.
 
     ``kind`` tells what stopped it: RULE a rule or policy, ROUTE the routing decision, SILENCE a next hop that does
-    not answer, HAIRPIN a bridge port, SOCKET the lack of one, UNTRANSLATED a Service address that no rule takes,
-    OUTSIDE the network outside the cluster, POD the pod's own kernel, TRANSLATION an answer that comes from the wrong
-    address, DIRECT the same where the answer went to a pod past the rules of the pod's own node, REVERSE rp_filter,
-    BYPASS a pod whose packets pass no rule, PARENT a node and a pod on one of its devices that do not hear each other,
-    BALANCER a virtual server of IPVS without a real server to give, UNKNOWN what no dump tells.
+    not answer, DEAD a device that carries nothing, HAIRPIN a bridge port, SOCKET the lack of one, UNTRANSLATED a
+    Service address that no rule takes, OUTSIDE the network outside the cluster, POD the pod's own kernel,
+    TRANSLATION an answer that comes from the wrong address, DIRECT the same where the answer went to a pod past the
+    rules of the pod's own node, REVERSE rp_filter, BYPASS a pod whose packets pass no rule, PARENT a node and a pod
+    on one of its devices that do not hear each other, BALANCER a virtual server of IPVS without a real server to
+    give, UNKNOWN what no dump tells.
     """
 
     kind: str
@@ -126,6 +127,12 @@ _WORDS = (
     (PARENT, re.compile(r"the pods on it do not hear each other$")),
     (HAIRPIN, re.compile(r"hairpin mode is off|has no hairpin mode")),
     (SOCKET, re.compile(r"^nobody listens on ")),
+    (
+        DEAD,
+        re.compile(
+            r"(?:is switched off|has no carrier \(state \w+\)|is down \([^)]*\)), so nobody (?:answers for|hears) "
+        ),
+    ),
     (SILENCE, re.compile(r"^nobody answers for |so nobody answers for it on ")),
     (UNTRANSLATED, re.compile(r"^no rule of \S+ translates ")),
     (OUTSIDE, re.compile(r"^the network outside the cluster has no route ")),

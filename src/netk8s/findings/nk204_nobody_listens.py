@@ -80,6 +80,8 @@ def _not_taken(world: World, trace: Trace, stop: Stop) -> tuple[str, str]:
         _translation.met(stop.way, "KUBE-NODEPORTS") or not _led_to(world, stop, trace.flow.packet.family)
     ):
         return _translation.leads_nowhere(rule, stop.node)
+    if rule is None and _modes.IPTABLES in _modes.modes(world.nodes.get(stop.node), trace.flow.packet.family):
+        return "", f"kube-proxy on {stop.node} has not written a rule for it: see whether it runs and what it logs."
     return "", (
         f"Dial another address of {stop.node}, or let kube-proxy serve this one: --nodeport-addresses "
         f"(nodePortAddresses) has to cover it, which exposes every NodePort on it.{_default(world, trace, stop)}"

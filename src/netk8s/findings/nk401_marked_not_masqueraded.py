@@ -33,7 +33,9 @@ from collections.abc import Iterator
 
 from netk8s.findings import _marks
 from netk8s.findings._reading import (
+    DEAD,
     HAIRPIN,
+    OTHER,
     ROUTE,
     RULE,
     SILENCE,
@@ -95,10 +97,10 @@ def _left(way: Way, i: int, stop: Stop | None) -> bool:
         return True
     if stop is None or stop.back:
         return True
-    if stop.kind == SILENCE:
+    if stop.kind in (SILENCE, DEAD):
         # What br_netfilter sends back into the same bridge asks for the neighbour before any further hook.
         return any(s.hook in ("routing", "postrouting") for s in hop.steps)
-    return stop.kind not in (RULE, ROUTE, HAIRPIN, UNKNOWN)
+    return stop.kind not in (RULE, ROUTE, HAIRPIN, OTHER, UNKNOWN)
 
 
 def _translated(hop: Hop) -> bool:

@@ -63,11 +63,21 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         yield Finding(
             CODE,
             graded(SEVERITY, (s.way for s in group)),
-            f"{who}{reason}, so {what} ends there",
+            f"{who}{reason}, so {what} ends there{_switched_off(world, stop)}",
             places(*(at for s in group for at in _evidence(world, trace, s))),
             _remedy(stop),
             proven(s.way for s in group),
         )
+
+
+def _switched_off(world: World, stop: Stop) -> str:
+    """The devices that a node without a route has switched off: their routes went with them."""
+    node = world.nodes.get(stop.node)
+    if node is None or " no route" not in stop.why:
+        return ""
+    addressed = {a.dev for a in node.addresses if a.scope == "global"}
+    off = [link.name for link in node.links if not link.up and link.name in addressed and link.kind != "dummy"]
+    return f" ({', '.join(off)} of {stop.node} is switched off, and its routes with it)" if off else ""
 
 
 _SETTING = re.compile(r"\b(net\.[\w.-]+) = 0")

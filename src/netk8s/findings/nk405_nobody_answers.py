@@ -29,7 +29,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-from netk8s.findings._reading import SILENCE, Stop, graded, grouped, places, proven, stops, target, why
+from netk8s.findings._reading import DEAD, SILENCE, Stop, graded, grouped, places, proven, stops, target, why
 from netk8s.model import At, Finding, Neighbour, Step, Trace, Way, World
 
 CODE = "NK405"
@@ -39,7 +39,7 @@ SYMPTOM = True
 
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:
-    for group in grouped(s for s in stops(trace) if s.kind == SILENCE):
+    for group in grouped(s for s in stops(trace) if s.kind in (SILENCE, DEAD)):
         share = sum((s.way.odds for s in group), Fraction(0))
         of = "" if share >= 1 else f", where {float(share):.0%} of the connections go"
         yield Finding(
@@ -47,17 +47,29 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             graded(SEVERITY, (s.way for s in group)),
             f"{re.sub(_ENTRY, '', why(group))}{of}",
             places(*(_link(world, s) for s in group), *(_translation(s.way) for s in group)),
-            "See whether the pod or node with that address exists and is up; if it is no endpoint any more, kube-proxy "
-            "on the node that translates is not up to date (NK206).",
+            _REMEDY[group[0].kind],
             proven(s.way for s in group),
         )
 
 
+_REMEDY = {
+    SILENCE: "See whether the pod or node with that address exists and is up; if it is no endpoint any more, kube-proxy "
+    "on the node that translates is not up to date (NK206).",
+    DEAD: "See why the device is down: ip link shows whether it is switched off (ip link set DEV up) or has no carrier, then "
+    "the other end is down or gone: a cable, a switch port, the pod's own end of a veth pair. A pod that is made anew gets "
+    "a new pair.",
+}
 _ENTRY = r" \(neighbour [A-Z]+, [^)]*\)"
 
 
 def _link(world: World, stop: Stop) -> At | None:
-    """The failed neighbour entry, else the route that leads there."""
+    """The device that is down, the failed neighbour entry, else the route that leads there."""
+    if stop.kind == DEAD:
+        node = world.nodes.get(stop.node)
+        named = re.findall(r"[\w.@-]+", stop.why)
+        return (
+            next((link.at for link in node.links if link.name in named and link.name != "lo"), None) if node else None
+        )
     entry = _neighbour(world, stop)
     return entry.at if entry is not None else _routed(stop)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from netk8s.kernel import attachment, carrier
+from netk8s.kernel.attachment import Attachment
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
-from netk8s.model import Addr, Neighbour, Pod, Reached
+from netk8s.model import Addr, Neighbour, Pod, Question, Reached
 from netk8s.trace._state import DELIVERED, DROPPED, End, Past, Scene
 
 
@@ -26,6 +30,19 @@ def pod_end(scene: Scene, branch: Branch, past: Past, ip: Addr, pod: Pod | None,
         martian = f"the pod drops a packet from {packet.src}, {whose}"
         return End(branch, past, DROPPED, martian)
     return End(branch, past, DELIVERED, "", "pod", reached, where, check_reply=where in scene.netns)
+
+
+def carries(scene: Scene, branch: Branch, netns: Netns, hung: Attachment, ip: Addr) -> Iterator[tuple[Branch, str]]:
+    """The branch with why a pod's port of its bridge carries nothing, "" where it does: both, where that is in doubt."""
+    doubt = None
+    if hung.kind == attachment.BRIDGE:
+        pod = scene.pod_by_ip.get(ip)
+        doubt = carrier.of_pod(netns, hung.dev or "", hung.port, ip, pod.ips if pod is not None else ())
+    if isinstance(doubt, Question):
+        for known, there in branch.ask(doubt):
+            yield there, "" if known else doubt.if_false
+    else:
+        yield branch, doubt or ""
 
 
 def unresolved(netns: Netns, dev: str, target: Addr) -> Neighbour | None:

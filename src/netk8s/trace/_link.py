@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from netk8s import objects
-from netk8s.kernel import attachment, conntrack, links
+from netk8s.kernel import attachment, carrier, conntrack, links
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.model import Addr, Missing, Pod, Question, Reached
 from netk8s.trace import _arp, _slaves, _tunnel
-from netk8s.trace._delivery import pod_end, pod_on
+from netk8s.trace._delivery import carries, pod_end, pod_on
 from netk8s.trace._state import (
     DELIVERED,
     DROPPED,
@@ -38,6 +38,15 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
         # drivers/net/dummy.c dummy_xmit: counted and freed.
         yield End(branch, past, DROPPED, f"{dev} of {netns.name} is a dummy device: what is sent by it is gone")
         return
+    if dead := carrier.lost(netns, dev):
+        # What has a MAC address already is thrown away in silence; for what has none nobody is told until ARP gives up.
+        known = netns.neighbour(target, dev)
+        if known is not None and known.mac is not None and "PERMANENT" in known.states:
+            yield End(branch, past, DROPPED, f"{dead}: what is sent by it is gone")
+            return
+        told = _no_neighbour(netns, target) if not event.foreign else None
+        yield End(branch, past, UNREACHABLE, f"{dead}, so nobody answers for {target} there", told=told)
+        return
     if link is not None and (gone := _tunnel.lost(event, link, to_the_end)):
         yield End(branch, past, DROPPED, gone)
         return
@@ -61,6 +70,9 @@ def cross(scene: Scene, event: OnLink, to_the_end: Callable[[Walk], Iterator[End
         if other.name != netns.name and (entered := _enters(netns, other, target, dev)):
             far = _tunnel.far_device(netns, link, other) if link is not None else None
             iif = far or (entered if entered != "?" else None)
+            if dead := carrier.lost(other, iif):
+                yield End(branch, past, UNREACHABLE, f"{dead}, so nobody answers for {target} there", told=told)
+                return
             # Who was asked by a neighbour knows its MAC address: an answer goes back the way the question came.
             refused = None if scene.back else _arp.refused(event, other, iif)
             for there, silent in _arp.answers(branch, refused):
@@ -99,13 +111,19 @@ def _own_pod(scene: Scene, event: OnLink) -> Walk:
         elif (deaf := _slaves.not_heard(scene, event, hung))[0]:
             verdict, why = deaf
             yield End(there, past, verdict, why, told=told if verdict == UNREACHABLE else None)
+        elif mute := _arp.mute(event):
+            yield End(there, past, UNREACHABLE, mute, told=told)
         else:
-            # A pod that asked is known to its node.
-            for onward, silent in _arp.answers(there, None if scene.back else _arp.of_own_pod(event)):
-                if silent:
-                    yield End(onward, past, UNREACHABLE, silent, told=told)
-                else:
-                    yield pod_end(scene, onward, past, target, scene.pod_by_ip[target])
+            for carried, dead in carries(scene, there, netns, hung, target):
+                if dead:
+                    yield End(carried, past, UNREACHABLE, f"{dead}, so nobody answers for {target} there", told=told)
+                    continue
+                # A pod that asked is known to its node.
+                for onward, silent in _arp.answers(carried, None if scene.back else _arp.of_own_pod(event)):
+                    if silent:
+                        yield End(onward, past, UNREACHABLE, silent, told=told)
+                    else:
+                        yield pod_end(scene, onward, past, target, scene.pod_by_ip[target])
 
 
 def _enters(netns: Netns, other: Netns, target: Addr, dev: str) -> str | None:

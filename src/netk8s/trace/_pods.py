@@ -6,12 +6,13 @@ from ipaddress import IPv4Address
 
 from msgspec.structs import replace
 
-from netk8s.kernel import attachment, links
+from netk8s.kernel import attachment, carrier, links
 from netk8s.kernel.attachment import Attachment
 from netk8s.kernel.flight import Branch
 from netk8s.kernel.netns import Netns
 from netk8s.model import Packet, Pod, Reached
 from netk8s.trace import _arp, _slaves
+from netk8s.trace._delivery import carries
 from netk8s.trace._state import (
     DELIVERED,
     UNKNOWN,
@@ -40,6 +41,8 @@ def leave_pod(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
         elif hung.dev is None:
             there = there.assume(f"{hung.why}: the pod's packets are taken to come in like those of any pod")
             yield Arriving(there.fly(there.flight.with_(iif=None, iif_known=False)), netns, past)
+        elif hung.kind == attachment.ROUTED and (dead := carrier.lost(netns, hung.dev)):
+            yield End(there, past, UNREACHABLE, f"{dead}, so nobody hears pod {packet.src}")
         elif hung.kind == attachment.ROUTED and (silent := _no_proxy(netns, hung.dev, packet)):
             yield End(there, past, UNREACHABLE, silent)
         elif hung.kind == attachment.ROUTED:
@@ -50,7 +53,11 @@ def leave_pod(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
             else:
                 yield from _to_node(netns, past, hung.dev, inward, back=scene.back)
         elif hung.kind == attachment.BRIDGE:
-            yield from _over_bridge(there, netns, past, hung, hung.dev, back=scene.back)
+            for carried, dead in carries(scene, there, netns, hung, packet.src):
+                if dead:
+                    yield End(carried, past, UNREACHABLE, f"{dead}, so nobody hears pod {packet.src}")
+                else:
+                    yield from _over_bridge(carried, netns, past, hung, hung.dev, back=scene.back)
         else:
             yield from _slaves.leave(scene, there, netns, past, hung)
 

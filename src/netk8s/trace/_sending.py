@@ -16,7 +16,7 @@ from netk8s.kernel.flight import Branch, Conn, Flight
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
 from netk8s.kernel.routing import Lookup, select_address, select_address6
-from netk8s.model import ICMP, Addr, Choice, Missing, NextHop, Packet, Step
+from netk8s.model import ICMP, UDP, Addr, Choice, Missing, NextHop, Packet, Step
 from netk8s.trace import _passing
 from netk8s.trace._state import (
     UNKNOWN,
@@ -208,6 +208,19 @@ def _reroute(branch: Branch, netns: Netns) -> Iterator[Verdict]:
             via = f" via {hop.gateway}" if hop.gateway else ""
             step = decision("routing", f"re-routed: leaves by {hop.dev}{via}", found.at)
             onward = branch.dice(odds)
+            if (
+                packet.src.is_loopback
+                and hop.dev not in (None, "lo")
+                and not netns.dev_setting("route_localnet", hop.dev)
+            ):
+                # __mkroute_output: the call of a UDP sender fails (EINVAL), TCP tries again until it gives up.
+                why = f"it sends nothing from {packet.src} by {hop.dev} (route_localnet is 0)"
+                untold = onward.step(decision("routing", why, found.at))
+                if packet.protocol == UDP:
+                    yield Verdict(untold, UNREACHABLE, f"{netns.name}: {why}")
+                else:
+                    yield Verdict(untold, targets.DROP, why)
+                continue
             yield Verdict(onward.step(step).fly(flight.with_(rerouted=hop)), targets.ACCEPT)
     elif found.kind == "unknown":
         yield Verdict(branch, targets.UNKNOWN, found.why)

@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from netk8s.kernel import attachment, links
+from netk8s.kernel import attachment, carrier, links
 from netk8s.kernel.flight import Branch, Conn
 from netk8s.kernel.netns import Netns
 from netk8s.model import Choice, Missing, Packet, Question
@@ -103,6 +103,9 @@ def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
     if hung is not None and on_wire and links.same_subnet(netns, hung.dev or "", packet.dst):
         yield OnLink(branch, netns, past, hung.dev, packet.dst, foreign=True)
         return
+    if dead := carrier.cut_off(netns):
+        yield End(branch, past, UNREACHABLE, f"{dead}, so nobody answers for {netns.name} there")
+        return
     iif, known = scene.flow.iif, scene.flow.iif is not None
     refused = None
     if iif is None and netns.routes_known(packet.family):
@@ -117,6 +120,9 @@ def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
             branch = branch.assume(
                 f"{netns.name} has no route back to {packet.src}; the device it comes in by is not known"
             )
+    if dead := carrier.lost(netns, iif):
+        yield End(branch, past, UNREACHABLE, f"{dead}, so nobody answers for {netns.name} there")
+        return
     for there, silent in _arp.answers(branch, refused):
         if silent:
             yield End(there, past, UNREACHABLE, silent)
