@@ -97,8 +97,8 @@ def count_lines(path: Path, runs: int) -> Figures:
     return measure(["wc", "-l", str(path)], runs)
 
 
-def a_node_port(node: Path) -> str:
-    """IP:PORT of the node port in the middle of the chain, and of the node's first address."""
+def node_ports(node: Path, count: int = 1) -> list[str]:
+    """IP:PORT of node ports all over the chain (of one: in its middle), and of the node's first address."""
     path = rules_file(node)
     ports = []
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
@@ -108,7 +108,22 @@ def a_node_port(node: Path) -> str:
     links = json.loads((node / "ip-addr.json").read_text())
     infos = [info for link in links for info in link["addr_info"]]
     own = next(info["local"] for info in infos if info["family"] == "inet" and info["scope"] == "global")
-    return f"{own}:{ports[len(ports) // 2]}"
+    return [f"{own}:{ports[(2 * i + 1) * len(ports) // (2 * count)]}" for i in range(count)]
+
+
+def bench_services(folder: Path, node: Path, count: int) -> None:
+    """The same question of as many Services, each in a process of its own: what a chain's place in the dump makes of it."""
+    walls, peak = [], 0.0
+    for target in node_ports(node, count):
+        got = measure(
+            [*netk8s(), "trace", target, "--from", "client", "--dump", str(folder), "-o", "json"], 1, ANSWERED
+        )
+        walls.append(got.wall)
+        peak = max(peak, got.rss)
+    print(
+        f"{f'{count} other NodePorts, once each':<46} {statistics.median(walls):8.3f} {'':8} {peak:9.1f}"
+        f"  {min(walls):.3f} to {max(walls):.3f} s"
+    )
 
 
 def print_row(what: str, got: Figures, against: Figures | None = None) -> None:
@@ -139,6 +154,7 @@ def bench_decode(services: int, endpoints: int, runs: int) -> None:
         "every rule decoded": [sys.executable, "-c", DECODE_ALL],
         "every rule decoded and kept": [sys.executable, "-c", DECODE_ALL, "keep"],
         "netk8s decode": [*netk8s(), "decode"],
+        "netk8s decode -o json": [*netk8s(), "decode", "-o", "json"],
         CHECK: [*netk8s(), "check", "--node", generate.NODE],
         **{f"{tool} --test": argv for tool, argv in restoring().items()},
     }
@@ -177,7 +193,7 @@ def bench_folder(title: str, folder: Path, runs: int, decode_all: bool) -> None:
     lines = int(counted.said.split()[0])
     print(f"\n{title}: {lines:,} lines, {path.stat().st_size / 1e6:,.1f} MB{' (gzip)' if path.suffix == '.gz' else ''}")
     print_row("gzip -dc | wc -l" if path.suffix == ".gz" else "wc -l", counted, counted)
-    target = a_node_port(node)
+    (target,) = node_ports(node)
     ask = [*netk8s(), "trace", target, "--from", "client", "--dump", str(folder), "-o", "json"]
     got = measure(ask, runs, ANSWERED)
     answer = json.loads(got.said)
@@ -194,6 +210,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--services", type=int, default=20_000)
     parser.add_argument("--endpoints", type=int, default=15)
+    parser.add_argument(
+        "--traces", type=int, default=30, help="NodePorts of the large dump that are asked for once each"
+    )
     parser.add_argument("--skip-decode-all", action="store_true", help="leave out decoding every rule, which is slow")
     parser.add_argument(
         "--decode-runs", type=int, default=1, help="runs of what decodes every rule of a generated dump"
@@ -224,6 +243,7 @@ def main() -> None:
         generate.write(folder, args.services, args.endpoints)
     title = f"{args.services:,} services × {args.endpoints} endpoints, generated"
     bench_folder(title, folder, args.runs, decode_all=False)
+    bench_services(folder, folder / "nodes" / generate.NODE, args.traces)
     if not args.skip_decode_all:
         bench_decode(args.services, args.endpoints, args.decode_runs)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from functools import lru_cache
+from ipaddress import ip_network
 
+from netk8s.decode._json import address
 from netk8s.errors import DecodeError
 from netk8s.model import SCTP, TCP, UDP, Addr, At
 
@@ -18,16 +20,22 @@ def address_and_port(word: str, at: At) -> tuple[Addr, int]:
     host, _, port = word.rpartition(":") if word.startswith("[") or word.count(":") == 1 else (word, "", "0")
     if word.endswith("]"):
         host, port = word, "0"
-    try:
-        ip = ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
-    except ValueError:
-        ip = None
+    ip = _address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
     if ip is None or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         why = (
             f"expected address:port in numbers, found {word[:60]!r}; take the dump with `ipvsadm -Sn` or `ipvsadm -Ln`"
         )
         raise DecodeError(at.origin, at.line, why)
     return ip, int(port)
+
+
+@lru_cache(maxsize=1 << 16)
+def _address(host: str) -> Addr | None:
+    """An address, None for any other text. A pod is a real server of each address of its Service."""
+    try:
+        return address(host)
+    except ValueError:
+        return None
 
 
 def number(word: str, what: str, at: At) -> int:

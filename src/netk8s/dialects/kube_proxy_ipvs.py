@@ -181,13 +181,18 @@ _EVEN = frozenset({"rr", "sh", "mh"})
 def _backends(server: VirtualServer, pods: Mapping[Addr, str]) -> Iterator[Backend]:
     total = sum(_share(server, real) for real in server.real)
     usable = sum(1 for real in server.real if real.weight)
+    chain = f"IPVS {server.scheduler}"
+    known: dict[int, Fraction] = {}
     for real in server.real:
-        odds: Fraction | None = Fraction(_share(server, real), total) if total else Fraction(0)
+        share = _share(server, real)
+        odds: Fraction | None = known.get(share)
+        if odds is None:
+            odds = known[share] = Fraction(share, total) if total else Fraction(0)
         if usable > 1 and real.weight and server.scheduler not in (*_EVEN, "wrr"):
             # lc, wlc, sed and nq go by live connections, dh and lblc by a hash of the one virtual address.
             odds = None
-        chain = f"IPVS {server.scheduler}"
-        yield Backend(real.ip, real.port, odds, chain, pods.get(real.ip), real.at, real.weight)
+        pod = pods.get(real.ip) if pods else None
+        yield Backend(real.ip, real.port, odds, chain, pod, real.at, real.weight)
 
 
 def _share(server: VirtualServer, real: RealServer) -> int:
