@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netk8s.render import _page
 from netk8s.render._page import Page, cells, printable, wrap
 
 
@@ -43,3 +45,22 @@ def test_the_first_line_may_be_shorter() -> None:
 def test_paint_needs_leave() -> None:
     assert Page(80).paint("x", "bold red") == "x"
     assert Page(80, color=True).paint("x", "bold red") == "\x1b[1;31mx\x1b[0m"
+
+
+@given(st.lists(st.text("ab c", max_size=12), max_size=20), st.integers(8, 40), st.integers(0, 12), st.integers(8, 40))
+def test_ascii_text_breaks_where_any_other_does(words: list[str], width: int, hang: int, first: int) -> None:
+    text = " ".join(words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_page, "_at_blanks", lambda *_: None)
+        expected = wrap(text, width, hang, first)
+    assert wrap(text, width, hang, first) == expected
+
+
+def test_rows_are_paragraphs() -> None:
+    rows = [("  1  ", "short"), ("  2  ", "a b " * 40), ("  3  ", " blank"), ("  4  ", "")]
+    for some in (rows, rows[:1], rows[3:], [*rows[:1], ("", "\x1b[2J")], []):
+        one, all_ = Page(60), Page(60)
+        for first, text in some:
+            one.put(text, first=first, rest="     ")
+        all_.rows(some, rest="     ")
+        assert all_.text() == one.text()

@@ -41,12 +41,15 @@ T = TypeVar("T")
 
 
 class Late(Sequence[T]):
-    """A sequence that is made when it is first asked for: a trace enters few chains of a large ruleset."""
+    """A sequence that is made when it is first asked for: a trace enters few chains of a large ruleset.
 
-    __slots__ = ("_found", "_load")
+    ``passing``: who reads all of a large ruleset reads most of it once, so it is kept only when it is asked for again.
+    """
 
-    def __init__(self, load: Callable[[], Sequence[T]]) -> None:
-        self._load = load
+    __slots__ = ("_found", "_load", "_passing")
+
+    def __init__(self, load: Callable[[], Sequence[T]], *, passing: bool = False) -> None:
+        self._load, self._passing = load, passing
         self._found: Sequence[T] | None = None
 
     def _all(self) -> Sequence[T]:
@@ -61,6 +64,9 @@ class Late(Sequence[T]):
         return len(self._all())
 
     def __iter__(self) -> Iterator[T]:
+        if self._passing and self._found is None:
+            self._passing = False
+            return iter(self._load())
         return iter(self._all())
 
     @overload

@@ -176,7 +176,7 @@ def _chain(name: str, chain: JsonObject | None, rules: list[Mapping[str, object]
 def _rules(chain: str, rules: list[Mapping[str, object] | Raw], at: At) -> Sequence[NftRule]:
     if not rules:
         return ()
-    return Late(lambda: [_rule(chain, rule, at) for rule in rules])
+    return Late(lambda: [_rule(chain, rule, at) for rule in rules], passing=True)
 
 
 def _members(rule: Mapping[str, object] | Raw) -> Mapping[str, object]:

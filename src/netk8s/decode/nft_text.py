@@ -152,7 +152,9 @@ def _chain(family: str, name: str, at: At, body: bytes) -> NftChain:
             if line.strip() and not line.lstrip().startswith('comment "'):
                 break
     if body and not body.isspace():
-        listed = Late(lambda: [_rule(name, number, line, origin) for number, line in _rule_lines(body, first)])
+        listed = Late(
+            lambda: [_rule(name, number, line, origin) for number, line in _rule_lines(body, first)], passing=True
+        )
     if hooked is None:
         return NftChain(name, listed, at)
     found = _PRIORITY.search(hooked[3])

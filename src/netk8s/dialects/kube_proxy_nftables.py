@@ -7,7 +7,7 @@ Layouts of kube-proxy 1.29 to 1.36: pkg/proxy/nftables/proxier.go. All is in one
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from ipaddress import ip_address
 
@@ -96,6 +96,7 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", node_port: int |
         found: dict[tuple[Addr | None, int, int], Programmed] = {}
         # Most ways lead to the chain of another, and to its very endpoints.
         ends: dict[str, tuple[Backend, ...]] = {}
+        affinity: dict[str, int | None] = {}
         for map_name in ("service-ips", "service-nodeports", "no-endpoint-services", "no-endpoint-nodeports"):
             elements = table.sets.get(map_name)
             for element in elements.elements if elements is not None else ():
@@ -141,8 +142,11 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", node_port: int |
                 balancing = chain.name if chain is not None else ""
                 backends = ends.get(balancing)
                 if backends is None:
-                    backends = ends[balancing] = tuple(_backends(table, chain, pods))
-                seconds = _affinity_of(table, verdict.chain)
+                    # Read once for both, and then let go; tuple alone asks for the length first, which keeps them.
+                    rules = tuple(iter(chain.rules)) if chain is not None else ()
+                    backends = ends[balancing] = tuple(_backends(table, rules, pods))
+                    affinity[balancing] = _affinity(table, balancing, rules, affinity)
+                seconds = _affinity_of(table, verdict.chain, affinity)
                 found[key] = replace(
                     row, backends=backends, affinity=seconds is not None, affinity_seconds=seconds or None,
                     scheduler="random" if backends else "", policy=_policy(table, verdict.chain),
@@ -208,8 +212,8 @@ def _chain(table: NftTable, name: str) -> NftChain | None:
     return None
 
 
-def _backends(table: NftTable, chain: NftChain | None, pods: dict[Addr, str]) -> Iterator[Backend]:
-    for rule in chain.rules if chain is not None else ():
+def _backends(table: NftTable, rules: Iterable[NftRule], pods: dict[Addr, str]) -> Iterator[Backend]:
+    for rule in rules:
         for s in rule.statements:
             if s.kind == "vmap":
                 for element, odds in _shares(s.args[0], s.args[1]):
@@ -257,16 +261,25 @@ def _address(text: str) -> Addr | None:
         return None
 
 
-def _affinity_of(table: NftTable, name: str) -> int | None:
-    """For how many seconds a client keeps its endpoint (0: the set does not say), None where it does not."""
-    chain = table.chains.get(name)
-    for rule in chain.rules if chain is not None else ():
+def _affinity_of(table: NftTable, name: str, known: dict[str, int | None]) -> int | None:
+    """For how many seconds a client keeps its endpoint (0: the set does not say), None where it does not.
+
+    ``known``: what was found of other chains.
+    """
+    if name not in known:
+        chain = table.chains.get(name)
+        known[name] = _affinity(table, name, chain.rules if chain is not None else (), known)
+    return known[name]
+
+
+def _affinity(table: NftTable, name: str, rules: Iterable[NftRule], known: dict[str, int | None]) -> int | None:
+    for rule in rules:
         for s in rule.statements:
             if set_name := _affinity_set(s):
                 found = table.sets.get(set_name)
                 return (found.timeout if found is not None else None) or 0
         if name.startswith("external-") and (target := _goes_to(rule)).startswith(("service-", "local-")):
-            seconds = _affinity_of(table, target)
+            seconds = _affinity_of(table, target, known)
             if seconds is not None:
                 return seconds
     return None

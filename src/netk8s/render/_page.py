@@ -63,25 +63,41 @@ def wrap(text: str, width: int, hang: int = 0, first: int | None = None) -> list
     width = max(width, 8)  # a cut always gets on
     first = width if first is None else max(first, 8)
     hang = min(hang, max(0, width - 20))
+    if text.isascii() and (quick := _at_blanks(text, first, width - hang)) is not None:
+        return [quick[0], *(" " * hang + line for line in quick[1:])]
     lines: list[str] = []
     line, used = "", 0
-    columns = len if text.isascii() else cells
     for word in text.split(" "):
-        size = columns(word)
+        size = cells(word)
         if line and used + 1 + size <= (width if lines else first):
             line, used = f"{line} {word}", used + 1 + size
             continue
         if line:
             lines.append(line)
         line = " " * hang + word if lines else word
-        used = columns(line)
+        used = cells(line)
         while used > (room := width if lines else first):
             head, line = _cut(line, room)
             lines.append(head)
             line = " " * hang + line
-            used = columns(line)
+            used = cells(line)
     lines.append(line)
     return lines
+
+
+def _at_blanks(text: str, first: int, rest: int) -> list[str] | None:
+    """The lines of ASCII words with one blank between them, None for other text and for words too long for a line."""
+    if text[:1] == " " or "  " in text:
+        return None
+    lines: list[str] = []
+    room = first
+    while len(text) > room:
+        at = text.rfind(" ", 0, room + 1)
+        if at < 0:
+            return None
+        lines.append(text[:at])
+        text, room = text[at + 1 :], rest
+    return [*lines, text]
 
 
 def _cut(text: str, width: int) -> tuple[str, str]:
