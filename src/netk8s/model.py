@@ -551,6 +551,11 @@ class Link(ComparedInPart, frozen=True, eq=False):
     altnames: tuple[str, ...] = ()
     detail: LinkDetail | None = None
 
+    @property
+    def carries(self) -> bool:
+        """Whether it is switched on and has somebody at the other end (RFC 2863, include/uapi/linux/if.h)."""
+        return self.up and self.state not in ("DOWN", "LOWERLAYERDOWN", "NOTPRESENT")
+
     def _compared(self) -> tuple[object, ...]:
         """Everything but ``info``, which is as free as the kernel's drivers are."""
         return tuple(getattr(self, name) for name in self.__struct_fields__ if name != "info")

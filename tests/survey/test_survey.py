@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from netk8s import decode, dialects, snapshot, survey
-from netk8s.model import ClusterNode, Dump, Pod, Route, Snapshot, World
+from netk8s.model import ClusterNode, Dump, Neighbour, Node, Pod, Route, Snapshot, World
 from netk8s.survey import Ground, Question
 from netk8s.survey._questions import IN_RANGE, ITSELF, LOCALHOST, NODE, OTHER_NODE, OTHER_POD, OUTSIDE, POD, PRIMARY
 
@@ -126,12 +127,27 @@ def test_the_number_of_questions_does_not_grow_with_alike_nodes(corpus: Path, co
     assert len([name for name in stood if name.startswith("extra-")]) >= count - 1
 
 
-def test_a_node_that_differs_stands_for_itself(corpus: Path) -> None:
-    here = ground(corpus, "headline-nodeport-30000")
-    node = here.world.nodes["k8s-node2"]
+def without_a_default_route(node: Node, world: World) -> Node:
+    del world
     gone = Route(ip_network("0.0.0.0/0"), "blackhole", ())
-    routes = tuple(r for r in node.routes if r.dst.prefixlen or r.dst.version == 6)
-    nodes = {**here.world.nodes, "k8s-node2": replace(node, routes=(*routes, gone))}
+    return replace(node, routes=(*(r for r in node.routes if r.dst.prefixlen or r.dst.version == 6), gone))
+
+
+def without_carrier(node: Node, world: World) -> Node:
+    del world
+    return replace(node, links=tuple(replace(x, state="DOWN") if x.name == "ens33" else x for x in node.links))
+
+
+def with_a_silent_pod(node: Node, world: World) -> Node:
+    ip = next(e.ip for e in world.cluster.endpoints if e.node == node.name and e.ip.version == 4)
+    return replace(node, neighbours=(Neighbour(ip, "cni0", None, ("FAILED",)),))
+
+
+@pytest.mark.parametrize("change", [without_a_default_route, without_carrier, with_a_silent_pod])
+def test_a_node_that_differs_stands_for_itself(corpus: Path, change: Callable[[Node, World], Node]) -> None:
+    here = ground(corpus, "headline-nodeport-30000")
+    nodes = {**here.world.nodes, "k8s-node2": change(here.world.nodes["k8s-node2"], here.world)}
+    assert nodes["k8s-node2"] != here.world.nodes["k8s-node2"]
     changed = Ground.of(replace(here.world, nodes=nodes))
     found = [q for q in asked(changed, "default/nginx") if q.dialled.kind == "NodePort" and q.address == PRIMARY]
     assert {q.at.node for q in found if q.at} == {"k8s-master", "k8s-node1", "k8s-node2"}

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable
 from netk8s.kernel.netns import Netns
 from netk8s.model import Addr, Link, Question
 
-_DEAD = frozenset({"DOWN", "LOWERLAYERDOWN", "NOTPRESENT"})
 _VIRTUAL = frozenset({"bridge", "dummy", "ifb", "nlmon"})
 
 
@@ -74,9 +73,9 @@ def _of_others(netns: Netns, bridge: str, heard: Iterable[str], own: Collection[
 
 
 def _dead(link: Link, node: str) -> str:
-    if not link.up:
-        return f"{link.name} of {node} is switched off"
-    return f"{link.name} of {node} has no carrier (state {link.state})" if link.state in _DEAD else ""
+    if link.carries:
+        return ""
+    return f"{link.name} of {node} {f'has no carrier (state {link.state})' if link.up else 'is switched off'}"
 
 
 def _names(names: Iterable[str]) -> str:

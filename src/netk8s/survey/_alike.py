@@ -10,6 +10,7 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 
+from netk8s import objects
 from netk8s.model import Cluster, Net, Node, Programmed, World
 from netk8s.survey._ports import Place, Port
 
@@ -31,6 +32,7 @@ def environment(node: Node, world: World) -> Hashable:
         tuple(sorted(_nft(node, own))),
         tuple(sorted(_sets(node, own))),
         _links(node),
+        _silent(node, world),
         _routes(node, world, own),
         tuple(sorted((a.dev, a.scope, a.prefixlen, a.secondary) for a in node.addresses if a.dev != "kube-ipvs0"
                      and not _VETH.search(a.dev))),
@@ -147,10 +149,23 @@ def _links(node: Node) -> Hashable:
     return tuple(
         sorted({
             ("<veth>" if link.kind == "veth" or _VETH.search(link.name) else link.name, link.kind, link.up,
-             str(link.master), str(link.hairpin), str(link.isolated), str(link.mode))
+             link.carries, str(link.master), str(link.hairpin), str(link.isolated), str(link.mode))
             for link in node.links
         })
     )  # fmt: skip
+
+
+def _silent(node: Node, world: World) -> Hashable:
+    """Whom a node has found silent of those that packets are for: pods, nodes, its gateways."""
+    failed = {n.ip for n in node.neighbours if n.mac is None and {"FAILED", "INCOMPLETE"} & set(n.states)}
+    if not failed:
+        return frozenset()
+    nodes = _nodes_addresses(world)
+    gateways = {hop.gateway for route in node.routes for hop in route.nexthops}
+    known = objects.of(world.cluster)
+    return frozenset(
+        ip for ip in failed if ip in gateways or str(ip) in nodes or known.pods_at(ip) or known.endpoints_at(ip)
+    )
 
 
 def _routes(node: Node, world: World, own: _Own) -> Hashable:
