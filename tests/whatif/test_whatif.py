@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from netk8s import decode, dialects, snapshot
 from netk8s.changes import changes
@@ -152,7 +154,7 @@ def test_a_dump_taken_apart_and_put_together_says_the_same(corpus: Path, case: s
 # ---------------------------------------------------------------- pairs that the real kube-proxy wrote
 
 
-def service(name: str, port_name: str, **spec: object) -> dict[str, object]:
+def service(name: str, port_name: str, namespace: str = "ns1", **spec: object) -> dict[str, object]:
     lb = spec.pop("lb", None)
     port = {"port": 80, "targetPort": 80, "protocol": "TCP", **({"name": port_name} if port_name else {})}
     if "nodePort" in spec:
@@ -160,7 +162,7 @@ def service(name: str, port_name: str, **spec: object) -> dict[str, object]:
     status = {"loadBalancer": {"ingress": [{"ip": lb}]}} if lb else {}
     kind = "LoadBalancer" if lb else "ClusterIP"
     return {
-        "metadata": {"name": name, "namespace": "ns1"},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {"type": kind, "ports": [port], **spec},
         "status": status,
     }
@@ -168,12 +170,21 @@ def service(name: str, port_name: str, **spec: object) -> dict[str, object]:
 
 def recorded(root: Path, ruleset: str, item: dict[str, object], ends: dict[str, str], port_name: str = "") -> Snapshot:
     """A ruleset of kube-proxy's own tests with the objects that it was written for. ``ends``: node by address."""
-    slices = {
-        "metadata": {"name": "s", "namespace": "ns1", "labels": {"kubernetes.io/service-name": "svc1"}},
+    return with_objects(root, ruleset, [item], [slice_of("ns1", "svc1", ends, port_name)])
+
+
+def slice_of(namespace: str, name: str, ends: dict[str, str], port_name: str) -> dict[str, object]:
+    return {
+        "metadata": {"name": "s", "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
         "addressType": "IPv4", "ports": [{"port": 80, "protocol": "TCP", "name": port_name}],
         "endpoints": [{"addresses": [ip], "nodeName": node, "conditions": {"ready": True, "serving": True, "terminating": False}}
                       for ip, node in ends.items()],
     }  # fmt: skip
+
+
+def with_objects(
+    root: Path, ruleset: str, services: list[dict[str, object]], slices: list[dict[str, object]]
+) -> Snapshot:
     node = {"metadata": {"name": "here"}, "status": {"addresses": [{"type": "InternalIP", "address": "192.168.0.2"}]}}
 
     def listed(kind: str, api: str, *items: dict[str, object]) -> bytes:
@@ -184,8 +195,8 @@ def recorded(root: Path, ruleset: str, item: dict[str, object], ends: dict[str, 
     form = "nft-ruleset.txt" if ruleset.startswith("nftables") else "iptables-save.txt"
     return Snapshot(
         (
-            Dump("cluster/services.json", listed("Service", "v1", item)),
-            Dump("cluster/endpointslices.json", listed("EndpointSlice", "discovery.k8s.io/v1", slices)),
+            Dump("cluster/services.json", listed("Service", "v1", *services)),
+            Dump("cluster/endpointslices.json", listed("EndpointSlice", "discovery.k8s.io/v1", *slices)),
             Dump("cluster/nodes.json", listed("Node", "v1", node)),
             Dump(f"nodes/here/{form}", rules, "here"),
         )
@@ -311,6 +322,49 @@ def test_endpoints_of_a_load_balancer_away(root: Path, mode: str, policy: str) -
     assert becomes(found, Wanted(endpoints=tuple(READY))) == of_ruleset(root, f"{name}-2")
 
 
+def masqueraded(root: Path, ruleset: str) -> Snapshot:
+    """What TestInternalExternalMasquerade has: a Service of each policy, one endpoint here and one elsewhere."""
+    policies: dict[int, dict[str, object]] = {
+        1: {}, 2: {"externalTrafficPolicy": "Local", "healthCheckNodePort": 30002}, 3: {"internalTrafficPolicy": "Local"},
+    }  # fmt: skip
+    lbs = {1: "1.2.3.4", 2: "5.6.7.8", 3: "9.10.11.12"}
+    services = [
+        service(f"svc{n}", "p80", f"ns{n}", clusterIP=f"172.30.0.4{n}", clusterIPs=[f"172.30.0.4{n}"], lb=lbs[n],
+                nodePort=3000 + n, **more)
+        for n, more in policies.items()
+    ]  # fmt: skip
+    slices = [
+        slice_of(f"ns{n}", f"svc{n}", {f"10.180.0.{n}": "here", f"10.180.1.{n}": "elsewhere"}, "p80") for n in policies
+    ]
+    return with_objects(root, ruleset, services, slices)
+
+
+FLAGS = ("base", "masqueradeall", "no-localtrafficdetector", "masqueradeall-no-localtrafficdetector")
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_flags_are_read_from_the_rules(root: Path, flags: str) -> None:
+    """--masquerade-all, and whether anything tells pods, in either mode."""
+    told = [*written(masqueraded(root, f"iptables-internalexternalmasquerade-{flags}")),
+            *written_in_nftables(masqueraded(root, f"nftables-internalexternalmasquerade-{flags}"))]  # fmt: skip
+    assert len(told) == 6
+    assert [(name, lines) for name, lines in told if lines] == []
+
+
+def test_the_pods_of_masquerade_all_may_be_told_by_no_rule(root: Path) -> None:
+    """Another Service of the policy Local shows what tells pods; without one it is not known."""
+    found = masqueraded(root, "nftables-internalexternalmasquerade-masqueradeall")
+    chains = whatif(found, Wanted(external=("ns1/svc1=Local",))).after.nodes["here"].nft[0].chains
+    (first, *_) = [chain for name, chain in chains.items() if name.startswith("external-ULMVA6XW")]
+    assert first.rules[0].raw.startswith("ip saddr 10.0.0.0/8 goto service-ULMVA6XW")
+    alone = tuple(
+        replace(d, data=re.sub(rb"(?s)\tchain external-42NFTM6N.*?\n\t}\n", b"", bytes(d.data))) if d.node else d
+        for d in found.dumps
+    )
+    with pytest.raises(NotKnown, match="no rule shows"):
+        whatif(Snapshot(alone), Wanted(external=("ns1/svc1=Local",)))
+
+
 # ---------------------------------------------------------------- objects, rules, settings of a recorded cluster
 
 
@@ -389,6 +443,56 @@ def test_forwarding_is_that_of_every_device(corpus: Path) -> None:
 def test_rules_that_cannot_be_written(corpus: Path, case: str, why: str) -> None:
     with pytest.raises(NotKnown, match=why):
         whatif(taken(corpus, case), Wanted(external=("nginx=Local",)))
+
+
+def edited(found: Snapshot, old: bytes, new: bytes) -> Snapshot:
+    """A snapshot with something else in its dumps."""
+    dumps = tuple(replace(d, data=bytes(d.data).replace(old, new)) if old in bytes(d.data) else d for d in found.dumps)
+    assert dumps != found.dumps
+    return Snapshot(dumps)
+
+
+@pytest.mark.parametrize(
+    ("case", "old", "new"),
+    [
+        ("nftables-matrix-kp136", b"10.244.1.6 . 80, 1 : 10.244.1.7 . 80", b"10.244.1.6 . 80, 1 : 10.244.9.9 . 80"),
+        (
+            "nftables-matrix-kp136",
+            b"\t\tgoto service-ECO34HEO",
+            b"\t\tip saddr 10.9.9.9 drop\n\t\tgoto service-ECO34HEO",
+        ),
+        ("nftables-matrix", b"tcp . 30000 : goto external-ECO34HEO", b"tcp . 30000 : goto external-SSHJNHUS"),
+        (
+            "ipvs-rr-matrix",
+            b"-a -t 192.168.52.201:30000 -r 10.244.2.6:80",
+            b"-a -t 192.168.52.201:30000 -r 10.244.2.99:80",
+        ),
+        ("ipvs-rr-matrix", b"-A -t 192.168.52.201:30000 -s rr", b"-A -t 192.168.52.201:30000 -s rr -p 60"),
+        ("ipvs-rr-matrix", b"add KUBE-LOOP-BACK 10.244.1.6,tcp:80,10.244.1.6\n", b""),
+    ],
+)
+def test_what_was_changed_by_hand_is_noticed(corpus: Path, case: str, old: bytes, new: bytes) -> None:
+    kept = tuple(
+        d
+        for d in taken(corpus, case).dumps
+        if not d.origin.endswith(("nft-ruleset.json", "ipvsadm-Ln.txt", "stats.txt"))
+    )
+    with pytest.raises(NotKnown, match="svc/default/nginx are not what a kube-proxy"):
+        whatif(edited(Snapshot(kept), old, new), Wanted(external=("nginx=Local",)))
+
+
+def test_a_node_in_ipvs_mode_without_its_sets(corpus: Path) -> None:
+    kept = tuple(d for d in taken(corpus, "ipvs-rr-matrix").dumps if not d.origin.endswith("ipset-save.txt"))
+    with pytest.raises(NotKnown, match="add ipset save"):
+        whatif(Snapshot(kept), Wanted(external=("nginx=Local",)))
+
+
+def test_a_node_in_two_modes(corpus: Path) -> None:
+    one, other = taken(corpus, "nftables-matrix"), taken(corpus, "iptables-legacy-matrix")
+    rules = [d for d in other.dumps if d.origin.endswith("k8s-node1/iptables-save.txt")]
+    left = [d for d in one.dumps if not d.origin.endswith("k8s-node1/iptables-save.txt")]
+    with pytest.raises(NotKnown, match="in nftables and iptables mode"):
+        whatif(Snapshot((*left, *rules)), Wanted(external=("nginx=Local",)))
 
 
 @pytest.mark.parametrize("case", ["both-backends-legacy-then-nft", "both-backends-stale-nft-wins"])

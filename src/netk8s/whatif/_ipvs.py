@@ -88,7 +88,7 @@ class Ipvs:
             }
         for kind, entry in sorted(old.entries - new.entries):
             if not (kind == LOOP_BACK and entry in shared):
-                del self._entries[self.name(kind)][entry]
+                self._entries[self.name(kind)].pop(entry, None)
         for kind, entry in sorted(new.entries - old.entries):
             name = self.name(kind)
             if name not in self._entries:

@@ -118,7 +118,7 @@ class Ruleset:
         self._chains |= new.chains
         for name, key in old.elements:
             if not (name == HAIRPIN and key in shared):
-                del self._maps[name][key]
+                self._maps[name].pop(key, None)
         for (name, key), element in new.elements.items():
             self._maps.setdefault(name, {})[key] = element
         for name in old.timeouts:

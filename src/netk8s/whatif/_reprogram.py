@@ -147,15 +147,18 @@ def _in_nftables(node: Node, family: int, turned: list[_Turned], states: tuple[_
     table = next(kube_proxy_nftables.tables(node, family))
     ips = {ip for s in states[0].cluster.services for ip in s.cluster_ips}
     ruleset = _nftables.Ruleset(table, ips)
+    parts = []
+    # All are looked at before any is exchanged: ports share elements.
     for each in turned:
         was, will = (ruleset.written(plan) for plan in (each.was, each.will))
         have = ruleset.present(each.was, was)
         other = next(_nftables.differing(have, was), None)
         if other is not None:
             raise _unlike(node, each.was, "a kube-proxy of 1.29 to 1.36 in nftables mode", other)
+        parts.append((each.will, have, will))
+    for plan, have, will in parts:
         gone = {key for name, key in have.elements if name == _nftables.HAIRPIN and (name, key) not in will.elements}
-        shared = _of_others(gone, _nftables.hairpin_key, each.will, states[1], node.name)
-        ruleset.exchange(have, will, shared)
+        ruleset.exchange(have, will, _of_others(gone, _nftables.hairpin_key, plan, states[1], node.name))
     return replace(node, nft=_exchanged(node.nft, table, ruleset.table))
 
 
@@ -167,15 +170,25 @@ def _exchanged(tables: Iterable[NftTable], old: NftTable, new: NftTable) -> tupl
 
 
 def _in_ipvs(saves: Saves, node: Node, family: int, turned: list[_Turned], state: _Objects) -> Node:
+    lacking = [
+        command for kind, command in (("ipvs", "ipvsadm -Sn"), ("ipset", "ipset save")) if kind not in node.covered
+    ]
+    if lacking:
+        raise NotKnown(
+            f"{node.name} has kube-proxy in IPVS mode, and what it would change is in no dump: add {' and '.join(lacking)}"
+        )
     ipvs = _ipvs.Ipvs(node, family)
+    parts = []
     for each in turned:
         was, will = (ipvs.written(plan) for plan in (each.was, each.will))
         have = ipvs.present(each.was, was)
         other = next(_ipvs.differing(have, was), None)
         if other is not None:
             raise _unlike(node, each.was, "a kube-proxy of 1.26 or later in IPVS mode", other)
-        gone = {entry for kind, entry in have.entries - will.entries if kind == _ipvs.LOOP_BACK}
-        ipvs.exchange(have, will, _of_others(gone, _ipvs.hairpin_entry, each.will, state, node.name, every=True))
+        parts.append((each.will, have, will))
+    for plan, old, new in parts:
+        gone = {entry for kind, entry in old.entries - new.entries if kind == _ipvs.LOOP_BACK}
+        ipvs.exchange(old, new, _of_others(gone, _ipvs.hairpin_entry, plan, state, node.name, every=True))
     if ipvs.turned():
         programmed = [save for save in saves.of(node.name, family) if "KUBE-SERVICES" in save.section("nat").declared]
         if len(programmed) != 1:
