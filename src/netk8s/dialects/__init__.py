@@ -157,7 +157,7 @@ def _unseen(world: World, parts: Iterable[Recognised]) -> Iterator[str]:
 
 def _inside(world: World, trace: Trace) -> Iterator[str]:
     """What pods at the ends of a packet's ways do with it before or behind all that nodes see."""
-    known = _told_of_pods(world.cluster)
+    known = told_of_pods(world.cluster)
     if known:
         yield from known.get(trace.flow.pod or "", ())
         for way in trace.ways:
@@ -165,7 +165,7 @@ def _inside(world: World, trace: Trace) -> Iterator[str]:
 
 
 @lru_cache(maxsize=4)
-def _told_of_pods(cluster: Cluster) -> dict[str, tuple[str, ...]]:
+def told_of_pods(cluster: Cluster) -> dict[str, tuple[str, ...]]:
     offering = [d for d in dialects() if hasattr(d, "inside")]
     said = {f"{p.namespace}/{p.name}": tuple(filter(None, (d.inside(p) for d in offering))) for p in cluster.pods}
     return {name: words for name, words in said.items() if words}
@@ -211,4 +211,5 @@ __all__ = [
     "programmed",
     "recognised",
     "resolve",
+    "told_of_pods",
 ]

@@ -1,0 +1,143 @@
+"""The names of a question that others like it have others for, and how one's answer is told in the names of another."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Hashable, Sequence
+from ipaddress import ip_address
+from typing import overload
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from netk8s.model import Addr, Finding
+from netk8s.survey._answers import Answer, in_order
+
+Place = tuple[str, int]
+"""(origin, line) of a rule."""
+
+
+class Places(Sequence[Place]):
+    """Where rules stand. A large node has a million of them, so this is not a tuple for each."""
+
+    __slots__ = ("_lines", "_origins", "_which")
+
+    def __init__(self) -> None:
+        self._origins: dict[str, int] = {}
+        self._which, self._lines = array("H"), array("L")
+
+    def add(self, origin: str, lines: Sequence[int]) -> None:
+        """Adds the rules in some lines of a file."""
+        which = self._origins.setdefault(origin, len(self._origins))
+        self._lines.extend(lines)
+        self._which.extend([which] * len(lines))
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, place: int) -> Place: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Place]: ...
+    def __getitem__(self, place: int | slice) -> Place | Sequence[Place]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        return list(self._origins)[self._which[place]], self._lines[place]
+
+
+class Names(Struct, frozen=True, eq=False):
+    """The names of one question, in an order that is the same for those like it, and where its rules stand."""
+
+    words: tuple[str, ...]
+    rules: Sequence[Place]
+
+    def to(self, other: Names) -> Renaming:
+        """From the names of this question to those of another that is like it."""
+        words = dict(zip(self.words, other.words, strict=True))
+        lines = zip(self.rules, other.rules, strict=True)
+        words |= {f"{mine[0]}:{mine[1]}": f"{theirs[0]}:{theirs[1]}" for mine, theirs in lines}
+        return Renaming({text: new for text, new in words.items() if text != new})
+
+    def exchange(self, other: Names) -> bool:
+        """Whether these names and those of another can change places: what both have stays what it is."""
+        if len(self.words) != len(other.words):
+            return False
+        there = dict(zip(self.words, other.words, strict=True))
+        back = dict(zip(other.words, self.words, strict=True))
+        return len(there) == len(back) == len(self.words) and all(
+            back.get(word, new) == new for word, new in there.items()
+        )
+
+
+class Renaming:
+    """Puts the names of one question in the place of another's."""
+
+    def __init__(self, words: dict[str, str]) -> None:
+        self._words = words
+        some = "|".join(_bounded(text) for text in sorted(words, key=len, reverse=True))
+        self._pattern = re.compile(rf"(?:{some})(?![\w-]|\.\w)") if words else None
+
+    def text(self, text: str) -> str:
+        """A text with the other names."""
+        return self._pattern.sub(lambda found: self._words[found[0]], text) if self._pattern is not None else text
+
+    def finding(self, finding: Finding) -> Finding:
+        """A finding with the other names."""
+        return replace(
+            finding, summary=self.text(finding.summary), remedy=self.text(finding.remedy),
+            evidence=tuple(map(self.text, finding.evidence)),
+        )  # fmt: skip
+
+    def answer(self, answer: Answer) -> Answer:
+        """An answer with the other names."""
+        results = tuple(
+            replace(
+                each, ip=self._address(each.ip), source=self._address(each.source),
+                port=each.port if each.port is None else int(self._words.get(str(each.port), each.port)),
+                pod=each.pod and self._words.get(each.pod, each.pod),
+                node=each.node and self._words.get(each.node, each.node),
+            )
+            for each in answer.results
+        )  # fmt: skip
+        because = tuple(
+            replace(each, text=self.text(each.text), rule=self.text(each.rule), at=self.text(each.at))
+            for each in answer.because
+        )
+        return replace(answer, results=tuple(sorted(results, key=in_order)), because=because)
+
+    def _address(self, ip: Addr | None) -> Addr | None:
+        return ip_address(self._words[str(ip)]) if str(ip) in self._words else ip
+
+
+def _bounded(text: str) -> str:
+    """The pattern of a name that stands by itself."""
+    if text.isdecimal():
+        # A number behind a colon is a port behind an address, and behind a file's name it is a line.
+        return rf"(?:(?<![\w.:/-])|(?<=\d:)|(?<=\]:)){text}"
+    if text.count(":") > 1:
+        return rf"(?<![\w.:/-]){re.escape(text)}(?!:[0-9a-f:])"
+    return rf"(?<![\w./-]){re.escape(text)}"
+
+
+class Numbering:
+    """Names in the order they are met. ``fixed``: what is no name to rename, and stays what it is."""
+
+    def __init__(self, fixed: Callable[[str], bool]) -> None:
+        self._fixed = fixed
+        self.places: dict[str, int] = {}
+
+    def of(self, word: str) -> Hashable:
+        """The number of a name that is known, else the word itself."""
+        return self.places.get(word, word)
+
+    def number(self, word: str) -> Hashable:
+        """The number of a name, new if need be; a fixed word itself."""
+        if self._fixed(word):
+            return word
+        return self.places.setdefault(word, len(self.places))
+
+    def order(self, word: str) -> tuple[int, str]:
+        """What known names are sorted by, and what is not known behind them."""
+        place = self.places.get(word)
+        return (len(self.places), word) if place is None else (place, "")

@@ -1,0 +1,78 @@
+"""Which of the networks that are written anywhere hold an address: all that a comparison can tell of it but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from functools import lru_cache
+from ipaddress import ip_address, ip_network, summarize_address_range
+
+from netk8s.model import Addr, Net
+
+# What the kernel tells apart by itself: martians, scopes, RFC 6724's table of policies.
+_KNOWN = (
+    "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "224.0.0.0/4",
+    "224.0.0.0/24", "240.0.0.0/4", "255.255.255.255/32",
+    "::/128", "::1/128", "::/96", "::ffff:0:0/96", "2001::/32", "2001:db8::/32", "2002::/16", "3ffe::/16", "fc00::/7",
+    "fe80::/10", "fec0::/10", "ff00::/8",
+)  # fmt: skip
+
+
+class Networks:
+    """Networks by length, each with what it is written for."""
+
+    def __init__(self) -> None:
+        self._nets: dict[tuple[int, int], dict[int, list[Hashable]]] = {}
+        self._six: set[int] = set()
+        self._known: dict[Hashable, int] = {}
+        for text in _KNOWN:
+            self.add(ip_network(text), text)
+
+    def add(self, net: Net, kind: Hashable) -> None:
+        """Adds a network. ``kind`` tells apart what may be done for it."""
+        bits = int(net.network_address) >> (net.max_prefixlen - net.prefixlen)
+        self._nets.setdefault((net.version, net.prefixlen), {}).setdefault(bits, []).append(kind)
+
+    def add_range(self, first: Addr, last: Addr, kind: Hashable) -> None:
+        """Adds a range of addresses. Raises ValueError for one that is none."""
+        for net in summarize_address_range(first, last):
+            self.add(net, kind)
+
+    def add_source(self, ip: Addr) -> None:
+        """Adds an address of a node, which IPv6 chooses by its longest common prefix with the destination (RFC 6724)."""
+        if ip.version == 6:
+            self._six.add(int(ip))
+
+    def of(self, host: str) -> Hashable:
+        """What is written that an address lies in. Raises ValueError for text that is no address."""
+        ip = parsed(host)
+        number = int(ip)
+        found: Hashable = tuple(
+            (length, tuple(kinds))
+            for (version, length), nets in self._nets.items()
+            if version == ip.version and (kinds := nets.get(number >> (ip.max_prefixlen - length)))
+        )
+        if ip.version == 6:
+            found = (found, tuple((number ^ one).bit_length() for one in sorted(self._six)))
+        return self._known.setdefault(found, len(self._known))
+
+
+@lru_cache(maxsize=8192)
+def parsed(text: str) -> Addr:
+    """An address in the form that this program writes. Raises ValueError for another form, or another thing."""
+    ip = ip_address(text)
+    if str(ip) != text:
+        raise ValueError(text)
+    return ip
+
+
+def leaves(value: object) -> Iterator[object]:
+    """The words and numbers in a value of nested tuples and structs, in order."""
+    if isinstance(value, str | int):
+        yield value
+    elif isinstance(value, tuple | list | frozenset):
+        for each in value:
+            yield from leaves(each)
+    else:
+        names: Iterable[str] = getattr(value, "__struct_fields__", ())
+        for name in names:
+            yield from leaves(getattr(value, name))
