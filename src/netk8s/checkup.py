@@ -29,6 +29,7 @@ from netk8s.survey import (
     Names,
     Port,
     Question,
+    Renaming,
     answer,
     arrivals,
     questions,
@@ -154,16 +155,16 @@ def check(
             tick(number, len(todo))
         like = kindred.of(question) if question.dialled.kind != ENDPOINT else None
         known = walked.get(like[0]) if like is not None else None
-        if known is None:
+        again = known.again(folded, graded, question, like[1]) if known is not None and like is not None else None
+        if known is None or again is None:
             found, trace = answer(ground, question)
             told = findings.check(world, trace)
             indexes = dict.fromkeys(folded.add(graded.of(finding, question), question) for finding in told)
             asked.append(Asked(question, found, tuple(indexes)))
-            if like is not None:
+            if like is not None and known is None:
                 walked[like[0]] = _Walked(like[1], found, told, names)
         else:
             assert like is not None  # noqa: S101 - it was looked up by this
-            again = known.again(folded, graded, question, like[1])
             asked.append(Asked(question, known.answer, again, (known.names, like[1])))
     problems, order = folded.sorted()
 
@@ -206,20 +207,33 @@ class _Walked:
         self._evidence = [[(text, lines.get(text)) for text in finding.evidence] for finding in told]
         self._indexes: dict[tuple[int, bool], int] = {}
 
-    def again(self, folded: Folded, graded: _Graded, question: Question, names: Names) -> tuple[int, ...]:
-        """The problems of another flow, added to."""
-        out = []
+    def again(self, folded: Folded, graded: _Graded, question: Question, names: Names) -> tuple[int, ...] | None:
+        """The problems of another flow, added to. None if it shows a new one, or if names cannot change places."""
+        if not self.names.exchange(names):
+            return None
         off = graded.is_off(question)
+        renaming = self.names.to(names)
+        out: list[tuple[int, int, Finding | None]] = []
         for number, finding in enumerate(self._told):
-            index = None if self._own[number] else self._indexes.get((number, off))
+            index, told = None if self._own[number] else self._indexes.get((number, off)), None
             if index is None:
-                index = folded.add(graded.of(self.names.to(names).finding(finding), question), question)
+                told = graded.of(renaming.finding(finding), question)
+                index = folded.place(told, question)
+                if index is None:
+                    # A problem is told in the words of its first flow, and a sentence may have names in parts.
+                    return None
                 self._indexes[number, off] = index
+            out.append((number, index, told))
+        for number, index, told in out:
+            if told is not None:
+                folded.add(told, question)
             else:
-                places = self._evidence[number]
-                folded.again(index, question, (t if n is None else "{}:{}".format(*names.rules[n]) for t, n in places))
-            out.append(index)
-        return tuple(dict.fromkeys(out))
+                folded.again(index, question, self._places(number, names, renaming))
+        return tuple(dict.fromkeys(index for _, index, _ in out))
+
+    def _places(self, number: int, names: Names, renaming: Renaming) -> Iterator[str]:
+        for text, place in self._evidence[number]:
+            yield renaming.text(text) if place is None else "{}:{}".format(*names.rules[place])
 
 
 class _Graded:

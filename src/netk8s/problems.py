@@ -71,6 +71,10 @@ class Folded:
         self._seen_at(index, finding.evidence)
         return index
 
+    def place(self, finding: Finding, question: Question) -> int | None:
+        """The index of the problem that a finding of a flow is folded into, None for a new one."""
+        return self._index.get(self._key(finding, question, _nodes(finding, self._all_nodes)))
+
     def again(self, index: int, question: Question, evidence: Iterable[str]) -> None:
         """Adds another flow that shows a problem, on the nodes that a flow like it has shown it on."""
         self._services[index][str(question.port)] = None
@@ -88,9 +92,7 @@ class Folded:
         return index
 
     def _place(self, finding: Finding, question: Question | None, nodes: tuple[str, ...]) -> int:
-        # Without a packet it is the node that is wrong; each has its own remedy.
-        same: object = nodes if question is None else said(finding.summary, self._all_nodes)
-        key = (finding.code, finding.severity, finding.proven, same)
+        key = self._key(finding, question, nodes)
         index = self._index.setdefault(key, len(self._first))
         if index == len(self._first):
             self._first.append((finding, question))
@@ -99,6 +101,11 @@ class Folded:
             self._evidence.append({})
             self._flows.append(0)
         return index
+
+    def _key(self, finding: Finding, question: Question | None, nodes: tuple[str, ...]) -> tuple[object, ...]:
+        # Without a packet it is the node that is wrong; each has its own remedy.
+        same: object = nodes if question is None else said(finding.summary, self._all_nodes)
+        return finding.code, finding.severity, finding.proven, same
 
     def _seen_at(self, index: int, evidence: Iterable[str]) -> None:
         if len(self._evidence[index]) < findings.MOST_EVIDENCE:

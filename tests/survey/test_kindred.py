@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import random
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ from msgspec.structs import replace
 
 from netk8s import checkup, decode, dialects, snapshot
 from netk8s.checkup import Checkup
-from netk8s.model import Dump, Snapshot, World
-from netk8s.survey import Ground, Key, Kindred, Port, Question, questions
+from netk8s.kernel import _nft_values, matches
+from netk8s.model import Cluster, Dump, Node, Snapshot, World
+from netk8s.survey import Ground, Key, Kindred, Port, Question, _facts, _objects, _plain, questions
+from tests.survey import cloned
 
 
 def world(*paths: Path) -> World:
@@ -228,10 +232,14 @@ def test_services_that_ipsets_tell_apart_are_answered_as_if_each_was_walked(
     assert 3 < len(lost) < len(alone.ports) / 2
 
 
-def test_sets_of_addresses_that_are_not_read_share_nothing(generated: Path) -> None:
-    plain = world(generated)
-    for entry in ("add some 10.128.0.9-10.128.0.12", "add some 10.128.0.9,eth0"):
-        assert not Kindred(Ground.of(beside(plain, ipset=f"create some hash:ip family inet\n{entry}\n"))).able
+@pytest.mark.parametrize("entry", ["10.128.0.9-10.128.0.12", "10.128.0.9,eth0"])
+def test_ranges_and_devices_in_sets_are_not_overlooked(
+    monkeypatch: pytest.MonkeyPatch, generated: Path, entry: str
+) -> None:
+    plain = altered(generated, asking_sets)
+    sets = SETS.replace("add some 10.128.0.9\n", f"add some {entry}\n")
+    shared, alone = both_ways(monkeypatch, beside(plain, ipset=sets))
+    assert assert_same(shared, alone) > len(alone.asked) * 0.5
 
 
 def test_rules_that_give_source_ports_share_nothing_where_connections_are_known(generated: Path) -> None:
@@ -245,13 +253,37 @@ def test_rules_that_give_source_ports_share_nothing_where_connections_are_known(
     assert not Kindred(Ground.of(beside(world(generated), conntrack=line + "tcp 6 9 src=x\n"))).able
 
 
-def test_facts_that_are_not_looked_through_share_nothing(generated: Path, corpus: Path) -> None:
-    plain = world(generated)
-    rich = world(corpus / "ipvs-rr-matrix")
-    servers = next(node.virtual_servers for node in rich.nodes.values() if node.virtual_servers)
-    nodes = {name: replace(node, virtual_servers=servers) for name, node in plain.nodes.items()}
-    assert Kindred(Ground.of(plain)).able
-    assert not Kindred(Ground.of(replace(plain, nodes=nodes))).able
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-A FORWARD -m iprange --dst-range 10.128.0.9-10.128.0.12 -j DROP",
+        "-A FORWARD -m newer --than this -j DROP",
+        "-A PREROUTING -d 10.128.0.0/16 -j NETMAP --to 10.129.0.0/16",
+    ],
+)
+def test_rules_that_are_not_known_to_be_plain_share_nothing(generated: Path, rule: str) -> None:
+    assert Kindred(Ground.of(world(generated))).able
+
+    def with_rule(lines: list[str]) -> list[str]:
+        place = max(i for i, line in enumerate(lines) if line.startswith(rule[:11]))
+        return [*lines[: place + 1], rule, *lines[place + 1 :]]
+
+    assert not Kindred(Ground.of(altered(generated, with_rule))).able
+
+
+def test_no_fact_and_no_match_is_there_that_nobody_has_looked_at() -> None:
+    """A new field or match that a walk may look at has to be judged before answers are shared with it."""
+    assert set(Node.__struct_fields__) == _facts.NODE_FIELDS
+    assert set(Cluster.__struct_fields__) == _objects.CLUSTER_FIELDS | _objects.UNREAD
+    assert World.__struct_fields__ == ("nodes", "cluster", "missing", "notes", "unread", "observations")
+    assert Question.__struct_fields__ == ("port", "dialled", "address", "client", "ask", "at", "sender")
+    assert Port.__struct_fields__ == (
+        "service", "name", "protocol", "dialled", "endpoints", "families", "source_ranges", "node", "rows",
+    )  # fmt: skip
+    assert set(matches._MODULES) - _plain.MATCHES == {"", "iprange", "cgroup", "socket", "string"}
+    assert set(_nft_values._VALUES) - _plain.EXPRESSIONS == {
+        "&", "|", "^", "<<", ">>", "jhash", "symhash", "rt", "socket", "exthdr",
+    }  # fmt: skip
 
 
 def test_a_question_names_what_it_is_about(generated: Path) -> None:
@@ -268,3 +300,33 @@ def test_a_question_names_what_it_is_about(generated: Path) -> None:
         assert other.kind == question.kind
         assert other.client == question.client
     assert len(first) < 80
+
+
+MODES = ["nftables-dual-stack-kp136", "iptables-nft-dual-stack", "ipvs-rr-matrix", "nftables-matrix-kp136"]
+COPIED = frozenset({"default/lb", "default/web-local", "default/lb-ranges"})
+
+
+@cache
+def copies(case: Path) -> dict[str, tuple[str, str | None]]:
+    return cloned.copied(cloned.dumps(case), 2, COPIED)
+
+
+def of_copies(ports: Sequence[Port]) -> list[Key]:
+    return [port.key for port in ports if port.service.partition("-c")[0] in COPIED]
+
+
+@pytest.mark.parametrize("case", MODES)
+def test_copies_are_answered_as_if_each_was_walked(monkeypatch: pytest.MonkeyPatch, corpus: Path, case: str) -> None:
+    shared, alone = both_ways(monkeypatch, cloned.world(copies(corpus / case)), of_copies)
+    assert assert_same(shared, alone) > len(alone.asked) * 0.3
+
+
+@pytest.mark.parametrize("case", MODES)
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NETK8S_KINDRED_RUNS", "1"))))
+def test_copies_broken_at_random_are_answered_as_if_each_was_walked(
+    monkeypatch: pytest.MonkeyPatch, corpus: Path, case: str, seed: int
+) -> None:
+    rng = random.Random(f"{case} {seed}")  # noqa: S311 - chance that can be repeated, no secret
+    texts = cloned.policed(cloned.broken(copies(corpus / case), rng, 6), rng)
+    shared, alone = both_ways(monkeypatch, cloned.world(texts), of_copies)
+    assert_same(shared, alone)

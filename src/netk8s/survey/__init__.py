@@ -11,7 +11,7 @@ from netk8s.model import Addr, Trace
 from netk8s.survey._answers import Answer, Because, Result, reduced
 from netk8s.survey._arrivals import ENDPOINT, arrivals
 from netk8s.survey._kindred import Kindred
-from netk8s.survey._names import Names
+from netk8s.survey._names import Names, Renaming
 from netk8s.survey._ports import CLUSTER_IP, Dialled, Key, Place, Port, ports
 from netk8s.survey._questions import BESIDE, IN_RANGE, OUTSIDE, Ground, Question, Stop, clients, questions
 from netk8s.trace import trace
@@ -55,6 +55,7 @@ __all__ = [
     "Place",
     "Port",
     "Question",
+    "Renaming",
     "Result",
     "Stop",
     "answer",

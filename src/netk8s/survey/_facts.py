@@ -235,7 +235,7 @@ class Facts:
             else:
                 self._common(text)
                 self.networks.add(ip_network(f"{a.ip}/{a.prefixlen}", strict=False), text)
-                self.networks.add_source(a.ip)
+                self.networks.add_source(a.ip, a.prefixlen)
         for route in node.routes:
             self._of_route(route, node.name)
         macs = {entry.mac for entry in node.fdb}
@@ -376,7 +376,9 @@ class Facts:
             for rule in chain.rules:
                 self.able = self.able and plain_rule(rule, own=False)
                 hosts, number = _guards(rule)
-                if not self._guarded((where, name, common), f"{rule.raw} {_shown(rule.statements)}", hosts, number, rule.at):
+                if not self._guarded(
+                    (where, name, common), f"{rule.raw} {_shown(rule.statements)}", hosts, number, rule.at
+                ):
                     common += 1
                     self._common(f"{rule.raw} {_shown(rule.statements)}")
                     for net in _nets(rule.statements):
@@ -405,7 +407,8 @@ class Facts:
                 bare = replace(element, key=replace(key, args=tuple("#" if a == ports[0] else a for a in key.args))
                                if isinstance(key, NftExpr) else "#")  # fmt: skip
                 self._add(
-                    Record(where, _shown(bare)), (f"#{ports[0]}", *self._hosts(_HOST.findall(text)), *_OWN.findall(text))
+                    Record(where, _shown(bare)),
+                    (f"#{ports[0]}", *self._hosts(_HOST.findall(text)), *_OWN.findall(text)),
                 )
             else:
                 self._common(text)

@@ -62,7 +62,9 @@ class Kindred:
         self._shapes: dict[Key, _Shape | None] = {}
         self._numbers: dict[Hashable, int] = {}
         self._pods: dict[str, Pod] = {}
-        self._node_ports = {d.port for port in ground.ports for d in port.dialled if d.ip is None}
+        others = {d.port for port in ground.ports for d in port.dialled if d.ip is not None}
+        others |= {place.port for port in ground.ports for place in port.endpoints if place.port is not None}
+        self._node_ports = {d.port for port in ground.ports for d in port.dialled if d.ip is None} - others
         self.able = _looked_through(world)
         if not self.able:
             return
@@ -102,6 +104,10 @@ class Kindred:
         )  # fmt: skip
         return key, replace(shape.names, words=(*shape.names.words, *more)) if more else shape.names
 
+    def _is_own(self, number: int) -> bool:
+        """Whether a NodePort is nothing else's number."""
+        return number in self._node_ports and not (self._facts.is_number(number) or number in self._objects.numbers)
+
     def _source(self, source: str, shape: _Shape, more: list[str]) -> Hashable | None:
         """The client in words that hold for those like it; its own names are added to ``more``."""
         kind, _, name = source.partition("/")
@@ -127,11 +133,8 @@ class Kindred:
         ends = frozenset(place.ip for place in port.endpoints)
         if not self._connections.as_expected(port, ends):
             return None
-        numbers = {place.port for place in port.endpoints} | {d.port for d in port.dialled if d.ip is not None}
-        if not self._node_ports.isdisjoint(numbers):
-            return None
         own_ports = [str(d.port) for d in port.dialled if d.ip is None]
-        if any(self._facts.is_number(int(n)) or int(n) in self._objects.numbers for n in own_ports):
+        if not all(self._is_own(int(number)) for number in own_ports):
             return None
         writing = _Writing(self._facts, port, own_ports)
         writing.write(self._facts)
@@ -140,7 +143,7 @@ class Kindred:
             str(ip) for ip in (*(d.ip for d in port.dialled), *(p.ip for p in port.endpoints)) if ip is not None
         ):
             names.number(host)
-        objects = self._objects.of_port(port, names)
+        objects = self._objects.of_port(port, names, writing.rules)
         # The objects have brought addresses of pods: what is written of them is told too.
         writing.write(self._facts)
         hosts = [(n, word) for word, n in names.places.items() if _PART.fullmatch(word)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import overload
 
@@ -54,10 +55,7 @@ class Names(Struct, frozen=True, eq=False):
 
     def to(self, other: Names) -> Renaming:
         """From the names of this question to those of another that is like it."""
-        words = dict(zip(self.words, other.words, strict=True))
-        lines = zip(self.rules, other.rules, strict=True)
-        words |= {f"{mine[0]}:{mine[1]}": f"{theirs[0]}:{theirs[1]}" for mine, theirs in lines}
-        return Renaming({text: new for text, new in words.items() if text != new})
+        return Renaming(self, other)
 
     def exchange(self, other: Names) -> bool:
         """Whether these names and those of another can change places: what both have stays what it is."""
@@ -73,14 +71,22 @@ class Names(Struct, frozen=True, eq=False):
 class Renaming:
     """Puts the names of one question in the place of another's."""
 
-    def __init__(self, words: dict[str, str]) -> None:
-        self._words = words
-        some = "|".join(_bounded(text) for text in sorted(words, key=len, reverse=True))
-        self._pattern = re.compile(rf"(?:{some})(?![\w-]|\.\w)") if words else None
+    def __init__(self, mine: Names, theirs: Names) -> None:
+        self._pattern, self._places, self._lines = _found(mine)
+        self._theirs = theirs
 
     def text(self, text: str) -> str:
         """A text with the other names."""
-        return self._pattern.sub(lambda found: self._words[found[0]], text) if self._pattern is not None else text
+        return self._pattern.sub(self._one, text)
+
+    def word(self, word: str) -> str:
+        """A name by itself."""
+        place = self._places.get(word)
+        return word if place is None else self._theirs.words[place]
+
+    def _one(self, found: re.Match[str]) -> str:
+        line = self._lines.get(found[0])
+        return self.word(found[0]) if line is None else "{}:{}".format(*self._theirs.rules[line])
 
     def finding(self, finding: Finding) -> Finding:
         """A finding with the other names."""
@@ -94,9 +100,9 @@ class Renaming:
         results = tuple(
             replace(
                 each, ip=self._address(each.ip), source=self._address(each.source),
-                port=each.port if each.port is None else int(self._words.get(str(each.port), each.port)),
-                pod=each.pod and self._words.get(each.pod, each.pod),
-                node=each.node and self._words.get(each.node, each.node),
+                port=each.port if each.port is None else int(self.word(str(each.port))),
+                pod=each.pod and self.word(each.pod),
+                node=each.node and self.word(each.node),
             )
             for each in answer.results
         )  # fmt: skip
@@ -107,7 +113,17 @@ class Renaming:
         return replace(answer, results=tuple(sorted(results, key=in_order)), because=because)
 
     def _address(self, ip: Addr | None) -> Addr | None:
-        return ip_address(self._words[str(ip)]) if str(ip) in self._words else ip
+        return None if ip is None else ip_address(self.word(str(ip)))
+
+
+@lru_cache(maxsize=64)
+def _found(names: Names) -> tuple[re.Pattern[str], dict[str, int], dict[str, int]]:
+    """The pattern of a question's names, and of the places of its rules, with the places of both."""
+    lines = {f"{origin}:{line}": place for place, (origin, line) in enumerate(names.rules)}
+    origins = dict.fromkeys(origin for origin, _ in names.rules)
+    some = [rf"(?<![\w./-]){re.escape(origin)}:\d+" for origin in sorted(origins, key=len, reverse=True)]
+    some += [_bounded(word) for word in sorted(names.words, key=len, reverse=True)]
+    return re.compile(rf"(?:{'|'.join(some)})(?![\w-]|\.\w)"), {word: i for i, word in enumerate(names.words)}, lines
 
 
 def _bounded(text: str) -> str:

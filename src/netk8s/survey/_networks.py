@@ -22,7 +22,7 @@ class Networks:
 
     def __init__(self) -> None:
         self._nets: dict[tuple[int, int], dict[int, list[Hashable]]] = {}
-        self._six: set[int] = set()
+        self._six: set[tuple[int, int]] = set()
         self._known: dict[Hashable, int] = {}
         for text in _KNOWN:
             self.add(ip_network(text), text)
@@ -37,10 +37,13 @@ class Networks:
         for net in summarize_address_range(first, last):
             self.add(net, kind)
 
-    def add_source(self, ip: Addr) -> None:
-        """Adds an address of a node, which IPv6 chooses by its longest common prefix with the destination (RFC 6724)."""
+    def add_source(self, ip: Addr, prefixlen: int) -> None:
+        """Adds an address of a node, which IPv6 chooses by its longest common prefix with the destination (RFC 6724).
+
+        What they have in common behind the address's own prefix does not count (ipv6_get_saddr_eval).
+        """
         if ip.version == 6:
-            self._six.add(int(ip))
+            self._six.add((int(ip) >> (128 - prefixlen), 128 - prefixlen))
 
     def of(self, host: str) -> Hashable:
         """What is written that an address lies in. Raises ValueError for text that is no address."""
@@ -52,7 +55,7 @@ class Networks:
             if version == ip.version and (kinds := nets.get(number >> (ip.max_prefixlen - length)))
         )
         if ip.version == 6:
-            found = (found, tuple((number ^ one).bit_length() for one in sorted(self._six)))
+            found = (found, tuple(((number >> bits) ^ one).bit_length() for one, bits in sorted(self._six)))
         return self._known.setdefault(found, len(self._known))
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from netk8s import dialects, objects
 from netk8s.errors import DecodeError
 from netk8s.model import TCP, Addr, At, Cluster, Endpoint, Pod, PolicyPeer, Requirement, Selector, ServicePort, World
-from netk8s.survey._names import Numbering
+from netk8s.survey._names import Numbering, Places
 from netk8s.survey._networks import Networks
 from netk8s.survey._ports import Port
 
@@ -59,14 +59,19 @@ class Objects:
         told = name if name in self._told else ""
         return repr(bare), tuple(ip.version for ip in pod.ips), self._policies.of(pod), told
 
-    def of_port(self, port: Port, names: Numbering) -> Hashable:
-        """What the objects say of a port. Names of pods, and of nodes without dumps, are numbered in ``names``."""
+    def of_port(self, port: Port, names: Numbering, places: Places) -> Hashable:
+        """What the objects say of a port. Names of pods, and of nodes without dumps, are numbered in ``names``.
+
+        ``places`` are added where it says so.
+        """
         told: list[Hashable] = [
             (row.node, row.mode, row.kind, row.ip is None or names.of(str(row.ip)), row.addresses) for row in port.rows
         ]
         space, _, service = port.service.partition("/")
         dialled = dict.fromkeys(d.ip for d in port.dialled if d.ip is not None)
-        told += [self._of_service(s, names, port) for s in self._known.services_named(space, service)]
+        for s in self._known.services_named(space, service):
+            places.add(s.at.origin, (s.at.line,))
+            told.append(self._of_service(s, names, port))
         for ip in dialled:
             others = (s for s in self._known.services_at(ip) if (s.namespace, s.service) != (space, service))
             told += [(names.of(str(ip)), repr(replace(s, at=At("")))) for s in others]
@@ -84,9 +89,11 @@ class Objects:
         ):
             told.append(names.of(str(ip)))
             for e in self._known.endpoints_at(ip):
+                places.add(e.at.origin, (e.at.line,))
                 told.append(self._of_endpoint(e, names, own=(e.namespace, e.service) == (space, service)))
             for pod in self._known.pods_at(ip):
                 name = names.number(f"{pod.namespace}/{pod.name}")
+                places.add(pod.at.origin, (pod.at.line,))
                 told.append(
                     (name, self._node(pod.node, names), self.of_pod(pod), tuple(names.of(str(i)) for i in pod.ips))
                 )

@@ -15,10 +15,10 @@ MATCHES = frozenset({
     "tcp", "udp", "sctp", "dccp", "udplite", "multiport", "icmp", "icmp6", "comment", "nfacct", "mark", "connmark",
     "conntrack", "state", "addrtype", "physdev", "rpfilter", "pkttype", "statistic", "recent", "set", "limit", "quota",
     "owner", "policy", "length", "ttl", "hl", "mac", "tos", "dscp", "connbytes", "helper", "devgroup", "cpu", "time",
-    "hashlimit", "connlimit", "u32", "bpf",
+    "hashlimit", "connlimit", "u32", "bpf", "ipvs",
 })  # fmt: skip
 """Matches of iptables. Left out: iprange, whose ends may be addresses that are renamed, and those that ask
-what is no rule's (cgroup, socket, string, ipvs)."""
+what is no rule's (cgroup, socket, string)."""
 
 TARGETS = frozenset({
     "ACCEPT", "DROP", "RETURN", "REJECT", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "MARK", "CONNMARK", "NOTRACK", "CT",
@@ -28,7 +28,7 @@ TARGETS = frozenset({
 
 STATEMENTS = frozenset({
     "match", "verdict", "vmap", "mangle", "dnat", "snat", "masquerade", "redirect", "reject", "set", "limit", "quota",
-    "ct count", "counter", "log", "notrack",
+    "ct count", "counter", "log", "notrack", "xt", "unknown",
 })  # fmt: skip
 
 EXPRESSIONS = frozenset({"payload", "meta", "ct", "fib", "numgen", "concat", "list", "prefix", "set", "@", "map", "*"})
@@ -87,8 +87,10 @@ def _value(value: object) -> bool:
 
 def _mark(value: object) -> bool:
     match value:
-        case NftExpr("meta" | "ct", words, _):
-            return words[:1] == ("mark",)
+        case NftExpr("meta"):
+            return True
+        case NftExpr("ct", words, _):
+            return words[:1] in (("mark",), ("state",), ("status",))
         case NftExpr("payload", words, _):
             return len(words) == 2 and words[1] == "flags"
         case NftExpr("&" | "|" | "^", _, args):
