@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from ipaddress import ip_address, ip_network
 
@@ -24,6 +25,7 @@ from netk8s.model import (
     Hook,
     IpSet,
     Link,
+    Macvlan,
     NftChain,
     NftExpr,
     NftRule,
@@ -238,7 +240,10 @@ class Facts:
                 self.networks.add_source(a.ip, a.prefixlen)
         for route in node.routes:
             self._of_route(route, node.name)
-        macs = {entry.mac for entry in node.fdb}
+        shared = Counter((each.mac, each.ip.version) for each in node.neighbours)
+        macs = {entry.mac for entry in node.fdb} | {mac for (mac, _), n in shared.items() if mac and n > 1}
+        for link in node.links:
+            macs.update((link.mac or "", *(link.detail.sources if isinstance(link.detail, Macvlan) else ())))
         for each in node.neighbours:
             mac = each.mac if each.mac in macs else each.mac is None
             text = f"{each.dev} {each.states} {mac}"

@@ -14,7 +14,7 @@ from netk8s.survey._names import Numbering, Places
 from netk8s.survey._networks import Networks
 from netk8s.survey._ports import Port
 
-CLUSTER_FIELDS = frozenset({"services", "endpoints", "pods", "nodes", "policies", "namespaces"})
+CLUSTER_FIELDS = frozenset({"services", "endpoints", "pods", "nodes", "policies", "namespaces", "elsewhere"})
 """The lists that a walk, and what is told of it, looks at."""
 
 UNREAD = frozenset({
@@ -31,6 +31,11 @@ class Objects:
         self._known = objects.of(world.cluster)
         self._told = dialects.told_of_pods(world.cluster)
         self._policies = _Policies(world.cluster)
+        self._others: dict[Addr, list[Pod]] = {}
+        for there in world.cluster.elsewhere:
+            for pod in (*there.peers, *there.clients):
+                for ip in pod.ips:
+                    self._others.setdefault(ip, []).append(pod)
         self.numbers = set(self._policies.numbers)
         for pod in world.cluster.pods:
             for _, port, _, host_port, _ in pod.ports:
@@ -54,7 +59,7 @@ class Objects:
 
     def of_pod(self, pod: Pod) -> Hashable:
         """What is written of a pod but its name, node and addresses."""
-        name = f"{pod.namespace}/{pod.name}"
+        name = f"{pod.namespace}/{pod.name}" if pod.name else ""
         bare = replace(pod, namespace="", name="", node="", ips=(), labels=(), at=At(""))
         told = name if name in self._told else ""
         return repr(bare), tuple(ip.version for ip in pod.ips), self._policies.of(pod), told
@@ -91,8 +96,9 @@ class Objects:
             for e in self._known.endpoints_at(ip):
                 places.add(e.at.origin, (e.at.line,))
                 told.append(self._of_endpoint(e, names, own=(e.namespace, e.service) == (space, service)))
-            for pod in self._known.pods_at(ip):
-                name = names.number(f"{pod.namespace}/{pod.name}")
+            told.append(tuple(ip in there.addresses for there in self._cluster.elsewhere))
+            for pod in (*self._known.pods_at(ip), *self._others.get(ip, ())):
+                name = names.number(f"{pod.namespace}/{pod.name}") if pod.name else ""
                 places.add(pod.at.origin, (pod.at.line,))
                 told.append(
                     (name, self._node(pod.node, names), self.of_pod(pod), tuple(names.of(str(i)) for i in pod.ips))
