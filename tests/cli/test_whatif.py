@@ -55,3 +55,17 @@ def test_statuses(netk8s: Callable, corpus: Path, tmp_path: Path) -> None:
         ran = netk8s("whatif", *argv)
         assert (ran.status, ran.out) == (status, ""), argv
         assert ran.err.startswith("netk8s: ")
+
+
+def test_a_rule_in_the_words_of_nft(netk8s: Callable, corpus: Path) -> None:
+    rule = "k8s-node1: insert rule ip kube-proxy filter-prerouting-pre-dnat tcp dport 30000 drop"
+    ran = netk8s("whatif", str(corpus / "nftables-matrix-kp136"), "--rule", rule, "--service", "nginx", "-o", "json")
+    assert (ran.status, ran.err) == (1, "")
+    found = {
+        (row["dialled"], row["a"]["what"], row["b"]["what"]) for row in json.loads(ran.out)["outcomes"]["differences"]
+    }
+    # Nobody listens at the node's other addresses, and the rule comes before that is found out.
+    assert ("NodePort", "delivered", "dropped") in found
+    assert {(a, b) for dialled, a, b in found if dialled != "NodePort"} == {("refused", "dropped")}
+    ran = netk8s("whatif", str(corpus / "nftables-matrix-kp136"), "--rule", "k8s-node1: flush ruleset")
+    assert (ran.status, ran.out) == (2, "")

@@ -206,12 +206,12 @@ def with_objects(
 Told = dict[str, object]
 
 
-def rules_of(found: Snapshot | World) -> Told:
+def rules_of(found: Snapshot | World, name: str = "here") -> Told:
     """The rules of the node by chain, and the elements of maps: where a chain stands means nothing.
 
     kube-proxy in nftables mode empties the chains that it needs no more, and deletes them later.
     """
-    (node,) = (decode.decode(found) if isinstance(found, Snapshot) else found).nodes.values()
+    node = (decode.decode(found) if isinstance(found, Snapshot) else found).nodes[name]
     told: Told = {}
     for table in node.tables:
         chains = {name: [rule.raw for rule in chain.rules] for name, chain in table.chains.items() if len(chain.rules)}
@@ -485,6 +485,20 @@ def test_a_node_in_ipvs_mode_without_its_sets(corpus: Path) -> None:
     kept = tuple(d for d in taken(corpus, "ipvs-rr-matrix").dumps if not d.origin.endswith("ipset-save.txt"))
     with pytest.raises(NotKnown, match="add ipset save"):
         whatif(Snapshot(kept), Wanted(external=("nginx=Local",)))
+
+
+def test_virtual_servers_of_somebody_else(corpus: Path) -> None:
+    """A load balancer beside a kube-proxy in iptables mode, and the device that a kube-proxy in IPVS mode left there."""
+    found = taken(corpus)
+    more = Dump(
+        "nodes/k8s-node1/ipvs.txt",
+        b"-A -t 192.168.52.99:80 -s rr\n-a -t 192.168.52.99:80 -r 192.168.52.7:80 -m\n",
+        "k8s-node1",
+    )
+    after = whatif(Snapshot((*found.dumps, more)), Wanted(external=("nginx=Local",))).after
+    assert [str(server.ip) for server in after.nodes["k8s-node1"].virtual_servers] == ["192.168.52.99"]
+    alone = whatif(found, Wanted(external=("nginx=Local",))).after
+    assert rules_of(alone, "k8s-node1") == rules_of(after, "k8s-node1")
 
 
 def test_a_node_in_two_modes(corpus: Path) -> None:

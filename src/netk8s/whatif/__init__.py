@@ -44,7 +44,8 @@ def whatif(snapshot: Snapshot, wanted: Wanted, *, unwrap: bool = False) -> Chang
     for words in wanted.rules:
         _rule(saves, staged, words)
     staged = _reprogram.reprogrammed(saves, staged, before.cluster, cluster, notes)
-    after = decode.decode(saves.snapshot(), unwrap=unwrap)
+    changed = saves.snapshot()
+    after = before if changed is snapshot else decode.decode(changed, unwrap=unwrap)
     nodes = {
         name: replace(node, nft=there.nft, virtual_servers=there.virtual_servers, sets=there.sets)
         for name, node in after.nodes.items()

@@ -37,6 +37,7 @@ class _Objects:
         self.ends: dict[_Key, list[Endpoint]] = {}
         for e in cluster.endpoints:
             self.ends.setdefault((e.namespace, e.service, e.port_name, e.protocol), []).append(e)
+        self.cluster_ips = frozenset(ip for s in cluster.services for ip in s.cluster_ips)
         self.zones = {item.name: item.zone for item in cluster.nodes}
 
     def plan(self, port: ServicePort, family: int, node: str) -> Plan:
@@ -73,7 +74,7 @@ def _node(
             _Turned(old.plan(old.ports[_key(port)], family, node.name), new.plan(port, family, node.name))
             for port in ports if any(ip.version == family for ip in port.cluster_ips)
         ]  # fmt: skip
-        modes = list(_modes(node, family))
+        modes = list(_modes(node, family, old.cluster_ips))
         done = done or bool(modes)
         if not turned or not modes:
             continue
@@ -93,16 +94,20 @@ def _node(
     return node
 
 
-def _modes(node: Node, family: int) -> Iterator[str]:
+def _modes(node: Node, family: int, cluster_ips: frozenset[Addr]) -> Iterator[str]:
     """The modes in which a kube-proxy has programmed a node."""
     if any("services" in table.chains for table in kube_proxy_nftables.tables(node, family)):
         yield "nftables"
-    if any(s.family == family for s in node.virtual_servers) or any(link.name == "kube-ipvs0" for link in node.links):
-        # In IPVS mode it has a chain of the name KUBE-SERVICES too.
+    # The device alone may be left over, or the only sign of a mode that no dump of ipvsadm shows; servers may be others'.
+    untold = "ipvs" not in node.covered and any(link.name == "kube-ipvs0" for link in node.links)
+    ipvs = untold or any(server.ip in cluster_ips for server in node.virtual_servers)
+    if ipvs:
         yield "IPVS"
-        return
-    nat = (t.chains for t in node.tables if (t.family, t.name) == (family, "nat"))
-    if any("KUBE-SERVICES" in chains for chains in nat):
+    nat = [t.chains for t in node.tables if (t.family, t.name) == (family, "nat")]
+    # In IPVS mode it has a chain of the name KUBE-SERVICES too, and none of a Service.
+    if any("KUBE-SERVICES" in chains for chains in nat) and not (
+        ipvs and not any(name.startswith("KUBE-SVC-") for chains in nat for name in chains)
+    ):
         yield "iptables"
 
 
@@ -145,8 +150,7 @@ def _addresses(cluster: Cluster, node: Node) -> list[Addr]:
 
 def _in_nftables(node: Node, family: int, turned: list[_Turned], states: tuple[_Objects, _Objects]) -> Node:
     table = next(kube_proxy_nftables.tables(node, family))
-    ips = {ip for s in states[0].cluster.services for ip in s.cluster_ips}
-    ruleset = _nftables.Ruleset(table, ips)
+    ruleset = _nftables.Ruleset(table, states[0].cluster_ips)
     parts = []
     # All are looked at before any is exchanged: ports share elements.
     for each in turned:

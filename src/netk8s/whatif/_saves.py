@@ -43,6 +43,8 @@ class Saves:
         return out
 
     def snapshot(self) -> Snapshot:
-        """The snapshot with the changed texts."""
+        """The snapshot with the changed texts, itself where none is."""
+        if not self._open:
+            return self._snapshot
         dumps = tuple(self._open[d.origin].text() if d.origin in self._open else d for d in self._snapshot.dumps)
         return replace(self._snapshot, dumps=dumps)
