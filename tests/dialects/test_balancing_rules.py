@@ -216,3 +216,17 @@ def test_all_chains_are_read_at_once_without_a_header_too_but_not_without_tables
     for given, expected in ((bare, True), (rules, False)):
         found = [f for f in iptables_save.decode(Dump("x", given.encode())) if isinstance(f, Table) and f.name == "nat"]
         assert bool(sum(map(assert_whole, found))) is expected
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_rule_among_the_declarations_is_a_rule(corpus: Path, indexed: bool) -> None:
+    path = next(iter(sorted(corpus.glob("iptables-*/nodes/*/iptables-save.txt"))))
+    lines = path.read_text().splitlines()
+    rule = next(line for line in lines if line.startswith("-A KUBE-SVC-") and " -j KUBE-SEP-" in line)
+    at = next(i for i, line in enumerate(lines) if line.startswith(":KUBE-SVC-"))
+    text = "\n".join([*lines[:at], rule, *lines[at:], ""])
+    for fact in iptables_save.decode(Dump("x", text.encode())):
+        if isinstance(fact, Table) and fact.name == "nat":
+            if indexed:
+                list(fact.chains)
+            assert quick.whole(fact) == quick.Whole({}, {}, {})

@@ -489,8 +489,8 @@ class _Section(Mapping[str, Chain]):
         if self._headless:
             return
         self._look_at_head()
-        text, start = self._text, max(self._declarations_end, self._start)
-        while start < self._end:
+        text, start = self._text, self._first(self._start, self._end)
+        while start is not None and start < self._end:
             stop = min(start + WINDOW, self._end)
             while stop < self._end:
                 cut = self._seam(start, stop)
