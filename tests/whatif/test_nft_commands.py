@@ -22,6 +22,15 @@ table ip filter {
 		elements = { 10.9.9.9 }
 	}
 
+	map ends {
+		type ipv4_addr : verdict
+		elements = { 10.9.9.8 : goto last }
+	}
+
+	chain last {
+		ip saddr 10.7.7.7 drop
+	}
+
 	chain FORWARD {
 		type filter hook forward priority filter; policy accept;
 		ip saddr 10.0.0.1 accept
@@ -31,6 +40,7 @@ table ip filter {
 
 	chain more {
 		ip daddr 10.0.0.2 return
+		ip daddr vmap @ends
 	}
 }
 table ip6 nat {
@@ -42,6 +52,7 @@ table ip6 nat {
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("add rule ip filter FORWARD ip saddr 10.9.0.0/16 tcp dport { 80, 443 } counter drop",),
     ("add rule filter FORWARD ip saddr @blocked drop",),
+    ("add rule ip filter FORWARD ip daddr vmap @ends",),
     ("insert rule ip filter FORWARD ct state established,related accept",),
     ('insert rule ip filter FORWARD index 1 iifname "eth*" udp dport 53-60 meta mark set 0x10 accept',),
     ("add rule ip filter FORWARD index 0 ip protocol icmp reject with icmp host-unreachable",),
@@ -210,6 +221,10 @@ def test_both_forms_of_a_table_that_nft_tells_better() -> None:
         ("add chain ip filter x { drop }", UsageError, "hook"),
         ("add rule ip filter FORWARD ip saddr @none drop", NotFound, "set none"),
         ("add rule ip filter FORWARD jump none", NotFound, "chain none"),
+        ("add rule ip filter more jump FORWARD", UsageError, "base chain"),
+        ("add rule ip filter more goto more", UsageError, "back to its own"),
+        ("add rule ip filter last ip daddr vmap @ends", UsageError, "back to its own"),
+        ("add rule ip filter FORWARD ip daddr vmap { 10.0.0.1 : jump none }", NotFound, "chain none"),
         ("add rule ip filter FORWARDS drop", NotFound, "chain FORWARDS"),
         ("add rule inet filter FORWARD drop", NotFound, "table inet filter"),
         ("add chain inet none x", NotFound, "table inet none"),
@@ -218,6 +233,25 @@ def test_both_forms_of_a_table_that_nft_tells_better() -> None:
 )
 def test_what_is_refused(command: str, error: type[Exception], why: str) -> None:
     with pytest.raises(error, match=why):
+        asked([native()], [command])
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    "command",
+    [
+        "add rule ip filter FORWARD masquerade", "add rule ip filter FORWARD index 9 drop",
+        "add chain ip filter x { type filter hook forward priority loud; }", "add rule ip filter FORWARD ip saddr @none drop",
+        "add rule ip filter FORWARD jump none", "add rule ip filter more jump FORWARD", "add rule ip filter more goto more", "add rule ip filter last ip daddr vmap @ends",
+        "add rule ip filter FORWARD ip daddr vmap { 10.0.0.1 : jump none }", "add rule ip filter FORWARDS drop",
+        "add rule inet filter FORWARD drop", "add chain inet none x", "add rule ip filter FORWARD frobnicate drop",
+    ],
+)  # fmt: skip
+def test_the_kernel_refuses_it_too(command: str) -> None:
+    shown = in_namespace(f"nft -f -\nif nft '{command}' 2>&1; then echo taken; fi", BEFORE)
+    assert "Error" in shown
+    assert "taken" not in shown
+    with pytest.raises((NotFound, UsageError)):
         asked([native()], [command])
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from netk8s.errors import DecodeError, NotFound, NotKnown, UsageError
-from netk8s.model import At, NftChain, NftExpr, NftRule, NftStatement, NftTable, NftValue, NftVerdict, Node
+from netk8s.model import At, NftChain, NftElement, NftExpr, NftRule, NftStatement, NftTable, NftValue, NftVerdict, Node
 from netk8s.whatif._as_iptables import as_iptables
 from netk8s.whatif._listed import placed, tables
 from netk8s.whatif._save import apply
@@ -139,7 +139,8 @@ def _rule(node: Node, saves: Saves, place: _Place, text: str) -> Node:
     if place.chain not in table.chains:
         raise NotFound(f"chain {place.chain} of table {place.family} {place.table}", near(place.chain, table.chains))
     chain = table.chains[place.chain]
-    _possible(place, table, chain, rule)
+    if place.verb != "delete":
+        _possible(place, table, chain, rule)
     return _exchanged(node, table, replace(chain, rules=_placed(place, chain.rules, rule, index)))
 
 
@@ -169,10 +170,12 @@ def _read(place: _Place, text: str) -> NftRule:
 
 def _values(s: NftStatement | NftValue) -> Iterator[NftValue]:
     """Every operand, however deep."""
-    for value in s.args if isinstance(s, NftStatement | NftExpr) else ():
-        if not isinstance(value, NftStatement):
+    args = s.args if isinstance(s, NftStatement | NftExpr) else (s.value,) if isinstance(s, NftElement) else ()
+    for value in args:
+        if value is not None and not isinstance(value, NftStatement):
             yield value
-        yield from _values(value)
+        if value is not None:
+            yield from _values(value)
 
 
 def _constants(value: object) -> Iterator[object]:
@@ -199,6 +202,33 @@ def _possible(place: _Place, table: NftTable, chain: NftChain, rule: NftRule) ->
                 raise NotFound(f"chain {value.chain} of table {table.name}", near(value.chain, table.chains))
             if isinstance(value, NftExpr) and value.op == "@" and value.words[0] not in table.sets:
                 raise NotFound(f"set {value.words[0]} of table {table.name}", near(value.words[0], table.sets))
+        for end in _ends(table, s):
+            if (end in table.chains and table.chains[end].hook) or _leads(table, end, chain.name):
+                raise UsageError(
+                    f"rule {place.words!r}: the kernel lets no rule lead to a base chain, or back to its own"
+                )
+
+
+def _leads(table: NftTable, start: str, goal: str) -> bool:
+    """Whether a chain leads to another, or is that one."""
+    seen, todo = {start}, [start]
+    while todo and goal not in seen:
+        chain = table.chains.get(todo.pop())
+        for rule in chain.rules if chain is not None else ():
+            ends = {end for s in rule.statements for end in _ends(table, s)} - seen
+            seen |= ends
+            todo += ends
+    return goal in seen
+
+
+def _ends(table: NftTable, s: NftStatement) -> Iterator[str]:
+    """The chains that a statement leads to, by a named map too."""
+    for value in _values(s):
+        if isinstance(value, NftVerdict) and value.chain:
+            yield value.chain
+        elif isinstance(value, NftExpr) and value.op == "@" and s.kind == "vmap" and value.words[0] in table.sets:
+            elements = table.sets[value.words[0]].elements
+            yield from (e.value.chain for e in elements if isinstance(e.value, NftVerdict) and e.value.chain)
 
 
 def _placed(place: _Place, rules: Sequence[NftRule], rule: NftRule, index: int | None) -> tuple[NftRule, ...]:
