@@ -302,8 +302,8 @@ def test_a_question_names_what_it_is_about(generated: Path) -> None:
     assert len(first) < 80
 
 
-MODES = ["nftables-dual-stack-kp136", "iptables-nft-dual-stack", "ipvs-rr-matrix", "nftables-matrix-kp136"]
-COPIED = frozenset({"default/lb", "default/web-local", "default/lb-ranges"})
+MODES = ["nftables-dual-stack-kp136", "iptables-nft-dual-stack", "ipvs-rr-matrix"]
+COPIED = frozenset({"default/lb", "default/web-local"})
 
 
 @cache

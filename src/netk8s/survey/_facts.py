@@ -102,6 +102,7 @@ class Facts:
         self._rank: list[int] = []
         self._tables: list[tuple[str, Table | NftTable]] = []
         self._plain: dict[str, bool] = {}
+        self._with_own: set[str] = set()
         self._gated: dict[tuple[int, int], dict[int, list[Route]]] = {}
         nodes = tuple(nodes)
         for node in nodes:
@@ -126,7 +127,7 @@ class Facts:
         """The chains and sets of a name, each with the table that it is in. Raises ValueError for what is not plain."""
         for where, table in self._tables:
             if isinstance(table, Table):
-                runs = table.runs(name)
+                runs = table.runs(name) if where in self._with_own else ()
                 if runs:
                     text = "".join(COUNTED.sub("", text) if "[" in text else text for _, text in runs)
                     lines = tuple((table.at.origin, range(n, n + text.count("\n"))) for n, text in runs)
@@ -145,7 +146,7 @@ class Facts:
             known = {
                 word
                 for word in re.findall(r" -[jg] (\S+)", text)
-                if word.startswith("<") or any(word in c for c in tables)
+                if word.startswith("\x02") or any(word in c for c in tables)
             }
             self._plain[text] = plain_words(text, known) and _SPAN.search(text) is None
         if not self._plain[text]:
@@ -359,6 +360,7 @@ class Facts:
         self.able = self.able and not table.headless
         for name in table.chains:
             if _OWN.fullmatch(name):
+                self._with_own.add(where)
                 continue
             rules = [
                 (n, COUNTED.sub("", raw) if raw.startswith("[") else raw) for n, raw in table.chains[name].rules.texts()

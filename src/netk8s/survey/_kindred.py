@@ -24,21 +24,27 @@ from msgspec.structs import replace
 from netk8s import dialects
 from netk8s.errors import NotFound, UsageError
 from netk8s.model import Ask, Cluster, Node, Pod, World
-from netk8s.survey._facts import CHAIN, FOUR, HOST, NAMED, NODE_FIELDS, SIX, Facts, Record
+from netk8s.survey._facts import CHAIN, FOUR, NAMED, NODE_FIELDS, SIX, Chain, Facts, Record
 from netk8s.survey._names import Names, Numbering, Places
 from netk8s.survey._networks import parsed
 from netk8s.survey._objects import CLUSTER_FIELDS, UNREAD, Connections, Objects
 from netk8s.survey._ports import Key, Port
 from netk8s.survey._questions import Ground, Question
 
-_TOKEN = re.compile(
-    rf"(?<![\w./-])(?:{CHAIN}|{NAMED})"
-    rf"|{HOST}"
-    r"|(?<![\w./-])[\w.-]+/[\w-]+(?:\.[\w-]+)*(?![\w-]|\.\w)"
-    r"|--dport \d+(?![\d:])"
-)
+_BETWEEN, _SERVICE, _OPEN, _CLOSE = "\x00", "\x01", "\x02", "\x03"
+_CONTROL = re.compile(f"[{_SERVICE}-{_CLOSE}]")
+_FOUR = rf"(?<![\w.:-]){FOUR}(?:/\d+|-{FOUR})?(?![\w.])"
+_SIX = rf"(?<![\w.:-])(?:{SIX})(?:/\d+|-(?:{SIX}))?(?![\w.])"
+_MORE = rf"(?<![\w./-]){CHAIN}|--dport \d+(?![\d:])"
+_TOKEN = re.compile(rf"(?<![\w./-])(?:{NAMED})|{_FOUR}|{_MORE}|{_SIX}")
+_TOKEN_4 = re.compile(rf"{_FOUR}|{_MORE}")
+_RICH = re.compile(rf"(?:{NAMED})|:[0-9a-f]{{0,4}}:")
+"""What is in texts of nftables and of IPv6 only."""
+
+_CHAIN = re.compile(f"{CHAIN}|{NAMED}")
+_ALONE = re.compile(rf"(?<![\w./-]){_SERVICE}(?![\w-]|\.\w)")
+_SPAN = re.compile(rf"(?:{FOUR}|{SIX})-(?:{FOUR}|{SIX})")
 _PART = re.compile(rf"(?:{FOUR}|{SIX})(?:/\d+)?")
-_SPAN = re.compile(rf"(?<![\w.:-])(?:{FOUR}|{SIX})-(?:{FOUR}|{SIX})(?![\w.])")
 _IN_CHAIN = re.compile(r"^([a-z]+)-[A-Z2-7]{8}-(.*)$")
 _SOURCE_PORT = re.compile(r"--to-ports |--to-source \S+:\d|masquerade to :|snat to \S+:\d")
 _MOST = 4000
@@ -93,6 +99,8 @@ class Kindred:
         ask, more = question.ask, list[str]()
         host, _, number = ask.target.rpartition(":")
         host = host.strip("[]")
+        if host not in shape.places and host in self._facts.ordered:
+            return None
         source = self._source(ask.source or "", shape, more)
         if source is None:
             return None
@@ -136,7 +144,7 @@ class Kindred:
         own_ports = [str(d.port) for d in port.dialled if d.ip is None]
         if not all(self._is_own(int(number)) for number in own_ports):
             return None
-        writing = _Writing(self._facts, port, own_ports)
+        writing = _Writing(self._facts, port, own_ports, asks_ports=self._connections.any)
         writing.write(self._facts)
         names = writing.names
         for host in (
@@ -160,7 +168,7 @@ class Kindred:
         if not self._facts.named.isdisjoint(names.places) or (self._connections.any and writing.gives_ports):
             return None
         key = (
-            tuple(writing.told), port.name, port.protocol, port.source_ranges, port.node, port.families,
+            tuple(writing.told), writing.order(), port.name, port.protocol, port.source_ranges, port.node, port.families,
             tuple((d.kind, None if d.ip is None else names.of(str(d.ip)), None if d.ip is None else d.port)
                   for d in port.dialled),
             tuple(sorted(((names.of(str(p.ip)), p.port, p.node if p.node in self._world.nodes else None,
@@ -175,16 +183,21 @@ class Kindred:
 class _Writing:
     """All that is written of a port, its names numbered."""
 
-    def __init__(self, facts: Facts, port: Port, own_ports: Iterable[str]) -> None:
+    def __init__(self, facts: Facts, port: Port, own_ports: Iterable[str], *, asks_ports: bool = True) -> None:
         self._facts = facts
         self.names = Numbering(facts.is_literal)
         self.told: list[Hashable] = []
         self.rules = Places()
         self.gives_ports = False
         self._ports = {f"--dport {number}" for number in own_ports}
+        self._asks_ports = asks_ports
+        self._chains: set[str] = set()
         self._done: set[str] = set()
         self._records: set[int] = set()
+        self._in_order: dict[tuple[Hashable, ...], list[tuple[int, int]]] = {}
         self._seen: dict[str, str] = {}
+        self._service = port.service
+        self._told_service = _number(0)
         for word in (port.service, *own_ports, *(str(d.ip) for d in port.dialled if d.ip is not None)):
             self.names.number(word)
         self._own_ports = set(own_ports)
@@ -192,32 +205,50 @@ class _Writing:
     def write(self, facts: Facts) -> None:
         """Follows the names to all that is written of them, and to the names in that."""
         while todo := [name for name in self.names.places if name not in self._done]:
+            chains: list[tuple[str, str, Chain]] = []
             for name in todo:
                 self._done.add(name)
                 key = f"#{name}" if name in self._own_ports else name
                 for number in facts.by_name.get(key, ()):
                     if number not in self._records:
                         self._records.add(number)
-                        self._record(facts.records[number])
+                        self._record(number, facts.records[number])
                 if len(self._records) > _MOST:
                     raise ValueError(name)
-                for where, chain in facts.chains(name) if _is_chain(name) else ():
-                    for origin, lines in chain.lines:
-                        self.rules.add(origin, lines)
-                    text = self._numbered(chain.text)
-                    facts.check(name, text)
-                    self.told.append((where, self._in_name(name), text))
+                if name in self._chains:
+                    chains += [(where, name, chain) for where, chain in facts.chains(name)]
+            # Many chains of a few words are numbered as one text.
+            texts = self._numbered(_BETWEEN.join(chain.text for *_, chain in chains)).split(_BETWEEN) if chains else ()
+            for (where, name, chain), text in zip(chains, texts, strict=True):
+                for origin, lines in chain.lines:
+                    self.rules.add(origin, lines)
+                facts.check(name, text)
+                self.told.append((where, self._in_name(name), text))
 
-    def _record(self, record: Record) -> None:
+    def _record(self, number: int, record: Record) -> None:
         for origin, line in record.at:
             self.rules.add(origin, (line,))
+        if record.where[-1].__class__ is int:
+            self._in_order.setdefault(record.where[:2], []).append((number, len(self.told)))
         self.told.append((record.where, self._numbered(record.text)))
 
+    def order(self) -> Hashable:
+        """The order in their chains of the rules that are told, where there are several."""
+        return tuple(
+            (chain, tuple(place for _, place in sorted(found)))
+            for chain, found in sorted(self._in_order.items(), key=repr)
+            if len(found) > 1
+        )
+
     def _numbered(self, text: str) -> str:
-        if _SPAN.search(text):
+        if self._asks_ports:
+            self.gives_ports = self.gives_ports or _SOURCE_PORT.search(text) is not None
+        if _CONTROL.search(text):
             raise ValueError(text)
-        self.gives_ports = self.gives_ports or _SOURCE_PORT.search(text) is not None
-        return _TOKEN.sub(self._one, text)
+        text = text.replace(self._service, _SERVICE)
+        text = _ALONE.sub(self._told_service, text)
+        text = (_TOKEN if _RICH.search(text) else _TOKEN_4).sub(self._one, text)
+        return text.replace(_SERVICE, self._service)
 
     def _one(self, found: re.Match[str]) -> str:
         word = found[0]
@@ -227,10 +258,14 @@ class _Writing:
         return known
 
     def _new(self, word: str) -> str:
+        word = word.replace(_SERVICE, self._service)
         if word.startswith("--dport "):
-            return f"--dport <{self.names.of(word[8:])}>" if word in self._ports else word
+            return f"--dport {_number(self.names.of(word[8:]))}" if word in self._ports else word
         if _is_chain(word):
-            return f"<{self.names.number(word)}>"
+            self._chains.add(word)
+            return _number(self.names.number(word))
+        if _SPAN.fullmatch(word):
+            raise ValueError(word)
         host, slash, length = word.partition("/")
         if _PART.fullmatch(word):
             try:
@@ -240,8 +275,8 @@ class _Writing:
             if slash and length not in ("32", "128"):
                 return word
             number = self.names.number(host)
-            return f"<{number}>{slash}{length}" if isinstance(number, int) else word
-        return f"<{self.names.places[word]}>" if word in self.names.places else word
+            return f"{_number(number)}{slash}{length}" if isinstance(number, int) else word
+        return word
 
     def _in_name(self, name: str) -> str:
         """What a chain's name says by itself."""
@@ -251,16 +286,21 @@ class _Writing:
         rest = found[2]
         for word in sorted(self.names.places, key=len, reverse=True):
             if "/" in word and not _is_chain(word) and rest.startswith(f"{word}/"):
-                rest = f"<{self.names.places[word]}>{rest[len(word) :]}"
+                rest = _number(self.names.places[word]) + rest[len(word) :]
                 break
         head, mark, end = rest.partition("__")
         host, slash, number = end.rpartition("/")
         dotted = {word.replace(":", "."): place for word, place in self.names.places.items() if _PART.fullmatch(word)}
-        return f"{found[1]} {head}{mark}{f'<{dotted[host]}>' if host in dotted else host}{slash}{number}"
+        return f"{found[1]} {head}{mark}{_number(dotted[host]) if host in dotted else host}{slash}{number}"
+
+
+def _number(number: Hashable) -> str:
+    """A name's number as it stands in texts."""
+    return f"{_OPEN}{number}{_CLOSE}"
 
 
 def _is_chain(word: str) -> bool:
-    return re.fullmatch(f"{CHAIN}|{NAMED}", word) is not None
+    return _CHAIN.fullmatch(word) is not None
 
 
 def _looked_through(world: World) -> bool:
@@ -282,7 +322,7 @@ def _literal(world: World) -> Iterator[str]:
         for target, port in (("198.51.100.1:80", None), ("[2001:db8:ffff::1]:80", None), (f"node/{name}", "1")):
             for ask in (Ask(target, port, source="client", via=name), Ask(target, port, source="pod", node=name)):
                 try:
-                    packet = dialects.resolve(world, ask).packet
+                    flow = dialects.resolve(world, ask)
                 except (NotFound, UsageError):
                     continue  # of this family nobody can ask
-                yield from (str(packet.src), str(packet.dst))
+                yield from map(str, (flow.packet.src, flow.packet.dst, *(ip for ip, _ in flow.owned)))
