@@ -28,8 +28,10 @@ ANSWERS = {"NK403", "NK413"}
 TWO = {
     "broken-kube-postrouting-flushed": {"default/kubernetes"},
     "iptables-legacy-ipvlan-l2": {"default/web-local"},
+    "iptables-nft-macvlan-bridge": {"default/web-local"},
+    "iptables-nft-no-cluster-cidr": {"default/kubernetes", "monitoring/exporter"},
 }
-"""Service ports all of whose flows are taken to arrive for that reason; the cause is an error of its own."""
+"""Services of which flows are taken to arrive for that reason."""
 POLICIES = ("NK430", "NK431", "NK432")
 SEEN_AS = "in its place"
 """Of an address that another node rewrote: which address it was, the pod's node does not see."""
