@@ -144,7 +144,9 @@ class Edge:
         if self._model is None:
             self._model = asyncio.get_running_loop().create_future()
             begun = _children()
-            _, answer, encoding = await self._really(request, self.real - 1, path, body)
+            status, answer, encoding = await self._really(request, self.real - 1, path, body)
+            if status != 200:
+                sys.exit(f"the agent that the others' answers are made of: {status} {answer[:300]!r}")
             plain = gzip.decompress(answer) if encoding == "gzip" else answer
             self._model.set_result((plain, _children() - begun))
         plain, seconds = await asyncio.shield(self._model)
