@@ -81,6 +81,8 @@ class Chain(Struct, frozen=True):
 
     text: str
     lines: tuple[tuple[str, Sequence[int]], ...]
+    four: bool = False
+    """It is one of iptables for IPv4."""
 
 
 class Facts:
@@ -131,9 +133,9 @@ class Facts:
                 if runs:
                     text = "".join(COUNTED.sub("", text) if "[" in text else text for _, text in runs)
                     lines = tuple((table.at.origin, range(n, n + text.count("\n"))) for n, text in runs)
-                    yield where, Chain(text, lines)
+                    yield where, Chain(text, lines, table.family == 4)
                 elif name in table.chains:
-                    yield where, Chain("no rules", ())
+                    yield where, Chain("no rules", (), four=True)
             elif name in table.chains:
                 yield where, self._nft_chain(table, table.chains[name])
             elif name in table.sets:

@@ -32,12 +32,15 @@ from netk8s.survey._ports import Key, Port
 from netk8s.survey._questions import Ground, Question
 
 _BETWEEN, _SERVICE, _OPEN, _CLOSE = "\x00", "\x01", "\x02", "\x03"
-_CONTROL = re.compile(f"[{_SERVICE}-{_CLOSE}]")
 _FOUR = rf"(?<![\w.:-]){FOUR}(?:/\d+|-{FOUR})?(?![\w.])"
 _SIX = rf"(?<![\w.:-])(?:{SIX})(?:/\d+|-(?:{SIX}))?(?![\w.])"
 _MORE = rf"(?<![\w./-]){CHAIN}|--dport \d+(?![\d:])"
-_TOKEN = re.compile(rf"(?<![\w./-])(?:{NAMED})|{_FOUR}|{_MORE}|{_SIX}")
-_TOKEN_4 = re.compile(rf"{_FOUR}|{_MORE}")
+_TOKEN = re.compile(rf"((?<![\w./-])(?:{NAMED})|{_FOUR}|{_MORE}|{_SIX})")
+# The same as _FOUR and _MORE, begun by a set of characters, for which re has a quick search.
+_TOKEN_4 = re.compile(
+    rf"([\dK-](?:(?<=\d)(?<![\w.:-]\d)\d{{0,2}}(?:\.\d{{1,3}}){{3}}(?:/\d+|-{FOUR})?(?![\w.])"
+    rf"|(?<=K)(?<![\w./-]K){CHAIN[1:]}|(?<=-)-dport \d+(?![\d:])))"
+)
 _RICH = re.compile(rf"(?:{NAMED})|:[0-9a-f]{{0,4}}:")
 """What is in texts of nftables and of IPv6 only."""
 
@@ -218,7 +221,9 @@ class _Writing:
                 if name in self._chains:
                     chains += [(where, name, chain) for where, chain in facts.chains(name)]
             # Many chains of a few words are numbered as one text.
-            texts = self._numbered(_BETWEEN.join(chain.text for *_, chain in chains)).split(_BETWEEN) if chains else ()
+            joined = _BETWEEN.join(chain.text for *_, chain in chains)
+            four = all(chain.four for *_, chain in chains)
+            texts = self._numbered(joined, four=four).split(_BETWEEN) if chains else ()
             for (where, name, chain), text in zip(chains, texts, strict=True):
                 for origin, lines in chain.lines:
                     self.rules.add(origin, lines)
@@ -240,22 +245,20 @@ class _Writing:
             if len(found) > 1
         )
 
-    def _numbered(self, text: str) -> str:
+    def _numbered(self, text: str, *, four: bool = False) -> str:
+        """A text with numbers for names. ``four``: rules of iptables for IPv4."""
         if self._asks_ports:
             self.gives_ports = self.gives_ports or _SOURCE_PORT.search(text) is not None
-        if _CONTROL.search(text):
+        if _SERVICE in text or _OPEN in text or _CLOSE in text:
             raise ValueError(text)
         text = text.replace(self._service, _SERVICE)
         text = _ALONE.sub(self._told_service, text)
-        text = (_TOKEN if _RICH.search(text) else _TOKEN_4).sub(self._one, text)
-        return text.replace(_SERVICE, self._service)
-
-    def _one(self, found: re.Match[str]) -> str:
-        word = found[0]
-        known = self._seen.get(word)
-        if known is None:
-            known = self._seen[word] = self._new(word)
-        return known
+        parts = (_TOKEN_4 if four or not _RICH.search(text) else _TOKEN).split(text)
+        seen = self._seen
+        for place in range(1, len(parts), 2):
+            word = parts[place]
+            parts[place] = seen.get(word) or seen.setdefault(word, self._new(word))
+        return "".join(parts).replace(_SERVICE, self._service)
 
     def _new(self, word: str) -> str:
         word = word.replace(_SERVICE, self._service)
