@@ -11,7 +11,7 @@ import pytest
 
 from .faults import FAULTS, Fault, held
 
-FLOWS = 16
+FLOWS = 10
 
 
 @pytest.mark.lab

@@ -11,7 +11,9 @@ Why it matters
 --------------
 kube-proxy writes the rules from the EndpointSlices. If they differ, it is stopped, cannot reach
 the API, or fails to write; or rules of another backend or an older kube-proxy are in its way.
-Packets go to addresses that nobody has, or that by now belong to someone else.
+Packets go to addresses that nobody has, or that by now belong to someone else. Where a rule that
+is not kube-proxy's translates before it (a hostPort of the same number, a firewall), the Service
+is never asked.
 
 Example
 -------
@@ -24,7 +26,7 @@ What to do
 See whether kube-proxy runs on that node and what it logs; restarting it writes all rules anew
 and does not break established connections. If rules are left over from another mode or from the
 other iptables backend, remove them with `kube-proxy --cleanup` of that mode or by a reboot, in
-a maintenance window.
+a maintenance window. A foreign rule has to go, or the Service to another port.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ from netk8s.findings._reading import (
     places,
     proven,
     service_port,
+    short,
+    steps,
     usable,
 )
 from netk8s.findings._translation import Translated, translation
@@ -68,17 +72,32 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     local = "Local" in (port.external_policy, port.internal_policy)
     whole: dict[str, list[tuple[Way, Translated]]] = {}
     stale: dict[tuple[str, bool], list[tuple[Way, Step]]] = {}
+    foreign: dict[tuple[str, Step, bool], list[Way]] = {}
     for way in live(trace):
         found = translation(way)
-        if found is None:
-            continue
         where = (way.packet.dst, way.packet.dport)
+        if found is None:
+            other = _foreign(trace, way)
+            if other is not None and where not in exist:
+                foreign.setdefault((*other, arrived(way)), []).append(way)
+            continue
         used.setdefault(found.node, set()).add(where)
         if found.everyone or (found.everyone is None and not local):
             whole.setdefault(found.node, []).append((way, found))
         if where not in exist:
             stale.setdefault((found.node, arrived(way)), []).append((way, found.step))
     name = f"{port.namespace}/{port.service}"
+    for (node, step, fine), ways in foreign.items():
+        yield Finding(
+            CODE,
+            SEVERITY if fine else "error",
+            f"a rule of {node} that is not kube-proxy's takes {dialled(trace)} to {ends(ways)}, no endpoint of {name}: "
+            f"{short(step.rule or '')}",
+            places(step, f"service {name} ({port.at})" if port.at.origin else None),
+            f"The rule is asked before those of kube-proxy. Find who made it (a pod with that hostPort, a firewall, a script), "
+            f"and take it away or give {name} another port.",
+            proven(ways),
+        )
     for (node, fine), group in stale.items():
         yield Finding(
             CODE,
@@ -105,3 +124,15 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
                 _REMEDY.format(node=node),
                 proven(way for way, _ in ways),
             )
+
+
+def _foreign(trace: Trace, way: Way) -> tuple[str, Step] | None:
+    """(node, rule) of the first translation, by a rule that is not kube-proxy's.
+
+    A hostPort at an address of a load balancer may be how that one works (k3s: a pod on each node passes packets on).
+    """
+    for hop, step in steps(way):
+        if step.rule is not None and any(name in ("dst", "dport") for name, _ in step.changes):
+            by_host_port = step.chain.startswith(("CNI-DN-", "CNI-HOSTPORT-"))
+            return None if by_host_port and trace.flow.kind != "nodeport" else (hop.node, step)
+    return None

@@ -94,6 +94,19 @@ def _asked_on_link(scene: Scene, packet: Packet, netns: Netns) -> Netns:
     return owner if hung.shared or hung.kind == attachment.LINK else netns
 
 
+def _network_of(netns: Netns, packet: Packet) -> str | None:
+    """The device on whose network the dialled address is: routers ask for it there, whatever the way back is.
+
+    Of a packet for a virtual address that a router sends to the node it is the device of the node's own address.
+    """
+    asked = {packet.dst} if netns.is_local(packet.dst) else set(netns.own)
+    for address in netns.node.addresses:
+        if address.ip in asked and address.ip.version == packet.family and address.prefixlen < address.ip.max_prefixlen:
+            link = netns.links.get(address.dev)
+            return address.dev if link is None or link.kind not in ("bridge", "dummy") else None
+    return None
+
+
 def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
     packet = branch.flight.packet
     netns = netns if scene.flow.routed else _asked_on_link(scene, packet, netns)
@@ -114,7 +127,12 @@ def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
             back = found.ways[0][1]
             iif, known = back.dev, True
             refused = _arp.refused_outside(netns, packet, back)
-            if len(found.ways) > 1:
+            if (dialled := _network_of(netns, packet)) not in (None, iif) and back.gateway is not None:
+                branch = branch.assume(
+                    f"the packet comes in by {dialled}, on whose network routers ask for it; back to {packet.src} it is {iif}"
+                )
+                iif, refused = dialled, None
+            elif len(found.ways) > 1:
                 branch = branch.assume(f"the packet comes in by {iif}, one of several ways back to {packet.src}")
         else:
             branch = branch.assume(
