@@ -304,7 +304,7 @@ FAULTS = (
     Fault("a process listens on a NodePort", taken_nodeport, "NK612"),
     Fault("an endpoint on another port", older(with_service(ONE, target_port=81)), "NK606", "NK206"),
     Fault("rules of another traffic policy", older(with_service(LOCAL, external_policy="Cluster")), "NK609", "NK206"),
-    Fault("a node without kube-proxy", flush("KUBE-SERVICES", "KUBE-NODEPORTS", "PREROUTING", "OUTPUT", "POSTROUTING"), "NK602", "NK205 NK204 NK402"),
+    Fault("a node without kube-proxy", flush("KUBE-SERVICES", "KUBE-NODEPORTS", "PREROUTING", "OUTPUT", "POSTROUTING"), "NK602", "NK205 NK204 NK402 NK403"),
     Fault("stale UDP connection", stale_connection, "NK420", at=with_service(DNS, pods=("default/dns-a",))),
     Fault("UDP connection from before the Service", untranslated_connection, "NK421"),
     Fault("a chain of no Service", rule("-N", "KUBE-SVC-AAAAAAAAAAAAAAAA", table="nat"), "NK615"),
