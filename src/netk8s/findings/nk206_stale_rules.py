@@ -87,16 +87,16 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         if where not in exist:
             stale.setdefault((found.node, arrived(way)), []).append((way, found.step))
     name = f"{port.namespace}/{port.service}"
-    for (node, step, fine), ways in foreign.items():
+    for (node, step, fine), taken in foreign.items():
         yield Finding(
             CODE,
             SEVERITY if fine else "error",
-            f"a rule of {node} that is not kube-proxy's takes {dialled(trace)} to {ends(ways)}, no endpoint of {name}: "
+            f"a rule of {node} that is not kube-proxy's takes {dialled(trace)} to {ends(taken)}, no endpoint of {name}: "
             f"{short(step.rule or '')}",
             places(step, f"service {name} ({port.at})" if port.at.origin else None),
             f"The rule is asked before those of kube-proxy. Find who made it (a pod with that hostPort, a firewall, a script), "
             f"and take it away or give {name} another port.",
-            proven(ways),
+            proven(taken),
         )
     for (node, fine), group in stale.items():
         yield Finding(
