@@ -310,10 +310,10 @@ class Facts:
 
     def routes(self, host: str) -> Iterator[Route]:
         """The routes through gateways that an address lies in."""
-        ip = parsed(host)
+        family, number = parsed(host)
         for (version, length), nets in self._gated.items():
-            if version == ip.version:
-                yield from nets.get(int(ip) >> (ip.max_prefixlen - length), ())
+            if version == family:
+                yield from nets.get(number >> ((32 if family == 4 else 128) - length), ())
 
     def is_literal(self, host: str) -> bool:
         """Whether an address stays what it is."""

@@ -45,7 +45,7 @@ _RICH = re.compile(rf"(?:{NAMED})|:[0-9a-f]{{0,4}}:")
 """What is in texts of nftables and of IPv6 only."""
 
 _CHAIN = re.compile(f"{CHAIN}|{NAMED}")
-_ALONE = re.compile(rf"(?<![\w./-]){_SERVICE}(?![\w-]|\.\w)")
+_ALONE = re.compile(rf"{_SERVICE}(?<![\w./-]{_SERVICE})(?![\w-]|\.\w)")
 _SPAN = re.compile(rf"(?:{FOUR}|{SIX})-(?:{FOUR}|{SIX})")
 _PART = re.compile(rf"(?:{FOUR}|{SIX})(?:/\d+)?")
 _IN_CHAIN = re.compile(r"^([a-z]+)-[A-Z2-7]{8}-(.*)$")
@@ -99,12 +99,12 @@ class Kindred:
         shape = self._shapes[port.key]
         if shape is None:
             return None
-        ask, more = question.ask, list[str]()
+        ask = question.ask
         host, _, number = ask.target.rpartition(":")
         host = host.strip("[]")
         if host not in shape.places and host in self._facts.ordered:
             return None
-        source = self._source(ask.source or "", shape, more)
+        source = self._source(ask.source or "", shape)
         if source is None:
             return None
         key = (
@@ -113,14 +113,14 @@ class Kindred:
             None if ask.port is None else shape.places.get(ask.port, ask.port),
             replace(ask, target="", port=None, source=None), source,
         )  # fmt: skip
-        return key, replace(shape.names, words=(*shape.names.words, *more)) if more else shape.names
+        return key, shape.names
 
     def _is_own(self, number: int) -> bool:
         """Whether a NodePort is nothing else's number."""
         return number in self._node_ports and not (self._facts.is_number(number) or number in self._objects.numbers)
 
-    def _source(self, source: str, shape: _Shape, more: list[str]) -> Hashable | None:
-        """The client in words that hold for those like it; its own names are added to ``more``."""
+    def _source(self, source: str, shape: _Shape) -> Hashable | None:
+        """The client in words that hold for those like it."""
         kind, _, name = source.partition("/")
         if kind != "pod" or not name:
             # Its place among the rules of others tells, so they are not exchanged.
@@ -150,10 +150,11 @@ class Kindred:
         writing = _Writing(self._facts, port, own_ports, asks_ports=self._connections.any)
         writing.write(self._facts)
         names = writing.names
-        for host in (
-            str(ip) for ip in (*(d.ip for d in port.dialled), *(p.ip for p in port.endpoints)) if ip is not None
-        ):
-            names.number(host)
+        dialled = [None if d.ip is None else str(d.ip) for d in port.dialled]
+        places = [str(place.ip) for place in port.endpoints]
+        for host in (*dialled, *places):
+            if host is not None:
+                names.number(host)
         objects = self._objects.of_port(port, names, writing.rules)
         # The objects have brought addresses of pods: what is written of them is told too.
         writing.write(self._facts)
@@ -172,10 +173,10 @@ class Kindred:
             return None
         key = (
             tuple(writing.told), writing.order(), port.name, port.protocol, port.source_ranges, port.node, port.families,
-            tuple((d.kind, None if d.ip is None else names.of(str(d.ip)), None if d.ip is None else d.port)
-                  for d in port.dialled),
-            tuple(sorted(((names.of(str(p.ip)), p.port, p.node if p.node in self._world.nodes else None,
-                           p.pod and names.of(p.pod)) for p in port.endpoints), key=str)),
+            tuple((d.kind, None if host is None else names.of(host), None if host is None else d.port)
+                  for d, host in zip(port.dialled, dialled, strict=True)),
+            tuple(sorted([(names.of(host), p.port, p.node if p.node in self._world.nodes else None,
+                           p.pod and names.of(p.pod)) for p, host in zip(port.endpoints, places, strict=True)], key=str)),
             tuple((n, self._facts.networks.of(host)) for n, host in hosts),
             tuple(self._facts.number(int(number)) for number in own_ports), objects, tuple(ways),
         )  # fmt: skip
@@ -261,6 +262,8 @@ class _Writing:
         return "".join(parts).replace(_SERVICE, self._service)
 
     def _new(self, word: str) -> str:
+        if word[0].isdecimal() and ":" not in word and "-" not in word:
+            return self._host(word)
         word = word.replace(_SERVICE, self._service)
         if word.startswith("--dport "):
             return f"--dport {_number(self.names.of(word[8:]))}" if word in self._ports else word
@@ -269,17 +272,18 @@ class _Writing:
             return _number(self.names.number(word))
         if _SPAN.fullmatch(word):
             raise ValueError(word)
+        return self._host(word) if _PART.fullmatch(word) else word
+
+    def _host(self, word: str) -> str:
         host, slash, length = word.partition("/")
-        if _PART.fullmatch(word):
-            try:
-                parsed(host)
-            except ValueError:
-                return word
-            if slash and length not in ("32", "128"):
-                return word
-            number = self.names.number(host)
-            return f"{_number(number)}{slash}{length}" if isinstance(number, int) else word
-        return word
+        try:
+            parsed(host)
+        except ValueError:
+            return word
+        if slash and length not in ("32", "128"):
+            return word
+        number = self.names.number(host)
+        return f"{_number(number)}{slash}{length}" if isinstance(number, int) else word
 
     def _in_name(self, name: str) -> str:
         """What a chain's name says by itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address, ip_network, summarize_address_range
+from socket import inet_aton, inet_ntoa
 
 from netk8s.model import Addr, Net
 
@@ -47,25 +48,39 @@ class Networks:
 
     def of(self, host: str) -> Hashable:
         """What is written that an address lies in. Raises ValueError for text that is no address."""
-        ip = parsed(host)
-        number = int(ip)
+        family, number = parsed(host)
+        bits = 32 if family == 4 else 128
         found: Hashable = tuple(
-            (length, tuple(kinds))
-            for (version, length), nets in self._nets.items()
-            if version == ip.version and (kinds := nets.get(number >> (ip.max_prefixlen - length)))
+            [
+                (length, tuple(kinds))
+                for (version, length), nets in self._nets.items()
+                if version == family and (kinds := nets.get(number >> (bits - length)))
+            ]
         )
-        if ip.version == 6:
+        if family == 6:
             found = (found, tuple(((number >> bits) ^ one).bit_length() for one, bits in sorted(self._six)))
         return self._known.setdefault(found, len(self._known))
 
 
+def parsed(text: str) -> tuple[int, int]:
+    """(family, number) of an address in the form that this program writes. Raises ValueError for another form."""
+    if ":" in text:
+        return _six(text)
+    try:
+        packed = inet_aton(text)
+    except OSError:
+        raise ValueError(text) from None
+    if inet_ntoa(packed) != text:
+        raise ValueError(text)
+    return 4, int.from_bytes(packed, "big")
+
+
 @lru_cache(maxsize=8192)
-def parsed(text: str) -> Addr:
-    """An address in the form that this program writes. Raises ValueError for another form, or another thing."""
+def _six(text: str) -> tuple[int, int]:
     ip = ip_address(text)
     if str(ip) != text:
         raise ValueError(text)
-    return ip
+    return 6, int(ip)
 
 
 def leaves(value: object) -> Iterator[object]:
