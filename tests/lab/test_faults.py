@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .faults import FAULTS, Fault, held
+from .faults import FAULTS, NOTHING, Fault, held
 
 FLOWS = 10
 
@@ -24,3 +24,12 @@ def test_a_fault_is_found_and_real_connections_agree(fault: Fault, tmp_path: Pat
     assert not found.false, "\n".join(found.false)
     assert found.flows >= FLOWS
     assert not found.errors or found.failing
+
+
+def test_the_page_on_faults_has_them_all(root: Path) -> None:
+    page = (root / "docs/faults.md").read_text(encoding="utf-8")
+    told = [fault for fault in FAULTS if fault.codes != NOTHING]
+    assert [line for line in page.splitlines() if line.startswith("- ")] == [
+        f"- {fault.name}: {', '.join(fault.codes.split())}" for fault in told
+    ]
+    assert f"{len(told)} kinds, in namespaces" in page
