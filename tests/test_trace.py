@@ -935,6 +935,28 @@ def test_an_answer_passes_as_established() -> None:
 # ---------------------------------------------------------------- what is not known
 
 
+@pytest.mark.parametrize(
+    ("rules", "source", "origin", "verdict"),
+    [
+        ("nat KUBE-MARK-MASQ -j RETURN\n", CLIENT, "outside", "dropped"),
+        ("", CLIENT, "outside", "delivered"),
+        ("nat KUBE-MARK-MASQ -j RETURN\n", POD1, "pod", "delivered"),
+    ],
+)
+def test_without_the_endpoints_node_an_answer_comes_back_to_whom_that_node_knows_by_the_translator(
+    rules: str, source: Any, origin: str, verdict: str
+) -> None:
+    """Recorded with all nodes: what a node without cluster CIDR does not masquerade is answered past it."""
+    there = world(rules + to("10.244.2.6:8080"))
+    alone = World({"n1": there.nodes["n1"]}, there.cluster)
+    for known in (there, alone):
+        found = ask(known, source, CLUSTER_IP, 80, origin)
+        assert {o.verdict for o in found.outcomes} == {verdict}
+        assert ("bypasses the node that translated" in found.outcomes[0].reason) is (verdict == "dropped")
+    if verdict == "dropped":
+        assert [o.verdict for other in found.alternatives for o in other.outcomes].count("delivered") == 1
+
+
 def test_no_dump_of_the_node_is_unknown_and_missing() -> None:
     found = trace(world(), Flow("x", "x", "outside", "n9", Packet(TCP, CLIENT, NODE1, None, 80)))
     assert only(found).verdict == "unknown"

@@ -23,15 +23,6 @@ SOME = [
     "headline-nodeport-30000", "broken-stale-node", "broken-missing-route", "iptables-nft-cni-ipmasq-forward-drop",
     "both-backends-stale-nft-wins", "iptables-nft-flannel-vxlan", "iptables-legacy-ipvlan-l2",
 ]  # fmt: skip
-ANSWERS = {"NK403", "NK413"}
-"""Of an answer that does not pass the node that translated: neither of the two nodes sees both halves."""
-TWO = {
-    "broken-kube-postrouting-flushed": {"default/kubernetes"},
-    "iptables-legacy-ipvlan-l2": {"default/web-local"},
-    "iptables-nft-macvlan-bridge": {"default/web-local"},
-    "iptables-nft-no-cluster-cidr": {"default/kubernetes", "monitoring/exporter"},
-}
-"""Services of which flows are taken to arrive for that reason."""
 POLICIES = ("NK430", "NK431", "NK432")
 SEEN_AS = "in its place"
 """Of an address that another node rewrote: which address it was, the pod's node does not see."""
@@ -72,7 +63,7 @@ def checked(corpus: Path, case: str) -> tuple[Checkup, Checkup]:
 
 
 def kinds(found: Checkup) -> set[tuple[str, str]]:
-    return {(p.finding.code, p.finding.severity) for p in found.problems if p.finding.code not in ANSWERS}
+    return {(p.finding.code, p.finding.severity) for p in found.problems}
 
 
 @pytest.mark.parametrize("case", cases())
@@ -88,19 +79,10 @@ def test_the_same_findings_of_the_same_severity(corpus: Path, case: str) -> None
 def test_the_same_services_fail(corpus: Path, case: str) -> None:
     if case.startswith("iptables-legacy-ipvlan-l3"):
         pytest.xfail("a pod's answers pass its node by: which way they take is told by the other nodes' routes")
-    failing = [
-        {
-            line.port.key
-            for line in lines(each)
-            if line.arrive < line.asked and line.port.service not in TWO.get(case, ())
-        }
-        for each in checked(corpus, case)
-    ]
+    failing = [{line.port.key for line in lines(each) if line.arrive < line.asked} for each in checked(corpus, case)]
     assert failing[0] == failing[1]
     seen = [{line.port.key: line.outside for line in lines(each)} for each in checked(corpus, case)]
-    assert {k: v for k, v in seen[0].items() if k[0] not in TWO.get(case, ())} == {
-        k: v for k, v in seen[1].items() if k[0] not in TWO.get(case, ())
-    }
+    assert seen[0] == seen[1]
 
 
 # ---------------------------------------------------------------- with NetworkPolicies

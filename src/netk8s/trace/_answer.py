@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from netk8s.kernel import targets
 from netk8s.kernel.flight import Branch, tuple_of
-from netk8s.model import Choice, Packet, Way
+from netk8s.model import Choice, Packet, Question, Way
 from netk8s.trace import _errors, _later, _pods, _sending, _sizes, _walk
 from netk8s.trace._state import (
     DELIVERED,
@@ -48,11 +48,52 @@ def finish(scene: Scene, end: End) -> Iterator[Way]:
     if end.told is not None:
         yield _errors.told(scene, way, end, end.told)
         return
-    if not end.check_reply or not flight.src_known:
+    if (doubt := _past_the_translator(scene, end)) is not None:
+        yield from _in_doubt(way, end, doubt)
+    elif not end.check_reply or not flight.src_known:
         known = end.verdict not in (DELIVERED, REFUSED)
         yield replace(way, reply_known=known, reply="")
     else:
         yield from _with_reply(scene, way, end)
+
+
+def _past_the_translator(scene: Scene, end: End) -> Question | None:
+    """Whether a node without dumps sends the answer back over the node that translated, which alone can undo it.
+
+    It does where that one's own address is the source, or its pod's. Any other source it reaches by its own routes.
+    """
+    flight = end.branch.flight
+    src = flight.packet.src
+    if end.verdict != DELIVERED or end.node is None or end.node in scene.netns or not flight.src_known:
+        return None
+    translated = [name for name, conn in end.past.entries if conn.reply.src != conn.original.dst]
+    pod = scene.pod_by_ip.get(src)
+    if not translated or (pod is not None and pod.node == translated[-1]):
+        return None
+    if any(netns.is_local(src) for netns in scene.netns.values()):
+        return None
+    asked, got = end.past.flow.packet, flight.packet
+    return Question(
+        f"{end.node}:back:{translated[-1]}:{src}",
+        f"{end.node}, of which no dump is here, sends what is for {src} over {translated[-1]}",
+        f"the answer bypasses the node that translated the packet and comes from "
+        f"{targets.endpoint_text(got.dst, got.dport)}, but {targets.endpoint_text(asked.dst, asked.dport)} was asked",
+        default=False,
+    )
+
+
+def _in_doubt(way: Way, end: End, doubt: Question) -> Iterator[Way]:
+    """The way with the answer lost, which is likelier, and with the answer come back."""
+    where = targets.endpoint_text(way.packet.dst, way.packet.dport)
+    for answer, there in end.branch.ask(doubt):
+        if answer:
+            yield replace(way, choices=there.choices, reply_known=False, reply="")
+        else:
+            why = doubt.if_false
+            yield replace(
+                way, choices=there.choices, verdict=DROPPED, reply=why, reply_known=True,
+                reason=f"the packet reaches {where}, but the answer does not come back: {why}",
+            )  # fmt: skip
 
 
 def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:

@@ -127,7 +127,9 @@ def _enter(scene: Scene, branch: Branch, netns: Netns, past: Past) -> Walk:
             back = found.ways[0][1]
             iif, known = back.dev, True
             refused = _arp.refused_outside(netns, packet, back)
-            if (dialled := _network_of(netns, packet)) not in (None, iif) and back.gateway is not None:
+            inside = packet.src in scene.pod_by_ip or scene.around.owner_by_objects(packet.src) is not None
+            dialled = None if inside or back.gateway is None else _network_of(netns, packet)
+            if dialled not in (None, iif):
                 branch = branch.assume(
                     f"the packet comes in by {dialled}, on whose network routers ask for it; back to {packet.src} it is {iif}"
                 )
