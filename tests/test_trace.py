@@ -944,7 +944,7 @@ def test_an_answer_passes_as_established() -> None:
     ],
 )
 def test_without_the_endpoints_node_an_answer_comes_back_to_whom_that_node_knows_by_the_translator(
-    rules: str, source: Any, origin: str, verdict: str
+    rules: str, source: Addr, origin: str, verdict: str
 ) -> None:
     """Recorded with all nodes: what a node without cluster CIDR does not masquerade is answered past it."""
     there = world(rules + to("10.244.2.6:8080"))
