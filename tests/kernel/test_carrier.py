@@ -71,7 +71,7 @@ def test_the_port_behind_which_nobody_else_is_is_the_pods() -> None:
     by_neighbour = netns(*links, neighbours=(Neighbour(OTHER, "cni0", "02::6", ("REACHABLE",)),), fdb=fdb)
     by_mac = netns(*links, neighbours=(Neighbour(POD, "cni0", "02::5", ("REACHABLE",)),), fdb=fdb)
     for there in (by_neighbour, by_mac):
-        assert "is is down (veth1)" in str(carrier.of_pod(there, "cni0", None, POD))
+        assert "for 10.244.1.5 is down (veth1)" in str(carrier.of_pod(there, "cni0", None, POD))
 
 
 def test_the_pods_other_address_is_nobody_else() -> None:

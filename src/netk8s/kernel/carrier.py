@@ -54,12 +54,12 @@ def of_pod(netns: Netns, bridge: str, port: str | None, pod: Addr, ips: Iterable
     if not down:
         return None
     if len(down) == len(left):
-        return f"the port of {bridge} on {netns.name} behind which {pod} is is down ({_names(down)})"
+        return f"the port of {bridge} on {netns.name} for {pod} is down ({_names(down)})"
     some = _names(down)
     return Question(
         f"{netns.name}:carrier:{bridge}:{pod}",
-        f"the port of {bridge} on {netns.name} behind which {pod} is is none of those that are down ({some})",
-        f"the port of {bridge} on {netns.name} behind which {pod} is is down ({some})",
+        f"the port of {bridge} on {netns.name} for {pod} is none of those that are down ({some})",
+        f"the port of {bridge} on {netns.name} for {pod} is down ({some})",
         default=True,
     )
 
