@@ -11,7 +11,7 @@ import pytest
 
 from .faults import FAULTS, NOTHING, Fault, held
 
-FLOWS = 10
+FLOWS = 6
 
 
 @pytest.mark.lab
