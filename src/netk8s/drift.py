@@ -90,9 +90,6 @@ def drift(world: World, programmed: Iterable[Programmed]) -> Drift:
             continue
         mine = rows.get(name, [])
         wanted = list(intended(cluster, name))
-        if not mine:
-            found += _no_proxy(node, wanted, any(rows.values()))
-            continue
         closed = [each for each in unentered(node, mine) if any(want.family == each[0] for want in wanted)]
         found += [Difference(UNENTERED, name, at=(at,), what=why) for _, why, at in closed]
         if closed:
@@ -101,6 +98,9 @@ def drift(world: World, programmed: Iterable[Programmed]) -> Drift:
             mine = [row for row in mine if not _families(row) <= families]
             wanted = [want for want in wanted if want.family not in families]
         if closed and not wanted:
+            continue
+        if name not in rows:
+            found += _no_proxy(node, wanted, any(rows.values()))
             continue
         judged.append(name)
         found += _of_node(cluster, node, mine, wanted)
@@ -119,13 +119,7 @@ def _whole(node: Node) -> bool:
 
 
 def _no_proxy(node: Node, wanted: Sequence[Intended], elsewhere: bool) -> Iterator[Difference]:
-    if not wanted:
-        return
-    closed = list(unentered(node, ()))
-    if closed:
-        yield from (Difference(UNENTERED, node.name, at=(at,), what=why) for _, why, at in closed)
-        return
-    if any(name.startswith("KUBE-SERVICES") for table in node.tables for name in table.chains):
+    if not wanted or any(name.startswith("KUBE-SERVICES") for table in node.tables for name in table.chains):
         return
     # Without a list of nftables' rulesets kube-proxy may work in its nftables mode.
     proven = "nft" in node.covered

@@ -32,9 +32,8 @@ def _broken(table: Table) -> tuple[str, At] | None:
     lost = [hook for hook in _HOOKS if hook in table.chains and not _leads(table, hook)]
     if not lost:
         return None
-    return f"{' and '.join(lost)} of nat {'do' if len(lost) > 1 else 'does'} not lead to {SERVICES}", table.chains[
-        lost[0]
-    ].at
+    why = f"{' and '.join(lost)} of nat {'do' if len(lost) > 1 else 'does'} not lead to {SERVICES}"
+    return why, table.chains[lost[0]].at
 
 
 def _leads(table: Table, hook: str) -> bool:

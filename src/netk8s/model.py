@@ -648,6 +648,11 @@ class Neighbour(Struct, frozen=True):
     states: tuple[str, ...]
     at: At = At("")
 
+    @property
+    def silent(self) -> bool:
+        """Whether it was asked for and has not answered."""
+        return self.mac is None and not {"FAILED", "INCOMPLETE"}.isdisjoint(self.states)
+
 
 class FdbEntry(Struct, frozen=True):
     """A forwarding entry of a bridge port or vxlan device."""

@@ -22,6 +22,7 @@ from netk8s.survey import OUTSIDE
 from netk8s.survey._answers import Result
 
 from .cluster import Cluster
+from .connections import PATIENT, SEEN
 from .kube_rules import endpoint_chain, kube_rules, service_chain
 from .topology import ClientSpec, NodeSpec, PodSpec, ServiceSpec, Topology
 from .worker import Connected
@@ -31,11 +32,6 @@ CLIENT = "outside"
 OTHER_BACKEND = {"nft": "legacy", "legacy": "nft"}
 ATTEMPTS = 8
 """Connections to a flow of several outcomes. A flow of one outcome is asked once, and again where that is silence."""
-PATIENT = 2.5
-SEEN = {
-    "delivered": {"connected"}, "refused": {"refused"}, "dropped": {"timeout"}, "unreachable": {"unreachable", "timeout"},
-}  # fmt: skip
-"""What a client notes of a verdict. Whether "nobody answers" comes as an error hangs on how long ARP has been trying."""
 
 
 def usual(**changes: object) -> Topology:

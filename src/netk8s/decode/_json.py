@@ -73,6 +73,20 @@ _LARGE = 256 << 10
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, strict=False)
 
 
+def documents(dump: Dump, command: str, schema: str, verb: str = "writes") -> Iterator[JsonObject]:
+    """The objects of a dump that netk8s itself made: of this schema, each. ``command`` is what ``verb`` such a dump.
+
+    Raises DecodeError for another value, or another version.
+    """
+    for at, value in values(dump, command):
+        if not isinstance(value, dict):
+            raise DecodeError(at.origin, at.line, f"expected an object as `{command}` {verb} it, found {kind(value)}")
+        document = JsonObject(value, at)
+        if document.text("schema") != schema:
+            raise document.wrong("schema", f"{schema!r}; a newer netk8s may read it")
+        yield document
+
+
 def values(dump: Dump, command: str) -> Iterator[tuple[At, object]]:
     """The JSON values of a dump, one after the other: the output of two commands in one file is two values.
 

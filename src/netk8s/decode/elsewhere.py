@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netk8s.decode._json import JsonObject, address, head, kind, outer_keys, values
-from netk8s.errors import DecodeError
+from netk8s.decode._json import JsonObject, address, documents, head, outer_keys
 from netk8s.model import PROTOCOL_NAMES, Dump, Elsewhere, Fact, Pod
 
 NAME = "elsewhere"
@@ -20,19 +19,14 @@ def sniff(dump: Dump) -> bool:
 
 def decode(dump: Dump) -> Iterator[Fact]:
     """One Elsewhere per document. Raises DecodeError."""
-    for at, value in values(dump, COMMAND):
-        if not isinstance(value, dict):
-            raise DecodeError(at.origin, at.line, f"expected an object as `{COMMAND}` sends it, found {kind(value)}")
-        document = JsonObject(value, at)
-        if document.text("schema") != SCHEMA:
-            raise document.wrong("schema", f"{SCHEMA!r}; a newer netk8s may read it")
+    for document in documents(dump, COMMAND, SCHEMA, "sends"):
         kinds = list(document.children("pods"))
         yield Elsewhere(
             frozenset(document.addrs("addresses")),
             tuple(pod for each in kinds for pod in _pods(each, "endpoints", 0)),
             tuple(pod for each in kinds for pod in _pods(each, "clients", 2)),
             document.texts("idle"),
-            at,
+            document.at,
         )
 
 

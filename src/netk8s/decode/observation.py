@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netk8s.decode._json import JsonObject, head, kind, outer_keys, values
-from netk8s.errors import DecodeError
+from netk8s.decode._json import JsonObject, documents, head, outer_keys
 from netk8s.model import (
     ICMP,
     ICMPV6,
@@ -41,13 +40,8 @@ def sniff(dump: Dump) -> bool:
 
 def decode(dump: Dump) -> Iterator[Fact]:
     """One Observation per document. Raises DecodeError."""
-    for at, value in values(dump, COMMAND):
-        if not isinstance(value, dict):
-            raise DecodeError(at.origin, at.line, f"expected an object as `{COMMAND}` writes it, found {kind(value)}")
-        document = JsonObject(value, at)
-        if document.text("schema") != SCHEMA:
-            raise document.wrong("schema", f"{SCHEMA!r}; a newer netk8s may read it")
-        yield _observation(document, at)
+    for document in documents(dump, COMMAND, SCHEMA):
+        yield _observation(document, document.at)
 
 
 def _observation(document: JsonObject, at: At) -> Observation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -70,6 +71,14 @@ def not_tracked(step: Step, node: str) -> tuple[str, str]:
 def met(way: Way, chain: str) -> bool:
     """Whether a rule of this chain matched on the way."""
     return any(step.chain == chain for _, step in steps(way))
+
+
+def leading(world: World, node: str, family: int) -> Iterator[list[Rule]]:
+    """Of each table the rules that lead to the NodePorts, for any address or for those of --nodeport-addresses."""
+    for table in tables(world.nodes.get(node), family, "nat"):
+        chain = table.chains.get("KUBE-SERVICES")
+        if chain is not None and (rules := list(chain.rules.mentioning("-j KUBE-NODEPORTS"))):
+            yield rules
 
 
 def written(world: World, node: str, packet: Packet, chain: str) -> Rule | None:

@@ -33,8 +33,8 @@ from collections.abc import Iterator
 
 from netk8s import objects
 from netk8s.findings import _modes, _translation
-from netk8s.findings._reading import SOCKET, Stop, address, dialled, graded, places, proven, stops, tables
-from netk8s.model import At, Finding, Rule, ServicePort, Trace, World
+from netk8s.findings._reading import SOCKET, Stop, address, dialled, graded, places, proven, stops
+from netk8s.model import At, Finding, ServicePort, Trace, World
 
 CODE = "NK204"
 SEVERITY = "error"
@@ -75,27 +75,16 @@ def _not_taken(world: World, trace: Trace, stop: Stop) -> tuple[str, str]:
     unseen = _translation.untracked(stop.way, stop.node)
     if unseen is not None:
         return _translation.not_tracked(unseen, stop.node)
+    leading = [rule for rules in _translation.leading(world, stop.node, trace.flow.packet.family) for rule in rules]
     rule = _translation.written(world, stop.node, trace.flow.packet, "KUBE-NODEPORTS")
-    if rule is not None and (
-        _translation.met(stop.way, "KUBE-NODEPORTS") or not _leading(world, stop, trace.flow.packet.family)
-    ):
+    if rule is not None and (_translation.met(stop.way, "KUBE-NODEPORTS") or not leading):
         return _translation.leads_nowhere(rule, stop.node)
-    if rule is None and any("--dst-type LOCAL" in each.raw for each in _leading(world, stop, trace.flow.packet.family)):
+    if rule is None and any("--dst-type LOCAL" in each.raw for each in leading):
         return "", f"kube-proxy on {stop.node} has not written a rule for it: see whether it runs and what it logs."
     return "", (
         f"Dial another address of {stop.node}, or let kube-proxy serve this one: --nodeport-addresses "
         f"(nodePortAddresses) has to cover it, which exposes every NodePort on it.{_default(world, trace, stop)}"
     )
-
-
-def _leading(world: World, stop: Stop, family: int) -> list[Rule]:
-    """The rules that lead to the NodePorts, for any address or for those of --nodeport-addresses."""
-    return [
-        rule
-        for table in tables(world.nodes.get(stop.node), family, "nat")
-        if "KUBE-SERVICES" in table.chains
-        for rule in table.chains["KUBE-SERVICES"].rules.mentioning("-j KUBE-NODEPORTS")
-    ]
 
 
 def _node_port(world: World, trace: Trace) -> ServicePort | None:

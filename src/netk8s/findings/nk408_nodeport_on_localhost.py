@@ -31,7 +31,7 @@ from collections.abc import Iterator
 
 from netk8s import objects
 from netk8s.findings import _modes, _translation
-from netk8s.findings._reading import SOCKET, graded, places, proven, stops, sysctl, tables
+from netk8s.findings._reading import SOCKET, graded, places, proven, stops, sysctl
 from netk8s.model import At, Finding, ServicePort, Trace, World
 
 CODE = "NK408"
@@ -82,16 +82,12 @@ def _brings_back(world: World, trace: Trace, node: str) -> str:
 
 def _unserved(world: World, trace: Trace, node: str) -> tuple[str, list[At | None]]:
     family = trace.flow.packet.family
-    for table in tables(world.nodes.get(node), family, "nat"):
-        chain = table.chains.get("KUBE-SERVICES")
-        rules = list(chain.rules.mentioning("-j KUBE-NODEPORTS")) if chain is not None else []
-        if rules:
-            loopback = "127.0.0.0/8" if family == 4 else "::1"
-            if any(f"! -d {loopback}" in rule.raw for rule in rules):
-                return f"the rule that takes NodePorts leaves {loopback} out", [rules[0].at]
-            return "the rules that take NodePorts name other addresses (--nodeport-addresses)", [
-                r.at for r in rules[:4]
-            ]
+    rules = next(_translation.leading(world, node, family), None)
+    if rules is not None:
+        loopback = "127.0.0.0/8" if family == 4 else "::1"
+        if any(f"! -d {loopback}" in rule.raw for rule in rules):
+            return f"the rule that takes NodePorts leaves {loopback} out", [rules[0].at]
+        return "the rules that take NodePorts name other addresses (--nodeport-addresses)", [r.at for r in rules[:4]]
     found = _modes.modes(world.nodes.get(node), family)
     if _modes.NFTABLES in found:
         return "nftables mode serves no NodePort on loopback addresses", [found[_modes.NFTABLES]]

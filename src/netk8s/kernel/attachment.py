@@ -272,7 +272,7 @@ class Attachments:
     @property
     def _silent(self) -> str | None:
         for neighbour, name in self._foreign:
-            if neighbour.mac is None and {"FAILED", "INCOMPLETE"} & set(neighbour.states):
+            if neighbour.silent:
                 return f"{neighbour.ip} answers no ARP of {name}{_place(neighbour.at)}"
         return None
 

@@ -157,7 +157,7 @@ def _links(node: Node) -> Hashable:
 
 def _silent(node: Node, world: World) -> Hashable:
     """Whom a node has found silent of those that packets are for: pods, nodes, its gateways."""
-    failed = {n.ip for n in node.neighbours if n.mac is None and {"FAILED", "INCOMPLETE"} & set(n.states)}
+    failed = {n.ip for n in node.neighbours if n.silent}
     if not failed:
         return frozenset()
     nodes = _nodes_addresses(world)

@@ -48,8 +48,7 @@ def carries(scene: Scene, branch: Branch, netns: Netns, hung: Attachment, ip: Ad
 def unresolved(netns: Netns, dev: str, target: Addr) -> Neighbour | None:
     """The neighbour entry that says nobody answers for an address."""
     found = netns.neighbour(target, dev)
-    failed = found is not None and found.mac is None and bool({"FAILED", "INCOMPLETE"} & set(found.states))
-    return found if failed else None
+    return found if found is not None and found.silent else None
 
 
 def silent_on_bridge(scene: Scene, netns: Netns, bridge: str, target: Addr) -> bool:

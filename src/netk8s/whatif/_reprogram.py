@@ -151,16 +151,8 @@ def _addresses(cluster: Cluster, node: Node) -> list[Addr]:
 def _in_nftables(node: Node, family: int, turned: list[_Turned], states: tuple[_Objects, _Objects]) -> Node:
     table = next(kube_proxy_nftables.tables(node, family))
     ruleset = _nftables.Ruleset(table, states[0].cluster_ips)
-    parts = []
-    # All are looked at before any is exchanged: ports share elements.
-    for each in turned:
-        was, will = (ruleset.written(plan) for plan in (each.was, each.will))
-        have = ruleset.present(each.was, was)
-        other = next(_nftables.differing(have, was), None)
-        if other is not None:
-            raise _unlike(node, each.was, "a kube-proxy of 1.29 to 1.36 in nftables mode", other)
-        parts.append((each.will, have, will))
-    for plan, have, will in parts:
+    what = "a kube-proxy of 1.29 to 1.36 in nftables mode"
+    for plan, have, will in _parts(node, turned, ruleset.written, ruleset.present, _nftables.differing, what):
         gone = {key for name, key in have.elements if name == _nftables.HAIRPIN and (name, key) not in will.elements}
         ruleset.exchange(have, will, _of_others(gone, _nftables.hairpin_key, plan, states[1], node.name))
     return replace(node, nft=_exchanged(node.nft, table, ruleset.table))
@@ -182,15 +174,8 @@ def _in_ipvs(saves: Saves, node: Node, family: int, turned: list[_Turned], state
             f"{node.name} has kube-proxy in IPVS mode, and what it would change is in no dump: add {' and '.join(lacking)}"
         )
     ipvs = _ipvs.Ipvs(node, family)
-    parts = []
-    for each in turned:
-        was, will = (ipvs.written(plan) for plan in (each.was, each.will))
-        have = ipvs.present(each.was, was)
-        other = next(_ipvs.differing(have, was), None)
-        if other is not None:
-            raise _unlike(node, each.was, "a kube-proxy of 1.26 or later in IPVS mode", other)
-        parts.append((each.will, have, will))
-    for plan, old, new in parts:
+    what = "a kube-proxy of 1.26 or later in IPVS mode"
+    for plan, old, new in _parts(node, turned, ipvs.written, ipvs.present, _ipvs.differing, what):
         gone = {entry for kind, entry in old.entries - new.entries if kind == _ipvs.LOOP_BACK}
         ipvs.exchange(old, new, _of_others(gone, _ipvs.hairpin_entry, plan, state, node.name, every=True))
     if ipvs.turned():
@@ -207,6 +192,30 @@ def _in_ipvs(saves: Saves, node: Node, family: int, turned: list[_Turned], state
 # ---------------------------------------------------------------- what ports share
 
 _T = TypeVar("_T", bound=Hashable)
+_P = TypeVar("_P")
+
+
+def _parts(
+    node: Node,
+    turned: Iterable[_Turned],
+    written: Callable[[Plan], _P],
+    present: Callable[[Plan, _P], _P],
+    differing: Callable[[_P, _P], Iterator[str]],
+    what: str,
+) -> list[tuple[Plan, _P, _P]]:
+    """(plan, what there is, what there will be) of each port. All are looked at before any is exchanged: ports share elements.
+
+    Raises NotKnown where there is something else than ``what`` would have written.
+    """
+    parts = []
+    for each in turned:
+        was, will = written(each.was), written(each.will)
+        have = present(each.was, was)
+        other = next(differing(have, was), None)
+        if other is not None:
+            raise _unlike(node, each.was, what, other)
+        parts.append((each.will, have, will))
+    return parts
 
 
 def _of_others(
