@@ -13,7 +13,8 @@ from netk8s.survey._arrivals import ENDPOINT, arrivals
 from netk8s.survey._kindred import Kindred
 from netk8s.survey._names import Names, Renaming
 from netk8s.survey._ports import CLUSTER_IP, Dialled, Key, Place, Port, ports
-from netk8s.survey._questions import BESIDE, IN_RANGE, OUTSIDE, Ground, Question, Stop, clients, questions
+from netk8s.survey._questions import BESIDE, IN_RANGE, OUTSIDE, Ground, Question, Stop, questions
+from netk8s.survey._sites import clients
 from netk8s.trace import trace
 
 

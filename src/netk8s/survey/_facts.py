@@ -42,7 +42,7 @@ from netk8s.model import (
 )
 from netk8s.survey._networks import Networks, leaves, parsed
 from netk8s.survey._plain import plain_rule, plain_words
-from netk8s.survey._questions import IPVS_DEVICE
+from netk8s.survey._sites import IPVS_DEVICE
 
 CHAIN = r"KUBE-(?:SVC|SVL|EXT|XLB|FW|SEP)-[A-Z2-7]{16}"
 NAMED = r"(?:service|local|external|firewall|endpoint|affinity)-[A-Z2-7]{8}-[^\s,;{}\"'()]+"

@@ -7,17 +7,17 @@ kind (``_alike``), whatever their number.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from netk8s import dialects
-from netk8s.model import TCP, Addr, Ask, Cluster, Flow, Net, Node, Pod, Programmed, World, service_ranges
+from netk8s.model import TCP, Addr, Ask, Flow, Programmed, World, service_ranges
 from netk8s.surroundings import Surroundings
 from netk8s.survey import _alike
 from netk8s.survey._ports import CLUSTER_IP, EXTERNAL, HOST_PORT, NODE_PORT, Dialled, Key, Port, ports
+from netk8s.survey._sites import Sites, inhabitants, stands_in
 
 OUTSIDE, IN_RANGE, BESIDE, NODE, OTHER_NODE, POD, OTHER_POD, ITSELF = (
     "outside", "outside, in the source ranges", "outside, on the nodes' network", "the node itself", "another node",
@@ -26,7 +26,7 @@ OUTSIDE, IN_RANGE, BESIDE, NODE, OTHER_NODE, POD, OTHER_POD, ITSELF = (
 
 PRIMARY, OTHER, LOCALHOST = "", "another address", "127.0.0.1"
 
-IPVS_DEVICE = "kube-ipvs0"
+_LOOPBACK: Mapping[int, Addr] = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
 
 
 class Stop(Struct, frozen=True):
@@ -117,24 +117,25 @@ def questions(
     nodes = [name for name in first.world.nodes if all(name in ground.world.nodes for ground in grounds)]
     if only is not None:
         nodes = [name for name in nodes if name in set(only)]
+    sites = Sites(first.world)
     for port in (*first.ports, *_nobodys(first.world)):
         if keys is not None and port.key not in keys:
             continue
         same = [port, *(ground.port(port.key) or replace(port, rows=()) for ground in grounds[1:])]
-        yield from _of_port(grounds, same, nodes)
+        yield from _of_port(sites, grounds, same, nodes)
 
 
-def _of_port(grounds: Sequence[Ground], same: Sequence[Port], nodes: Sequence[str]) -> Iterator[Question]:
-    world, port = grounds[0].world, same[0]
+def _of_port(sites: Sites, grounds: Sequence[Ground], same: Sequence[Port], nodes: Sequence[str]) -> Iterator[Question]:
+    port = same[0]
     stops = _stops(grounds, same, nodes)
     for dialled in port.dialled:
         if any(dialled not in other.dialled for other in same[1:]):
             continue
         if dialled.ip is None:
             for family in port.families:
-                yield from _at_nodes(world, port, dialled, family, stops, nodes)
+                yield from _at_nodes(sites, port, dialled, family, stops, nodes)
         else:
-            yield from _at_address(world, port, dialled, dialled.ip, stops, nodes)
+            yield from _at_address(sites, port, dialled, dialled.ip, stops, nodes)
 
 
 def _stops(grounds: Sequence[Ground], same: Sequence[Port], nodes: Sequence[str]) -> tuple[Stop, ...]:
@@ -190,29 +191,29 @@ def _besides(stop: Stop, node: str) -> Stop | None:
 
 
 def _at_nodes(
-    world: World, port: Port, dialled: Dialled, family: int, stops: Sequence[Stop], nodes: Sequence[str]
+    sites: Sites, port: Port, dialled: Dialled, family: int, stops: Sequence[Stop], nodes: Sequence[str]
 ) -> Iterator[Question]:
     for stop in stops:
         if dialled.kind == HOST_PORT and stop.node != port.node:
             continue
-        primary = primary_address(world, stop.node, family)
-        if primary is None:
+        site = sites.of(stop.node, family)
+        if site.primary is None:
             continue
-        yield from _at_primary(world, port, dialled, primary, stop, stops, nodes)
-        for ip, name, reachable in _other_addresses(world, stop.node, primary):
-            base = _Base(world, port, dialled, f"{OTHER} ({name})", ip, stop)
+        yield from _at_primary(sites, port, dialled, site.primary, stop, stops, nodes)
+        for ip, name, reachable in site.others:
+            base = _Base(sites, port, dialled, f"{OTHER} ({name})", ip, stop)
             if reachable:
                 yield from base.outside()
             yield base.node(NODE, stop)
             yield from base.pod(POD, stop)
-        loopback = ip_address("127.0.0.1" if family == 4 else "::1")
-        yield _Base(world, port, dialled, str(loopback), loopback, stop).node(NODE, stop)
+        loopback = _LOOPBACK[family]
+        yield _Base(sites, port, dialled, str(loopback), loopback, stop).node(NODE, stop)
 
 
 def _at_primary(
-    world: World, port: Port, dialled: Dialled, ip: Addr, stop: Stop, stops: Sequence[Stop], nodes: Sequence[str]
+    sites: Sites, port: Port, dialled: Dialled, ip: Addr, stop: Stop, stops: Sequence[Stop], nodes: Sequence[str]
 ) -> Iterator[Question]:
-    base = _Base(world, port, dialled, PRIMARY, ip, stop, stands_in(world, stop.node))
+    base = _Base(sites, port, dialled, PRIMARY, ip, stop, stands_in(sites.world, stop.node))
     yield from base.outside()
     yield base.node(NODE, stop)
     yield from base.pod(POD, stop)
@@ -224,61 +225,20 @@ def _at_primary(
     yield from base.itself(nodes)
 
 
-def primary_address(world: World, name: str, family: int) -> Addr | None:
-    """The address a node is known by: its InternalIP, else the one that ``node/NAME`` means."""
-    for item in world.cluster.nodes:
-        for kind, text in item.addresses if item.name == name else ():
-            if kind == "InternalIP":
-                try:
-                    ip = ip_address(text)
-                except ValueError:
-                    continue
-                if ip.version == family:
-                    return ip
-    node = world.nodes[name]
-    if stands_in(world, name):
-        found = dialects.resolve(world, Ask(f"node/{name}", port="1")).packet.dst
-        return found if found.version == family else None
-    devices = [h.dev for r in node.routes if r.dst.prefixlen == 0 and r.dst.version == family for h in r.nexthops]
-    for address in node.addresses:
-        if address.dev in devices and address.ip.version == family and address.scope == "global":
-            return address.ip
-    return None
-
-
-def stands_in(world: World, name: str) -> bool:
-    """Whether no dump tells any address of a node, so that another stands in for it."""
-    return not world.nodes[name].addresses and not any(item.name == name for item in world.cluster.nodes)
-
-
-def _other_addresses(world: World, name: str, primary: Addr) -> Iterator[tuple[Addr, str, bool]]:
-    """(address, its device, whether the world outside would send to it): one of each device."""
-    node: Node = world.nodes[name]
-    kinds = {link.name: link.kind for link in node.links}
-    virtual = _virtual(world.cluster)
-    told: set[str] = set()
-    for a in node.addresses:
-        usable = a.scope == "global" and a.ip.version == primary.version and not a.deprecated and not a.tentative
-        if not usable or a.ip == primary or a.ip in virtual or a.dev == IPVS_DEVICE or a.dev in told:
-            continue
-        told.add(a.dev)
-        yield a.ip, a.dev, kinds.get(a.dev, "") in ("", "veth", "vlan", "bond")
-
-
 # ---------------------------------------------------------------- virtual addresses
 
 
 def _at_address(
-    world: World, port: Port, dialled: Dialled, ip: Addr, stops: Sequence[Stop], nodes: Sequence[str]
+    sites: Sites, port: Port, dialled: Dialled, ip: Addr, stops: Sequence[Stop], nodes: Sequence[str]
 ) -> Iterator[Question]:
     for stop in stops:
-        base = _Base(world, port, dialled, PRIMARY, ip, stop)
+        base = _Base(sites, port, dialled, PRIMARY, ip, stop)
         yield from base.outside()
         # The client's own node is what decides: no node is dialled.
-        inside = _Base(world, port, dialled, PRIMARY, ip, None)
+        inside = _Base(sites, port, dialled, PRIMARY, ip, None)
         yield inside.node(NODE, stop)
         yield from inside.pod(POD, stop)
-    yield from _Base(world, port, dialled, PRIMARY, ip, None).itself(nodes)
+    yield from _Base(sites, port, dialled, PRIMARY, ip, None).itself(nodes)
 
 
 # ---------------------------------------------------------------- clients
@@ -287,7 +247,7 @@ def _at_address(
 class _Base(Struct, frozen=True):
     """A question without its client."""
 
-    world: World
+    sites: Sites
     port: Port
     dialled: Dialled
     address: str
@@ -315,11 +275,11 @@ class _Base(Struct, frozen=True):
         """Clients outside the cluster: any, one that source ranges let in, one whom pods answer past the node."""
         via = self.at.node if self.at is not None else None
         yield self._asked(OUTSIDE, "client", None, via)
-        neighbour = _neighbour(self.world, via, self.ip.version) if via is not None else None
+        neighbour = self.sites.of(via, self.ip.version).neighbour if via is not None else None
         if neighbour is not None:
             yield self._asked(BESIDE, str(neighbour), None, via)
         if self.port.source_ranges and self.dialled.kind not in (CLUSTER_IP, NODE_PORT, HOST_PORT, EXTERNAL):
-            inside = _address_in(self.port.source_ranges, self.world, self.ip.version)
+            inside = self.sites.address_in(self.port.source_ranges, self.ip.version)
             if inside is not None:
                 yield self._asked(IN_RANGE, str(inside), None, via)
 
@@ -329,7 +289,7 @@ class _Base(Struct, frozen=True):
 
     def pod(self, client: str, sender: Stop) -> Iterator[Question]:
         """A pod on a node that is no endpoint of the port."""
-        known = _inhabitants(self.world.cluster)
+        known = inhabitants(self.sites.world.cluster)
         mine = {place.ip for place in self.port.endpoints} if known.clients else set()
         for name in (sender.node, *sender.stands_for):
             if self.at is not None and client == OTHER_POD and name == self.at.node:
@@ -342,12 +302,12 @@ class _Base(Struct, frozen=True):
                     return
                 yield self._asked(client, f"pod/{pod.namespace}/{pod.name}", stop)
                 return
-        if not self.world.cluster.knows_pods:
+        if not self.sites.world.cluster.knows_pods:
             yield self._asked(client, "pod", sender)
 
     def itself(self, nodes: Sequence[str]) -> Iterator[Question]:
         """An endpoint that dials its own Service, on the node that is dialled if there is one there."""
-        pods = _inhabitants(self.world.cluster).by_ip
+        pods = inhabitants(self.sites.world.cluster).by_ip
         if not pods:
             return
         places = [
@@ -365,84 +325,3 @@ class _Base(Struct, frozen=True):
 def _swapped(stop: Stop, node: str) -> Stop:
     rest = tuple(name for name in (stop.node, *stop.stands_for) if name != node)
     return replace(stop, node=node, stands_for=rest)
-
-
-@lru_cache(maxsize=4)
-def _virtual(cluster: Cluster) -> frozenset[Addr]:
-    """The addresses at which Services are dialled."""
-    return frozenset(ip for s in cluster.services for ip in (*s.cluster_ips, *s.lb_ips, *s.external_ips))
-
-
-class _Inhabitants(Struct, frozen=True):
-    """The pods with networks of their own: by address, and as clients by (node, family), those that serve nothing first."""
-
-    by_ip: Mapping[Addr, Pod]
-    clients: Mapping[tuple[str, int], Sequence[Pod]]
-    beside: dict[Net, Addr | None]
-    """Of networks that were asked for: an address of nobody, None where no pod is."""
-
-
-@lru_cache(maxsize=4)
-def _inhabitants(cluster: Cluster) -> _Inhabitants:
-    serving = {e.ip for e in cluster.endpoints}
-    own = [pod for pod in cluster.pods if not pod.host_network]
-    clients: dict[tuple[str, int], list[Pod]] = {}
-    for pod in sorted(own, key=lambda p: (not serving.isdisjoint(p.ips), p.namespace, p.name)):
-        if pod.node is not None and pod.phase not in ("Succeeded", "Failed"):
-            for family in {ip.version for ip in pod.ips}:
-                clients.setdefault((pod.node, family), []).append(pod)
-    return _Inhabitants({ip: pod for pod in own for ip in pod.ips}, clients, {})
-
-
-def clients(cluster: Cluster) -> Mapping[tuple[str, int], Sequence[Pod]]:
-    """The pods that Services are asked by, those that serve nothing first, by node and family."""
-    return _inhabitants(cluster).clients
-
-
-def _neighbour(world: World, name: str, family: int) -> Addr | None:
-    """A client on the network of a node, where pods have addresses of that network: they answer it themselves."""
-    primary = primary_address(world, name, family)
-    for address in world.nodes[name].addresses:
-        if address.ip == primary and address.prefixlen < address.ip.max_prefixlen - 2:
-            net = ip_network(f"{address.ip}/{address.prefixlen}", strict=False)
-            known = _inhabitants(world.cluster).beside
-            if net not in known:
-                known[net] = _free_beside_pods(world, net)
-            return known[net]
-    return None
-
-
-def _free_beside_pods(world: World, net: Net) -> Addr | None:
-    """An address of a network that nobody has; None for a network without pods."""
-    pods = {ip for ip in _inhabitants(world.cluster).by_ip if ip.version == net.version and ip in net}
-    if not pods:
-        return None
-    own = {a.ip for node in world.nodes.values() for a in node.addresses}
-    own |= {hop.gateway for node in world.nodes.values() for r in node.routes for hop in r.nexthops if hop.gateway}
-    used = pods | own | _virtual(world.cluster)
-    last = net.num_addresses - 2
-    return next((net[number] for number in range(last, max(last - 4096, 0), -1) if net[number] not in used), None)
-
-
-def _address_in(ranges: Sequence[str], world: World, family: int) -> Addr | None:
-    """An address of the source ranges that is nobody's in the cluster, None when they hold only the cluster's own."""
-    taken = {a.ip for node in world.nodes.values() for a in node.addresses}
-    taken |= {ip for pod in world.cluster.pods for ip in pod.ips}
-    taken |= {
-        ip for s in world.cluster.services for ip in (*s.cluster_ips, *s.lb_ips, *s.external_ips, *s.lb_ips_proxy)
-    }
-    for text in ranges:
-        try:
-            net: Net = ip_network(text.strip(), strict=False)
-        except ValueError:
-            continue
-        inside = any(
-            cidr.version == net.version and cidr[0] in net for n in world.cluster.nodes for cidr in n.pod_cidrs
-        )
-        if net.version != family or net.prefixlen == 0 or inside:
-            continue
-        last = net.num_addresses - 2 if net.num_addresses > 2 else net.num_addresses - 1
-        for number in range(last, max(last - 4096, -1), -1):
-            if net[number] not in taken:
-                return net[number]
-    return None
