@@ -201,7 +201,6 @@ class _Walked:
 
     def __init__(self, names: Names, answer: Answer, told: Sequence[Finding], nodes: Mapping[str, object]) -> None:
         self.names, self.answer, self._told = names, answer, tuple(told)
-        self._words = frozenset(names.words)
         # What a flow's own names make a problem of its own is looked at anew in every flow.
         self._own = [any(word in said(finding.summary, nodes) for word in names.words) for finding in told]
         lines = {f"{origin}:{line}": place for place, (origin, line) in enumerate(names.rules)}
@@ -210,7 +209,7 @@ class _Walked:
 
     def again(self, folded: Folded, graded: _Graded, question: Question, names: Names) -> tuple[int, ...] | None:
         """The problems of another flow, added to. None if it shows a new one, or if names cannot change places."""
-        if not self._words.isdisjoint(names.words) and not self.names.exchange(names):
+        if not self.names.exchange(names):
             return None
         off = graded.is_off(question)
         renaming = self.names.to(names)

@@ -12,7 +12,7 @@ from netk8s.model import At
 
 WINDOW = 4 << 20
 """What is looked at in one piece."""
-_BLOCK, _FINE = 256 << 10, 4 << 10
+_BLOCK, _FINE = 256 << 10, 1 << 10
 """Line numbers are kept for offsets so far apart: of all blocks on the way, and within a block that somebody asks about."""
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
 from msgspec import Struct
@@ -43,6 +43,9 @@ from netk8s.model import (
 from netk8s.survey._networks import Networks, leaves, parsed
 from netk8s.survey._plain import plain_rule, plain_words
 from netk8s.survey._sites import IPVS_DEVICE
+
+MARKS = tuple("\x02\x04\x05\x06")
+"""What numbers of names begin with, and what stands for names in forms (``_forms``)."""
 
 CHAIN = r"KUBE-(?:SVC|SVL|EXT|XLB|FW|SEP)-[A-Z2-7]{16}"
 NAMED = r"(?:service|local|external|firewall|endpoint|affinity)-[A-Z2-7]{8}-[^\s,;{}\"'()]+"
@@ -77,10 +80,10 @@ class Record(Struct, frozen=True):
 
 
 class Chain(Struct, frozen=True):
-    """A chain of a single Service: its words and lines, and whether its rules look at addresses only to compare them."""
+    """A chain of a single Service: its words, and where they stand: (origin, first line, how many)."""
 
     text: str
-    lines: tuple[tuple[str, Sequence[int]], ...]
+    lines: tuple[tuple[str, int, int], ...]
     four: bool = False
     """It is one of iptables for IPv4."""
 
@@ -105,7 +108,7 @@ class Facts:
         self._tables: list[tuple[str, Table | NftTable]] = []
         self._plain: dict[str, bool] = {}
         self._with_own: set[str] = set()
-        self._gated: dict[tuple[int, int], dict[int, list[Route]]] = {}
+        self._gated: dict[tuple[int, int], dict[int, list[tuple[tuple[str, ...], At]]]] = {}
         nodes = tuple(nodes)
         for node in nodes:
             self._literal.update(str(a.ip) for a in node.addresses if a.dev != IPVS_DEVICE)
@@ -131,8 +134,9 @@ class Facts:
             if isinstance(table, Table):
                 runs = table.runs(name) if where in self._with_own else ()
                 if runs:
-                    text = "".join(COUNTED.sub("", text) if "[" in text else text for _, text in runs)
-                    lines = tuple((table.at.origin, range(n, n + text.count("\n"))) for n, text in runs)
+                    text = runs[0][1] if len(runs) == 1 else "".join([text for _, text in runs])
+                    text = COUNTED.sub("", text) if "[" in text else text
+                    lines = tuple([(table.at.origin, n, text.count("\n")) for n, text in runs])
                     yield where, Chain(text, lines, table.family == 4)
                 elif name in table.chains:
                     yield where, Chain("no rules", (), four=True)
@@ -142,13 +146,13 @@ class Facts:
                 yield where, _set_as_chain(table.sets[name])
 
     def check(self, name: str, text: str) -> None:
-        """Raises ValueError for rules of iptables, their names numbered, that are not known to be plain."""
+        """Raises ValueError for rules of iptables, with MARKS in front of or for their names, that are not known to be plain."""
         if text not in self._plain:
             tables = [t.chains for _, t in self._tables if isinstance(t, Table)]
             known = {
                 word
                 for word in re.findall(r" -[jg] (\S+)", text)
-                if word.startswith("\x02") or any(word in c for c in tables)
+                if word[:1] in MARKS or any(word in c for c in tables)
             }
             self._plain[text] = plain_words(text, known) and _SPAN.search(text) is None
         if not self._plain[text]:
@@ -161,7 +165,7 @@ class Facts:
             out.append(f"{rule.raw} {_shown(rule.statements)}")
             if not plain_rule(rule, own=True):
                 raise ValueError(chain.name)
-        lines = tuple((rule.at.origin, (rule.at.line,)) for rule in chain.rules)
+        lines = tuple((rule.at.origin, rule.at.line, 1) for rule in chain.rules)
         return Chain("\n".join([f"{chain.hook} {chain.priority} {chain.policy}", *out]), lines)
 
     # ------------------------------------------------------------ how facts are taken in
@@ -296,7 +300,10 @@ class Facts:
         for node in nodes:
             for route in filter(gated, node.routes):
                 hops = tuple(
-                    (replace(h, gateway=None), self.networks.of(str(h.gateway)) if h.gateway else None)
+                    (
+                        replace(h, gateway=None),
+                        self.networks.of(h.gateway.version, int(h.gateway)) if h.gateway else None,
+                    )
                     for h in route.nexthops
                 )
                 bare = repr(replace(route, dst=ANY, nexthops=(), at=At("")))
@@ -306,11 +313,11 @@ class Facts:
             self.networks.add(route.dst, same)
             length, bits = route.dst.prefixlen, route.dst.max_prefixlen - route.dst.prefixlen
             number = int(route.dst.network_address) >> bits
-            self._gated.setdefault((route.dst.version, length), {}).setdefault(number, []).append(route)
+            words = (str(route.dst), *(str(hop.gateway) for hop in route.nexthops))
+            self._gated.setdefault((route.dst.version, length), {}).setdefault(number, []).append((words, route.at))
 
-    def routes(self, host: str) -> Iterator[Route]:
-        """The routes through gateways that an address lies in."""
-        family, number = parsed(host)
+    def routes(self, family: int, number: int) -> Iterator[tuple[tuple[str, ...], At]]:
+        """The routes through gateways that an address lies in: (networks and gateways, where it is written)."""
         for (version, length), nets in self._gated.items():
             if version == family:
                 yield from nets.get(number >> ((32 if family == 4 else 128) - length), ())
@@ -485,4 +492,4 @@ def _nets(value: object) -> Iterator[str]:
 
 def _set_as_chain(found: NftSet) -> Chain:
     about = f"{found.types} {found.map} {found.dynamic} {found.timeout}"
-    return Chain("\n".join([about, *map(_shown, found.elements)]), ((found.at.origin, (found.at.line,)),))
+    return Chain("\n".join([about, *map(_shown, found.elements)]), ((found.at.origin, found.at.line, 1),))

@@ -25,8 +25,9 @@ from netk8s import dialects
 from netk8s.errors import NotFound, UsageError
 from netk8s.model import Ask, Cluster, Node, Pod, World
 from netk8s.survey._facts import CHAIN, FOUR, NAMED, NODE_FIELDS, SIX, Chain, Facts, Record
+from netk8s.survey._forms import MARKS, Forms
 from netk8s.survey._names import Names, Numbering, Places
-from netk8s.survey._networks import parsed
+from netk8s.survey._networks import parsed, shown
 from netk8s.survey._objects import CLUSTER_FIELDS, UNREAD, Connections, Objects
 from netk8s.survey._ports import Key, Port
 from netk8s.survey._questions import Ground, Question
@@ -71,6 +72,7 @@ class Kindred:
         self._shapes: dict[Key, _Shape | None] = {}
         self._numbers: dict[Hashable, int] = {}
         self._pods: dict[str, Pod] = {}
+        self._forms = Forms(_parts)
         others = {d.port for port in ground.ports for d in port.dialled if d.ip is not None}
         others |= {place.port for port in ground.ports for place in port.endpoints if place.port is not None}
         self._node_ports = {d.port for port in ground.ports for d in port.dialled if d.ip is None} - others
@@ -141,33 +143,36 @@ class Kindred:
     def _shape(self, port: Port) -> _Shape | None:
         if port.service.startswith(("pod/", "(")) or "/" not in port.service:
             return None
-        ends = frozenset(place.ip for place in port.endpoints)
-        if not self._connections.as_expected(port, ends):
+        if not self._connections.as_expected(port):
             return None
         own_ports = [str(d.port) for d in port.dialled if d.ip is None]
         if not all(self._is_own(int(number)) for number in own_ports):
             return None
-        writing = _Writing(self._facts, port, own_ports, asks_ports=self._connections.any)
+        writing = _Writing(self._facts, self._forms, port, own_ports, asks_ports=self._connections.any)
         writing.write(self._facts)
         names = writing.names
-        dialled = [None if d.ip is None else str(d.ip) for d in port.dialled]
-        places = [str(place.ip) for place in port.endpoints]
-        for host in (*dialled, *places):
-            if host is not None:
-                names.number(host)
-        objects = self._objects.of_port(port, names, writing.rules)
+        dialled = [None if d.ip is None else shown(d.ip) for d in port.dialled]
+        places = [shown(place.ip) for place in port.endpoints]
+        own = {
+            host: d.ip for d, host in zip(port.dialled, dialled, strict=True) if d.ip is not None and host is not None
+        }
+        own.update((host, place.ip) for place, host in zip(port.endpoints, places, strict=True))
+        for host in own:
+            names.number(host)
+        objects = self._objects.of_port(port, own, names, writing.rules)
         # The objects have brought addresses of pods: what is written of them is told too.
         writing.write(self._facts)
-        hosts = [(n, word) for word, n in names.places.items() if _PART.fullmatch(word)]
+        hosts = [(n, *parsed(word)) for word, n in names.places.items() if _is_host(word)]
         ways = []
-        for _, host in hosts:
-            for route in self._facts.routes(host):
-                words = (str(route.dst), *(str(hop.gateway) for hop in route.nexthops))
+        for _, *address in hosts:
+            for words, at in self._facts.routes(*address):
                 # What rules name stays as it is: then only Services behind the same network are alike.
                 ways.append(
-                    tuple(w if w in self._facts.named else names.places.setdefault(w, len(names.places)) for w in words)
+                    tuple(
+                        [w if w in self._facts.named else names.places.setdefault(w, len(names.places)) for w in words]
+                    )
                 )
-                writing.rules.add(route.at.origin, (route.at.line,))
+                writing.rules.add(at.origin, at.line)
         # A name that others use too cannot be put in place of another in what is told of their rules.
         if not self._facts.named.isdisjoint(names.places) or (self._connections.any and writing.gives_ports):
             return None
@@ -175,9 +180,10 @@ class Kindred:
             tuple(writing.told), writing.order(), port.name, port.protocol, port.source_ranges, port.node, port.families,
             tuple((d.kind, None if host is None else names.of(host), None if host is None else d.port)
                   for d, host in zip(port.dialled, dialled, strict=True)),
-            tuple(sorted([(names.of(host), p.port, p.node if p.node in self._world.nodes else None,
-                           p.pod and names.of(p.pod)) for p, host in zip(port.endpoints, places, strict=True)], key=str)),
-            tuple((n, self._facts.networks.of(host)) for n, host in hosts),
+            tuple([(names.of(host), p.port, p.node if p.node in self._world.nodes else None, p.pod and names.of(p.pod))
+                   for host, p in sorted(zip(places, port.endpoints, strict=True),
+                                         key=lambda each: (names.order(each[0]), each[1].port or 0))]),
+            tuple([(n, self._facts.networks.of(*address)) for n, *address in hosts]),
             tuple(self._facts.number(int(number)) for number in own_ports), objects, tuple(ways),
         )  # fmt: skip
         number = self._numbers.setdefault(key, len(self._numbers))
@@ -187,8 +193,10 @@ class Kindred:
 class _Writing:
     """All that is written of a port, its names numbered."""
 
-    def __init__(self, facts: Facts, port: Port, own_ports: Iterable[str], *, asks_ports: bool = True) -> None:
-        self._facts = facts
+    def __init__(
+        self, facts: Facts, forms: Forms, port: Port, own_ports: Iterable[str], *, asks_ports: bool = True
+    ) -> None:
+        self._facts, self._forms = facts, forms
         self.names = Numbering(facts.is_literal)
         self.told: list[Hashable] = []
         self.rules = Places()
@@ -221,22 +229,27 @@ class _Writing:
                     raise ValueError(name)
                 if name in self._chains:
                     chains += [(where, name, chain) for where, chain in facts.chains(name)]
-            # Many chains of a few words are numbered as one text.
-            joined = _BETWEEN.join(chain.text for *_, chain in chains)
-            four = all(chain.four for *_, chain in chains)
-            texts = self._numbered(joined, four=four).split(_BETWEEN) if chains else ()
-            for (where, name, chain), text in zip(chains, texts, strict=True):
-                for origin, lines in chain.lines:
-                    self.rules.add(origin, lines)
-                facts.check(name, text)
-                self.told.append((where, self._in_name(name), text))
+            # What is looked for in each of them is looked for once.
+            texts = self._marked(_BETWEEN.join(chain.text for *_, chain in chains)).split(_BETWEEN) if chains else ()
+            for (where, name, chain), marked in zip(chains, texts, strict=True):
+                for run in chain.lines:
+                    self.rules.add(*run)
+                found = self._forms.of(name, marked) if chain.four else None
+                if found is None or _SERVICE in marked or not self._ports.isdisjoint(found[0].rest):
+                    text = self._in_numbers(_parts(marked))
+                    facts.check(name, text)
+                    self.told.append((where, self._in_name(name), text))
+                else:
+                    form, words = found
+                    facts.check(name, form.text)
+                    self.told.append((where, self._in_name(name), form.number, *map(self._number_of, words)))
 
     def _record(self, number: int, record: Record) -> None:
         for origin, line in record.at:
-            self.rules.add(origin, (line,))
+            self.rules.add(origin, line)
         if record.where[-1].__class__ is int:
             self._in_order.setdefault(record.where[:2], []).append((number, len(self.told)))
-        self.told.append((record.where, self._numbered(record.text)))
+        self.told.append((record.where, self._in_numbers(_parts(self._marked(record.text)))))
 
     def order(self) -> Hashable:
         """The order in their chains of the rules that are told, where there are several."""
@@ -246,20 +259,24 @@ class _Writing:
             if len(found) > 1
         )
 
-    def _numbered(self, text: str, *, four: bool = False) -> str:
-        """A text with numbers for names. ``four``: rules of iptables for IPv4."""
+    def _marked(self, text: str) -> str:
+        """A text with a mark, or a number where it stands by itself, for the Service."""
         if self._asks_ports:
             self.gives_ports = self.gives_ports or _SOURCE_PORT.search(text) is not None
-        if _SERVICE in text or _OPEN in text or _CLOSE in text:
+        if any(mark in text for mark in (_SERVICE, _OPEN, _CLOSE, *MARKS)):
             raise ValueError(text)
         text = text.replace(self._service, _SERVICE)
-        text = _ALONE.sub(self._told_service, text)
-        parts = (_TOKEN_4 if four or not _RICH.search(text) else _TOKEN).split(text)
-        seen = self._seen
+        return _ALONE.sub(self._told_service, text) if _SERVICE in text else text
+
+    def _in_numbers(self, parts: list[str]) -> str:
+        """The text of words, at odd places, and what is between them, with numbers for names."""
         for place in range(1, len(parts), 2):
-            word = parts[place]
-            parts[place] = seen.get(word) or seen.setdefault(word, self._new(word))
+            parts[place] = self._number_of(parts[place])
         return "".join(parts).replace(_SERVICE, self._service)
+
+    def _number_of(self, word: str) -> str:
+        """What stands for a word."""
+        return self._seen.get(word) or self._seen.setdefault(word, self._new(word))
 
     def _new(self, word: str) -> str:
         if word[0].isdecimal() and ":" not in word and "-" not in word:
@@ -287,9 +304,11 @@ class _Writing:
 
     def _in_name(self, name: str) -> str:
         """What a chain's name says by itself."""
+        if name.startswith("KUBE-"):
+            return name[:8]
         found = _IN_CHAIN.match(name)
         if found is None:
-            return name[:8]
+            raise ValueError(name)
         rest = found[2]
         for word in sorted(self.names.places, key=len, reverse=True):
             if "/" in word and not _is_chain(word) and rest.startswith(f"{word}/"):
@@ -301,9 +320,18 @@ class _Writing:
         return f"{found[1]} {head}{mark}{_number(dotted[host]) if host in dotted else host}{slash}{number}"
 
 
+def _parts(text: str) -> list[str]:
+    """What may be a name at odd places, and what is between."""
+    return (_TOKEN if _RICH.search(text) else _TOKEN_4).split(text)
+
+
 def _number(number: Hashable) -> str:
     """A name's number as it stands in texts."""
     return f"{_OPEN}{number}{_CLOSE}"
+
+
+def _is_host(word: str) -> bool:
+    return (word[:1].isdecimal() or ":" in word) and _PART.fullmatch(word) is not None
 
 
 def _is_chain(word: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
@@ -22,20 +23,21 @@ Place = tuple[str, int]
 class Places(Sequence[Place]):
     """Where rules stand. A large node has a million of them, so this is not a tuple for each."""
 
-    __slots__ = ("_lines", "_origins", "_which")
+    __slots__ = ("_ends", "_first", "_origins", "_which")
 
     def __init__(self) -> None:
         self._origins: dict[str, int] = {}
-        self._which, self._lines = array("H"), array("L")
+        # Of each run of lines: its file, its first line, how many there are with it.
+        self._which, self._first, self._ends = array("H"), array("L"), array("L")
 
-    def add(self, origin: str, lines: Sequence[int]) -> None:
+    def add(self, origin: str, first: int, lines: int = 1) -> None:
         """Adds the rules in some lines of a file."""
-        which = self._origins.setdefault(origin, len(self._origins))
-        self._lines.extend(lines)
-        self._which.extend([which] * len(lines))
+        self._which.append(self._origins.setdefault(origin, len(self._origins)))
+        self._first.append(first)
+        self._ends.append(len(self) + lines)
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return self._ends[-1] if self._ends else 0
 
     @overload
     def __getitem__(self, place: int) -> Place: ...
@@ -44,7 +46,10 @@ class Places(Sequence[Place]):
     def __getitem__(self, place: int | slice) -> Place | Sequence[Place]:
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
-        return list(self._origins)[self._which[place]], self._lines[place]
+        place = range(len(self))[place]
+        run = bisect_right(self._ends, place)
+        before = self._ends[run - 1] if run else 0
+        return list(self._origins)[self._which[run]], self._first[run] + place - before
 
 
 class Names(Struct, frozen=True, eq=False):
@@ -59,13 +64,19 @@ class Names(Struct, frozen=True, eq=False):
 
     def exchange(self, other: Names) -> bool:
         """Whether these names and those of another can change places: what both have stays what it is."""
-        if len(self.words) != len(other.words):
-            return False
-        there = dict(zip(self.words, other.words, strict=True))
-        back = dict(zip(other.words, self.words, strict=True))
-        return len(there) == len(back) == len(self.words) and all(
-            back.get(word, new) == new for word, new in there.items()
-        )
+        return _exchangeable(self, other)
+
+
+@lru_cache(maxsize=64)
+def _exchangeable(mine: Names, theirs: Names) -> bool:
+    # Asked of the same two for each of a port's flows.
+    if set(mine.words).isdisjoint(theirs.words):
+        return len(mine.words) == len(theirs.words)
+    there = dict(zip(mine.words, theirs.words, strict=False))
+    back = dict(zip(theirs.words, mine.words, strict=False))
+    return len(there) == len(back) == len(mine.words) == len(theirs.words) and all(
+        back.get(word, new) == new for word, new in there.items()
+    )
 
 
 class Renaming:

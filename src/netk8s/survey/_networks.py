@@ -46,9 +46,8 @@ class Networks:
         if ip.version == 6:
             self._six.add((int(ip) >> (128 - prefixlen), 128 - prefixlen))
 
-    def of(self, host: str) -> Hashable:
-        """What is written that an address lies in. Raises ValueError for text that is no address."""
-        family, number = parsed(host)
+    def of(self, family: int, number: int) -> Hashable:
+        """What is written that an address lies in."""
         bits = 32 if family == 4 else 128
         found: Hashable = tuple(
             [
@@ -60,6 +59,11 @@ class Networks:
         if family == 6:
             found = (found, tuple(((number >> bits) ^ one).bit_length() for one, bits in sorted(self._six)))
         return self._known.setdefault(found, len(self._known))
+
+
+def shown(ip: Addr) -> str:
+    """An address as text, in a third of the time that ``str`` takes: a large dump has hundreds of thousands."""
+    return inet_ntoa(ip.packed) if ip.version == 4 else str(ip)
 
 
 def parsed(text: str) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from ipaddress import ip_network
 
 from msgspec.structs import replace
@@ -64,10 +64,10 @@ class Objects:
         told = name if name in self._told else ""
         return repr(bare), tuple(ip.version for ip in pod.ips), self._policies.of(pod), told
 
-    def of_port(self, port: Port, names: Numbering, places: Places) -> Hashable:
+    def of_port(self, port: Port, hosts: Mapping[str, Addr], names: Numbering, places: Places) -> Hashable:
         """What the objects say of a port. Names of pods, and of nodes without dumps, are numbered in ``names``.
 
-        ``places`` are added where it says so.
+        ``hosts``: the addresses at which it is dialled, and its endpoints'. ``places`` are added where it says so.
         """
         told: list[Hashable] = [
             (row.node, row.mode, row.kind, row.ip is None or names.of(str(row.ip)), row.addresses) for row in port.rows
@@ -75,7 +75,7 @@ class Objects:
         space, _, service = port.service.partition("/")
         dialled = dict.fromkeys(d.ip for d in port.dialled if d.ip is not None)
         for s in self._known.services_named(space, service):
-            places.add(s.at.origin, (s.at.line,))
+            places.add(s.at.origin, s.at.line)
             told.append(self._of_service(s, names, port))
         for ip in dialled:
             others = (s for s in self._known.services_at(ip) if (s.namespace, s.service) != (space, service))
@@ -89,17 +89,16 @@ class Objects:
         # Nobody asks for the order of a set of endpoints, but the first of those that share an address tells its pod.
         ends.sort(key=lambda e: names.order(str(e.ip)))
         told += [self._of_endpoint(e, names, own=True) for e in ends]
-        for ip in sorted(
-            dict.fromkeys((*dialled, *(p.ip for p in port.endpoints))), key=lambda ip: names.order(str(ip))
-        ):
-            told.append(names.of(str(ip)))
+        for host in sorted(hosts, key=names.order):
+            ip = hosts[host]
+            told.append(names.of(host))
             for e in self._known.endpoints_at(ip):
-                places.add(e.at.origin, (e.at.line,))
+                places.add(e.at.origin, e.at.line)
                 told.append(self._of_endpoint(e, names, own=(e.namespace, e.service) == (space, service)))
             told.append(tuple(ip in there.addresses for there in self._cluster.elsewhere))
             for pod in (*self._known.pods_at(ip), *self._others.get(ip, ())):
                 name = names.number(f"{pod.namespace}/{pod.name}") if pod.name else ""
-                places.add(pod.at.origin, (pod.at.line,))
+                places.add(pod.at.origin, pod.at.line)
                 told.append(
                     (name, self._node(pod.node, names), self.of_pod(pod), tuple(names.of(str(i)) for i in pod.ips))
                 )
@@ -221,8 +220,9 @@ class Connections:
             # It is told of where somebody asks for that entry.
             self.able = False
 
-    def as_expected(self, port: Port, ends: frozenset[Addr]) -> bool:
+    def as_expected(self, port: Port) -> bool:
         """Whether no finding is about connections to a port."""
+        ends = frozenset(place.ip for place in port.endpoints) if self.any else frozenset()
         for dialled in port.dialled:
             for dst, answering in self._answers.get((port.protocol, dialled.port), ()):
                 if dialled.ip not in (None, dst):
