@@ -161,7 +161,7 @@ def test_names_say_what_a_thing_is(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-# snapshot.py names these files in order to leave them out.
+# netk8s.snapshot names these files in order to leave them out.
 @pytest.mark.parametrize("path", [path for path in FILES if part(path) != "snapshot"], ids=relative)
 def test_recordings_are_never_read(path: Path) -> None:
     """What was observed in a recorded cluster is for judging an answer, not for giving it."""

@@ -12,7 +12,8 @@ from netk8s import decode, dialects, snapshot
 from netk8s.errors import DecodeError
 from netk8s.layouts import sosreport
 from netk8s.layouts._place import Place
-from netk8s.model import Dump
+from netk8s.model import Dump, Snapshot
+from netk8s.snapshot import _compression, _reading
 from tests.layouts.conftest import Files, seen, told, world
 
 TOP = "sosreport-worker-0-2026-01-01-abcdefg"
@@ -170,7 +171,7 @@ def test_rules_with_their_handles_answer_alike(example: Path, lay: Callable[[Fil
     found = world(lay(usual))
     assert not found.missing
     (plain,), (handled,) = (
-        decode.decode(snapshot.Snapshot((Dump("nft", data, "n"),))).nodes.values()
+        decode.decode(Snapshot((Dump("nft", data, "n"),))).nodes.values()
         for data in (text, b"\n".join(numbered))
     )
     assert [table.name for table in handled.nft] == [table.name for table in plain.nft]
@@ -195,11 +196,11 @@ def test_bombs_and_ways_out(example: Path, pack: Callable[..., Path], monkeypatc
     secret = {"../../sos_commands/kernel/sysctl_-a": b"net.ipv4.ip_forward = 0\n"}
     found = snapshot.read([str(pack(files(example) | secret))])
     assert sorted(told(found)) == EXPECTED
-    monkeypatch.setattr(snapshot, "BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr(_compression, "BOMB_BYTES", 1 << 20)
     name = f"{TOP}/sos_commands/kernel/sysctl_-a"
     for bomb in (pack({name: lzma.compress(bytes(20 << 20))}), pack({name: bytes(20 << 20)})):
         with pytest.raises(DecodeError, match="more than 300 times its size"):
             snapshot.read([str(bomb)])
-    monkeypatch.setattr(snapshot, "MOST_BYTES", 1000)
+    monkeypatch.setattr(_reading, "MOST_BYTES", 1000)
     with pytest.raises(DecodeError, match="GiB decompressed; give fewer"):
         snapshot.read([str(pack(files(example)))])

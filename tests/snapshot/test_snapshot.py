@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from netk8s import snapshot
 from netk8s.errors import DecodeError, UsageError
 from netk8s.model import Dump, Missing, Snapshot
+from netk8s.snapshot import _compression, _reading
 
 CASE = {
     "case.json": b"{}",
@@ -287,13 +288,13 @@ def test_cut_off_archives(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pack", PACKED[1:5], ids=["gz", "bz2", "xz", "zst"])
 def test_bombs(tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr(_compression, "BOMB_BYTES", 1 << 20)
     path = file(tmp_path / "x", pack(bytes(20 << 20)))
     refused(path, "more than 300 times its size")
 
 
 def test_the_sum_of_all_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "MOST_BYTES", 1000)
+    monkeypatch.setattr(_reading, "MOST_BYTES", 1000)
     for name, data in (("plain", bytes(1001)), ("gz", gzip.compress(bytes(1001)))):
         refused(file(tmp_path / name, data), "GiB decompressed; give fewer")
     refused(file(tmp_path / "t", tar({"a": bytes(600), "b": bytes(600)})), "GiB decompressed")
