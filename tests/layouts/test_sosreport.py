@@ -171,8 +171,7 @@ def test_rules_with_their_handles_answer_alike(example: Path, lay: Callable[[Fil
     found = world(lay(usual))
     assert not found.missing
     (plain,), (handled,) = (
-        decode.decode(Snapshot((Dump("nft", data, "n"),))).nodes.values()
-        for data in (text, b"\n".join(numbered))
+        decode.decode(Snapshot((Dump("nft", data, "n"),))).nodes.values() for data in (text, b"\n".join(numbered))
     )
     assert [table.name for table in handled.nft] == [table.name for table in plain.nft]
     for ours, theirs in zip(handled.nft, plain.nft, strict=True):

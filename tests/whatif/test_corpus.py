@@ -12,6 +12,7 @@ import pytest
 
 from netk8s import dialects, snapshot
 from netk8s.comparison import Difference, between
+from netk8s.model import Snapshot
 from netk8s.survey import Ground
 from netk8s.whatif import Wanted, whatif
 
@@ -19,7 +20,7 @@ UNTOUCHED = "default/web-local"
 
 
 @lru_cache(maxsize=1)
-def taken(folder: Path) -> snapshot.Snapshot:
+def taken(folder: Path) -> Snapshot:
     return snapshot.read([str(folder)])
 
 
