@@ -148,13 +148,15 @@ def _service(service: ServiceSpec) -> dict[str, Any]:
         "clusterIP": service.cluster_ips[0],
         "clusterIPs": list(service.cluster_ips),
         "type": kind,
-        "sessionAffinity": "None",
+        "sessionAffinity": "ClientIP" if service.affinity else "None",
         "ipFamilies": families,
         "ipFamilyPolicy": "SingleStack" if len(families) == 1 else "RequireDualStack",
         "internalTrafficPolicy": service.internal_policy,
     }
     if service.node_port or service.external_ips:
         spec["externalTrafficPolicy"] = service.external_policy
+    if service.affinity:
+        spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": service.affinity}}
     if service.external_ips:
         spec["externalIPs"] = list(service.external_ips)
     return {

@@ -93,6 +93,8 @@ class ServiceSpec:
     external_policy: str = "Cluster"
     internal_policy: str = "Cluster"
     external_ips: tuple[str, ...] = ()
+    affinity: int = 0
+    """For how many seconds a client keeps its endpoint, 0 for none."""
 
     @property
     def key(self) -> str:
