@@ -3,6 +3,7 @@
 ::
 
     PYTHONPATH=tests python -m lab.faults --backend legacy     # every fault, every flow: precision and recall
+    PYTHONPATH=tests python -m lab.faults --backend nftables --layout 1.34
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ from netk8s.survey._answers import Result
 
 from .cluster import Cluster
 from .connections import PATIENT, SEEN
+from .kube_nft import FIRST_HAIRPIN_SET, LAYOUTS, endpoint_name, kube_nft, port_name
 from .kube_rules import endpoint_chain, kube_rules, service_chain
 from .topology import ClientSpec, NodeSpec, PodSpec, ServiceSpec, Topology
 from .worker import Connected
 
 NODE, OTHER = "k8s-node1", "k8s-node2"
 CLIENT = "outside"
-OTHER_BACKEND = {"nft": "legacy", "legacy": "nft"}
+IPTABLES, NFTABLES = ("nft", "legacy"), ("nftables",)
+BACKENDS = (*IPTABLES, *NFTABLES)
+"""What kube-proxy writes: the backend of its iptables mode, or its nftables mode, beside which others use iptables-nft."""
+OTHER_BACKEND = {"nft": "legacy", "legacy": "nft", "nftables": "legacy"}
 ATTEMPTS = 8
 """Connections to a flow of several outcomes. A flow of one outcome is asked once, and again where that is silence."""
 
@@ -68,17 +73,21 @@ def usual(**changes: object) -> Topology:
 
 TOPOLOGY = usual()
 WEB, ONE, LOCAL, DNS, EXPORTER = TOPOLOGY.services
-BEFORE = tuple(f"-I FORWARD 1 {rule}" for rule in ("-s 10.244.0.0/16 -j ACCEPT", "-d 10.244.0.0/16 -j ACCEPT"))
+CNI_MASQUERADE = "-A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE"
+"""A CNI plugin masquerades what pods send out of the cluster, or to nodes."""
 
 
 class Bench:
-    """A cluster in iptables mode that faults are done to. ``backend``: "nft" or "legacy".
+    """A cluster that faults are done to. ``backend``: one of BACKENDS; ``layout`` of nftables mode.
 
-    ``before``: what kube-proxy wrote with the other backend, and left there.
+    ``before``: what kube-proxy wrote in iptables mode with another backend, and left there.
     """
 
-    def __init__(self, backend: str, topology: Topology = TOPOLOGY, before: Topology | None = None) -> None:
-        self.topology, self.backend, self.before = topology, backend, before
+    def __init__(
+        self, backend: str, topology: Topology = TOPOLOGY, before: Topology | None = None, layout: str = LAYOUTS[-1]
+    ) -> None:
+        self.topology, self.backend, self.before, self.layout = topology, backend, before, layout
+        self.tool = "nft" if backend in NFTABLES else backend
         self.cluster = Cluster(topology)
         try:
             for node in topology.nodes:
@@ -86,10 +95,12 @@ class Bench:
                 self.sysctl(node.name, **{"net.ipv4.conf.all.route_localnet": "1"})
                 if before is not None:
                     self.reload(before, node.name, OTHER_BACKEND[backend])
+                if backend in NFTABLES:
+                    self.cluster.load(node.name, f"*nat\n{CNI_MASQUERADE}\nCOMMIT\n", self.tool)
                 self.reload(topology, node.name)
                 # The kubelet: a node without any listener is none.
                 self.cluster.host(node.name).call("listen", "tcp", node.ip(4), 10250, "kubelet")
-            self.cluster.backend = backend
+            self.cluster.backend = self.tool
         except BaseException:
             self.close()
             raise
@@ -113,26 +124,44 @@ class Bench:
         self.cluster.host(host).call("sysctl", {name.replace("__", "."): value for name, value in values.items()})
 
     def iptables(self, *words: str, node: str = NODE, table: str = "filter") -> None:
-        self.on(node, f"iptables-{self.backend}", "-t", table, *words)
+        self.on(node, f"iptables-{self.tool}", "-t", table, *words)
 
     def nat(self, *words: str, node: str = NODE) -> None:
         self.iptables(*words, node=node, table="nat")
 
     def reload(self, topology: Topology, node: str = NODE, backend: str = "") -> None:
         """The rules that kube-proxy would have written for another state of the API."""
+        backend = backend or self.backend
+        if backend in NFTABLES:
+            self.cluster.load_nft(node, kube_nft(topology, topology.node(node), 4, self.layout))
+            return
         rules = kube_rules(topology, topology.node(node), 4)
-        # A CNI plugin masquerades what pods send out of the cluster, or to nodes.
-        rules = (
-            rules.removesuffix("COMMIT\n")
-            + "-A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE\nCOMMIT\n"
-        )
-        self.cluster.load(node, rules, backend or self.backend)
+        self.cluster.load(node, rules.removesuffix("COMMIT\n") + f"{CNI_MASQUERADE}\nCOMMIT\n", backend)
+
+    def nft(self, text: str, node: str = NODE) -> None:
+        self.cluster.load_nft(node, text)
+
+    def place(self, service: ServiceSpec, ip: str) -> str:
+        """An endpoint in the map that balances."""
+        if self.layout < FIRST_HAIRPIN_SET:
+            return f"goto endpoint-{endpoint_name(service, ip, service.target_port)}"
+        return f"{ip} . {service.target_port}"
 
     def edited(self, old: str, new: str, node: str = NODE) -> None:
         """A node's rules with one text in place of another."""
-        saved = self.cluster.host(node).call("save", self.backend, 4)
+        table = "table ip kube-proxy"
+        native = self.backend in NFTABLES
+        saved = (
+            self.on(node, "nft", "list", *table.split())
+            if native
+            else self.cluster.host(node).call("save", self.tool, 4)
+        )
         assert old in saved, f"{old!r} is not in the rules of {node}"
-        self.cluster.load(node, saved.replace(old, new), self.backend)
+        saved = saved.replace(old, new)
+        if native:
+            self.nft(f"delete {table}\n{saved}", node)
+        else:
+            self.cluster.load(node, saved, self.tool)
 
     def device(self, pod: str, node: str = NODE) -> str:
         """The host side's name of a pod's link."""
@@ -165,17 +194,18 @@ def with_service(spec: ServiceSpec, **changes: object) -> Topology:
     return replace(TOPOLOGY, services=services)
 
 
-def with_gone(pod: str) -> Topology:
+def with_gone(pod: str, **changes: object) -> Topology:
     """The usual cluster as it was when Service "one" had another pod, which is gone."""
     gone = PodSpec(pod, NODE, ("10.244.1.240",))
-    changed = with_service(ONE, pods=(gone.key,))
+    changed = with_service(ONE, pods=(gone.key,), **changes)
     return replace(changed, pods=(*changed.pods, gone))
 
 
 @dataclass(frozen=True)
 class Fault:
     """``do``: what is done. ``codes``: one of them comes first of what is no information, and all that begin a problem
-    of that severity are in ``codes`` or ``also`` (true beside it). ``at``: the cluster that it is done to.
+    of that severity are in ``codes`` or ``also`` (true beside it). ``at``: the cluster that it is done to. ``modes``: those
+    of BACKENDS that it can be done in, ``layouts`` those of nftables mode.
     """
 
     name: str
@@ -184,6 +214,8 @@ class Fault:
     also: str = ""
     at: Topology = TOPOLOGY
     before: Topology | None = None
+    modes: Sequence[str] = BACKENDS
+    layouts: Sequence[str] = LAYOUTS
 
 
 def flush(*chains: str, table: str = "nat") -> Callable[[Bench], None]:
@@ -206,6 +238,11 @@ def links(*lines: str, node: str = NODE) -> Callable[[Bench], None]:
     return lambda bench: bench.ip(node, *lines)
 
 
+def nft(*lines: str, node: str = NODE) -> Callable[[Bench], None]:
+    """Commands of nft, about kube-proxy's table where they name none."""
+    return lambda bench: bench.nft("".join(line.replace("KP", "ip kube-proxy") + "\n" for line in lines), node)
+
+
 def older(topology: Topology, node: str = NODE) -> Callable[[Bench], None]:
     return lambda bench: bench.reload(topology, node)
 
@@ -218,6 +255,12 @@ TWO_NETWORKS = replace(
 NOTHING = "no finding"
 """In the place of a code: a healthy cluster, of which nothing is told."""
 
+PORT_ONE = port_name(ONE)
+MARKED_BY_JUMP = tuple(layout for layout in LAYOUTS if layout < FIRST_HAIRPIN_SET)
+OTHER_PORTS = """table ip ports {{
+ chain pre {{ type nat hook prerouting priority {priority}; fib daddr type local tcp dport 30090 dnat to 10.244.1.5:8080; }}
+}}"""
+"""As a CNI plugin's hostPorts."""
 DNAT_ONE = ("-p", "tcp", "-m", "comment", "--comment", ONE.key, "-m", "tcp", "-j", "DNAT", "--to-destination")
 
 
@@ -245,6 +288,12 @@ def untranslated_connection(bench: Bench) -> None:
     bench.reload(TOPOLOGY)
 
 
+def kept_stale(bench: Bench) -> None:
+    """Rules and what affinity remembers are of a pod that is gone."""
+    bench.reload(with_gone("one-old", affinity=600))
+    bench.nft(f"add element ip kube-proxy affinity-{endpoint_name(ONE, '10.244.1.240', 8080)} {{ 10.244.1.120 }}")
+
+
 def asked_from_one_port(bench: Bench, host: str, ip: str, port: int) -> None:
     bench.on(host, sys.executable, "-c", f"""
 import socket
@@ -262,19 +311,19 @@ for _ in range(2):
 FAULTS = (
     Fault("nothing", lambda b: None, NOTHING),
     Fault("stale endpoint", older(with_gone("one-old")), "NK605", "NK206 NK405 NK607"),
-    Fault("KUBE-POSTROUTING flushed", flush("KUBE-POSTROUTING"), "NK401", "NK403 NK404"),
-    Fault("chain of a Service flushed", flush(SVC_ONE), "NK607", "NK205 NK204 NK402"),
-    Fault("KUBE-SERVICES flushed", flush("KUBE-SERVICES"), "NK602", "NK205 NK204 NK402"),
+    Fault("KUBE-POSTROUTING flushed", flush("KUBE-POSTROUTING"), "NK401", "NK403 NK404", modes=IPTABLES),
+    Fault("chain of a Service flushed", flush(SVC_ONE), "NK607", "NK205 NK204 NK402", modes=IPTABLES),
+    Fault("KUBE-SERVICES flushed", flush("KUBE-SERVICES"), "NK602", "NK205 NK204 NK402", modes=IPTABLES),
     Fault("no rule for a Service", older(replace(TOPOLOGY, services=tuple(s for s in TOPOLOGY.services if s is not ONE))), "NK604", "NK205 NK601 NK204"),
-    Fault("endpoint chain without DNAT", rule("-D", SEP_ONE, *DNAT_ONE, "10.244.1.24:8080", table="nat"), "NK607", "NK205 NK204 NK402"),
+    Fault("endpoint chain without DNAT", rule("-D", SEP_ONE, *DNAT_ONE, "10.244.1.24:8080", table="nat"), "NK607", "NK205 NK204 NK402", modes=IPTABLES),
     Fault("endpoint missing from the rules", older(with_service(WEB, pods=WEB.pods[:2])), "NK607", "NK206"),
-    Fault("wrong probability", lambda b: b.edited("probability 0.33333333349", "probability 0.90000000014"), "NK611", "NK303"),
-    Fault("second backend", used, "NK603", "NK504", before=with_gone("one-old")),
+    Fault("wrong probability", lambda b: b.edited("probability 0.33333333349", "probability 0.90000000014"), "NK611", "NK303", modes=IPTABLES),
+    Fault("second backend", used, "NK603", "NK504", before=with_gone("one-old"), modes=IPTABLES),
     Fault("ip_forward off", settings(net__ipv4__ip_forward="0"), "NK404", "NK403"),
     Fault("forwarding off on one device", settings(**{"net.ipv4.conf.cni0.forwarding": "0"}), "NK404", "NK403"),
     Fault("bridge-nf off", settings(**{"net.bridge.bridge-nf-call-iptables": "0"}), "NK407", "NK403"),
     Fault("hairpin off", lambda b: b.ip(NODE, f"link set dev {b.device('one-a')} type bridge_slave hairpin off"), "NK406", "NK503"),
-    Fault("hairpin not masqueraded", rule("-D", SEP_ONE, "-s", "10.244.1.24", "-m", "comment", "--comment", ONE.key, "-j", "KUBE-MARK-MASQ", table="nat"), "NK404", "NK403"),
+    Fault("hairpin not masqueraded", rule("-D", SEP_ONE, "-s", "10.244.1.24", "-m", "comment", "--comment", ONE.key, "-j", "KUBE-MARK-MASQ", table="nat"), "NK404", "NK403", modes=IPTABLES),
     Fault("missing route", links("route del 10.244.2.0/24"), "NK404", "NK405"),
     Fault("blackhole route", links("route replace blackhole 10.244.2.0/24"), "NK404"),
     Fault("a rule of routing leads nowhere", links("route add unreachable default table 77", "rule add from 10.244.1.0/24 table 77 priority 90"), "NK404", "NK403"),
@@ -293,17 +342,57 @@ FAULTS = (
     Fault("a pod's link has left the bridge", lambda b: (b.ip(NODE, f"link set {b.device('one-a')} nomaster"), b.missed("10.244.1.24", 8080)), "NK405"),
     Fault("a pod's own device is down", lambda b: (b.warm(), b.cluster.host("pod/default/one-a").call("ip", ["link set eth0 down"])), "NK405"),
     Fault("hostNetwork process gone", lambda b: None, "NK204", at=replace(TOPOLOGY, pods=tuple(replace(p, ports=()) if p.host_network else p for p in TOPOLOGY.pods))),
-    Fault("NodePort at 127.0.0.1 without route_localnet", settings(**{"net.ipv4.conf.all.route_localnet": "0"}), "NK408"),
+    Fault("NodePort at 127.0.0.1 without route_localnet", settings(**{"net.ipv4.conf.all.route_localnet": "0"}), "NK408", modes=IPTABLES),
     Fault("reverse path filter", lambda b: (b.ip(NODE, "route add 198.51.100.0/24 via 192.168.60.202"), b.sysctl(NODE, **{"net.ipv4.conf.all.rp_filter": "1"})), "NK411 NK402", "NK411 NK402", at=TWO_NETWORKS),
     Fault("masqueraded to an address that nobody has", rule("-I", "POSTROUTING", "-d", "10.244.2.0/24", "-o", "ens33", "-j", "SNAT", "--to-source", "192.168.52.77", table="nat"), "NK403", "NK403 NK404 NK405 NK101"),
-    Fault("hostPort in the way of a NodePort", rule("-I", "PREROUTING", "-p", "tcp", "--dport", "30090", "-m", "addrtype", "--dst-type", "LOCAL", "-j", "DNAT", "--to-destination", "10.244.1.5:8080", table="nat"), "NK206", "NK404"),
+    Fault("hostPort in the way of a NodePort", rule("-I", "PREROUTING", "-p", "tcp", "--dport", "30090", "-m", "addrtype", "--dst-type", "LOCAL", "-j", "DNAT", "--to-destination", "10.244.1.5:8080", table="nat"), "NK206", "NK404", modes=IPTABLES),
     Fault("a process listens on a NodePort", taken_nodeport, "NK612"),
     Fault("an endpoint on another port", older(with_service(ONE, target_port=81)), "NK606", "NK206"),
     Fault("rules of another traffic policy", older(with_service(LOCAL, external_policy="Cluster")), "NK609", "NK206"),
-    Fault("a node without kube-proxy", flush("KUBE-SERVICES", "KUBE-NODEPORTS", "PREROUTING", "OUTPUT", "POSTROUTING"), "NK602", "NK205 NK204 NK402 NK403"),
+    Fault("a node without kube-proxy", flush("KUBE-SERVICES", "KUBE-NODEPORTS", "PREROUTING", "OUTPUT", "POSTROUTING"), "NK602", "NK205 NK204 NK402 NK403", modes=IPTABLES),
     Fault("stale UDP connection", stale_connection, "NK420", at=with_service(DNS, pods=("default/dns-a",))),
     Fault("UDP connection from before the Service", untranslated_connection, "NK421"),
-    Fault("a chain of no Service", rule("-N", "KUBE-SVC-AAAAAAAAAAAAAAAA", table="nat"), "NK615"),
+    Fault("a chain of no Service", rule("-N", "KUBE-SVC-AAAAAAAAAAAAAAAA", table="nat"), "NK615", modes=IPTABLES),
+    *(replace(fault, modes=NFTABLES) for fault in (
+        Fault("chain masquerading flushed", nft("flush chain KP masquerading"), "NK401", "NK403 NK404"),
+        Fault("service chain flushed", nft(f"flush chain KP service-{PORT_ONE}"), "NK607", "NK205 NK204 NK402"),
+        Fault("chain services flushed", nft("flush chain KP services"), "NK602", "NK205 NK204 NK402"),
+        Fault("chain nat-prerouting flushed", nft("flush chain KP nat-prerouting"), "NK205", "NK205 NK204 NK402"),
+        Fault("chain nat-output flushed", nft("flush chain KP nat-output"), "NK205", "NK205 NK204 NK402"),
+        Fault("table switched off", nft("add table KP { flags dormant; }"), "NK602", "NK205 NK204 NK402 NK404"),
+        Fault("no element for a ClusterIP", nft(f"delete element KP service-ips {{ {ONE.cluster_ips[0]} . tcp . {ONE.port} }}"), "NK604", "NK205 NK204 NK402"),
+        Fault("no element for a NodePort", nft(f"delete element KP service-nodeports {{ tcp . {ONE.node_port} }}"), "NK604", "NK205 NK204 NK402"),
+        Fault("node's address not in nodeport-ips", nft("flush set KP nodeport-ips"), "NK205", "NK205 NK204 NK402"),
+        Fault("no element for a Service without endpoints", nft(f"delete element KP no-endpoint-services {{ {ONE.cluster_ips[0]} . tcp . {ONE.port} }}", f"delete element KP no-endpoint-nodeports {{ tcp . {ONE.node_port} }}"), "NK604", "NK201 NK205 NK204 NK402", at=with_service(ONE, pods=())),
+        Fault("no drop for the policy Local", nft(f"delete element KP no-endpoint-nodeports {{ tcp . {LOCAL.node_port} }}"), "NK604", "NK202", at=with_service(LOCAL, pods=LOCAL.pods[1:])),
+        Fault("chain mark-for-masquerade flushed", nft("flush chain KP mark-for-masquerade"), "NK404", "NK403 NK404", layouts=MARKED_BY_JUMP),
+        Fault("endpoint chain does not translate", lambda b: b.edited("meta l4proto tcp dnat to 10.244.1.24:8080", ""), "NK607", "NK205 NK204 NK402", layouts=MARKED_BY_JUMP),
+        Fault("endpoint's own connections not marked", lambda b: b.edited("ip saddr 10.244.1.24 jump mark-for-masquerade", ""), "NK404", "NK403", layouts=MARKED_BY_JUMP),
+        Fault("endpoint's own connections not in hairpin-connections", nft("delete element KP hairpin-connections { 10.244.1.24 . 10.244.1.24 . tcp . 8080 }"), "NK404", "NK403", layouts=LAYOUTS[2:]),
+        Fault("ClusterIP not in cluster-ips", nft(f"delete element KP cluster-ips {{ {ONE.cluster_ips[0]} }}"), "NK404", "NK403", layouts=LAYOUTS[2:]),
+        Fault("an endpoint's place is empty", lambda b: b.edited(", 2 : " + b.place(WEB, "10.244.2.5"), ""), "NK607", "NK205 NK204 NK402"),
+        Fault("an endpoint has two places", lambda b: b.edited("2 : " + b.place(WEB, "10.244.2.5"), "2 : " + b.place(WEB, "10.244.1.5")), "NK607", "NK611"),
+        Fault("an endpoint has more places", lambda b: (b.edited("mod 3 ", "mod 4 "), b.edited("2 : " + b.place(WEB, "10.244.2.5"), "2-3 : " + b.place(WEB, "10.244.2.5"))), "NK611", "NK303"),
+        Fault("affinity of other seconds", older(with_service(ONE, affinity=60)), "NK610", at=with_service(ONE, affinity=600)),
+        Fault("affinity that is not asked for", older(with_service(WEB, affinity=600)), "NK610"),
+        Fault("a client keeps its endpoint", lambda b: b.nft(f"add element ip kube-proxy affinity-{endpoint_name(WEB, '10.244.2.5', 8080)} {{ 10.244.1.120 }}"), NOTHING, at=with_service(WEB, affinity=600)),
+        Fault("a client keeps an endpoint that is gone", kept_stale, "NK605", "NK206 NK405 NK607", at=with_service(ONE, affinity=600)),
+        Fault("rules of iptables mode left behind", used, "NK603", "NK522", before=with_gone("one-old")),
+        Fault("node without the table kube-proxy", nft("delete table KP"), "NK602", "NK205 NK204 NK402 NK403"),
+        Fault("nftables drops a NodePort before all else", nft("table inet wall {\n chain early { type filter hook prerouting priority raw; tcp dport 30090 drop; }\n}"), "NK402"),
+        Fault("nftables rejects an endpoint before kube-proxy looks", nft("table ip wall {\n chain fwd { type filter hook forward priority -120; ip daddr 10.244.1.24 tcp dport 8080 reject; }\n}"), "NK402"),
+        Fault("nftables drops what a mark is on", nft("table inet wall {\n chain fwd { type filter hook forward priority 5; meta mark & 0x4000 != 0 drop; }\n}"), "NK402"),
+        Fault("another table translates a NodePort first", nft(OTHER_PORTS.format(priority=-105)), "NK206", "NK404"),
+        Fault("another table translates a NodePort, registered last", nft(OTHER_PORTS.format(priority=-100)), "NK206", "NK404"),
+        Fault("another table translates a NodePort, registered first", lambda b: (b.nft(OTHER_PORTS.format(priority=-100)), b.reload(b.topology)), NOTHING),
+        Fault("another table translates a NodePort too late", nft(OTHER_PORTS.format(priority=-95)), NOTHING),
+        Fault("another table does not track", nft("table ip fast {\n chain pre { type filter hook prerouting priority raw; ip saddr 10.244.1.0/24 notrack; }\n}"), "NK205", "NK204 NK402 NK403 NK404"),
+        Fault("another table takes the mark away", nft("table inet qos {\n chain post { type filter hook postrouting priority mangle; meta mark set 1; }\n}"), "NK401 NK403 NK404", "NK401 NK403 NK404"),
+        Fault("another table has its own source first", nft("table ip wall {\n chain post { type nat hook postrouting priority 99; oifname ens33 ip daddr 10.244.2.0/24 snat to 192.168.52.77; }\n}"), "NK403", "NK403 NK404 NK405 NK101"),
+        Fault("a flowtable", nft("table inet fast {\n flowtable f { hook ingress priority 0; devices = { ens33, cni0 }; }\n chain fwd { type filter hook forward priority 0; meta l4proto tcp flow add @f; }\n}"), NOTHING),
+        Fault("a service chain of no Service", nft("table KP {\n chain service-AAAAAAAA-default/gone/tcp/ { meta l4proto tcp dnat to 10.244.1.5:8080; }\n}"), "NK615"),
+        Fault("an empty chain of a Service that is gone", nft("add chain KP service-AAAAAAAA-default/gone/tcp/"), NOTHING),
+    )),
 )  # fmt: skip
 """By name: what is done to the cluster, and what finds it."""
 
@@ -405,9 +494,9 @@ class Held:
     errors: int = 0
 
 
-def held(fault: Fault, backend: str, folder: Path, most: int | None = None) -> Held:
+def held(fault: Fault, backend: str, folder: Path, most: int | None = None, layout: str = LAYOUTS[-1]) -> Held:
     """Does a fault, checks, and makes the connections. ``most``: of so many flows, those of errors first."""
-    with Bench(backend, fault.at, fault.before) as bench:
+    with Bench(backend, fault.at, fault.before, layout) as bench:
         fault.do(bench)
         found = checked(bench, folder)
         told = [problem.finding for problem in found.problems if problem.finding.severity != "info"]
@@ -454,15 +543,18 @@ def spread(flows: Sequence[Asked], errors: Sequence[int], most: int) -> list[Ask
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backend", choices=("nft", "legacy"), default="nft")
+    parser.add_argument("--backend", choices=BACKENDS, default="nft")
+    parser.add_argument("--layout", choices=LAYOUTS, default=LAYOUTS[-1], help="of nftables mode")
     parser.add_argument("--only", default="", help="faults whose name has this")
     options = parser.parse_args()
     total = [0, 0, 0, 0, 0]
     for fault in FAULTS:
-        if options.only not in fault.name:
+        if options.only not in fault.name or options.backend not in fault.modes:
+            continue
+        if options.backend in NFTABLES and options.layout not in fault.layouts:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            result = held(fault, options.backend, Path(folder))
+            result = held(fault, options.backend, Path(folder), layout=options.layout)
         first = f"{result.first.code} {result.first.summary}" if result.first else "nothing"
         print(
             f"{fault.name}: {result.flows} flows, {result.failing} fail, {result.errors} errors; first: {first}",
