@@ -6,7 +6,7 @@ whose rules tell nothing is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from msgspec import Struct
@@ -206,7 +206,7 @@ def _of_row(node: Node, want: Intended, row: Programmed) -> Iterator[Difference]
         has = "none" if not row.affinity else f"{seconds} s" if seconds is not None else "some"
         asked = "none" if want.affinity_seconds is None else f"{want.affinity_seconds} s"
         yield _difference(AFFINITY, node, want, row, what=f"{asked}, {has}")
-    uneven = _uneven(row)
+    uneven = _uneven(row, {len(choice) for choice in want.choices})
     if uneven:
         yield _difference(ODDS, node, want, row, uneven)
 
@@ -227,13 +227,17 @@ def _endpoints(
             )
 
 
-def _uneven(row: Programmed) -> list[Where]:
-    """The endpoints of a balanced port that get another share than the rest."""
+def _uneven(row: Programmed, wanted: Collection[int]) -> list[Where]:
+    """The endpoints of a balanced port that get another share than kube-proxy gives, of those that are there or of as many
+    as are wanted."""
     weights = {end.weight for end in row.backends if end.weight}
     if row.mode == "ipvs":
         return [(e.ip, e.port or 0) for e in row.backends if e.weight] if len(weights) > 1 else []
     if any(end.odds is None for end in row.backends) or len({(e.ip, e.port) for e in row.backends}) < len(row.backends):
         return []
+    for many in wanted:
+        if many > len(row.backends) and all(abs((e.odds or 0) - Fraction(1, many)) <= ROUNDING for e in row.backends):
+            return []  # a place is empty, and an endpoint missing
     fair = Fraction(1, len(row.backends))
     return [(e.ip, e.port or 0) for e in row.backends if abs((e.odds or Fraction(0)) - fair) > ROUNDING]
 

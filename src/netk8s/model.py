@@ -293,7 +293,7 @@ class NftSet(Struct, frozen=True, eq=False):
 class NftTable(Struct, frozen=True, eq=False):
     """One table of nftables. ``index`` is its place in the listing, which is the order the tables were made in.
 
-    ``words``: the rules' text is the dump's own, not made from JSON.
+    ``words``: the rules' text is the dump's own, not made from JSON. ``dormant``: None where the dump does not tell.
     """
 
     family: str
@@ -303,7 +303,7 @@ class NftTable(Struct, frozen=True, eq=False):
     at: At
     index: int = 0
     words: bool = False
-    dormant: bool = False
+    dormant: bool | None = False
 
     @property
     def told_by_nft(self) -> bool:

@@ -83,7 +83,7 @@ def merged(found: list[NftTable]) -> tuple[NftTable, ...]:
     """One table per family and name, in the listing's order.
 
     Where a node has both forms, JSON tells what a rule means, and the text its words and line. Raises DecodeError when
-    two dumps of one form hold the same table.
+    two dumps of one form hold the same table, or when none tells whether a table is switched off.
     """
     seen: dict[tuple[str, str], NftTable] = {}
     for table in found:
@@ -100,6 +100,14 @@ def merged(found: list[NftTable]) -> tuple[NftTable, ...]:
             )
         else:
             seen[key] = _joined(*((table, other) if other.words else (other, table)))
+    for table in seen.values():
+        if table.dormant is None:
+            raise DecodeError(
+                table.at.origin,
+                table.at.line,
+                f"table {table.family} {table.name} has a flag, and nft up to 1.0.9 does not say in JSON whether it is dormant; "
+                "give the output of `nft list ruleset` too, or in its place",
+            )
     return tuple(sorted(seen.values(), key=lambda t: t.index))
 
 
@@ -107,7 +115,7 @@ def _joined(meaning: NftTable, words: NftTable) -> NftTable:
     """A table by its JSON, ``meaning``, with the words and lines of its text."""
     chains = _JoinedChains(meaning.chains, words.chains)
     sets = {name: _joined_set(s, words.sets.get(name)) for name, s in meaning.sets.items()}
-    return replace(meaning, chains=chains, sets=sets, at=words.at, words=True)
+    return replace(meaning, chains=chains, sets=sets, at=words.at, words=True, dormant=words.dormant)
 
 
 class _JoinedChains(Mapping[str, NftChain]):

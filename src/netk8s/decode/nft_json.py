@@ -46,7 +46,7 @@ class _Open(Struct):
     """A table whose objects are still being collected: they may come in any grouping."""
 
     at: At
-    dormant: bool = False
+    dormant: bool | None = False
     chains: dict[str, JsonObject | None] = field(default_factory=dict)
     rules: dict[str, list[Mapping[str, object] | Raw]] = field(default_factory=dict)
     sets: dict[str, NftSet] = field(default_factory=dict)
@@ -60,6 +60,9 @@ class _Spelled(NamedTuple):
     chain: str
     text: Raw | None
 
+
+TABLE_FLAGS = frozenset({"dormant", "owner", "persist"})
+"""What a table may be (src/rule.c). Up to nft 1.0.9 a single flag's word is lost, and any other text stands there."""
 
 _SPELLED = re.compile(
     rb'\{"(?:rule|(chain))": \{"family": "(\w+)", "table": "([ !#-\[\]-~]+)", "(?:chain|name)": "([ !#-\[\]-~]+)",'
@@ -127,7 +130,8 @@ def _collect(tables: dict[tuple[str, str], _Open], word: str, found: JsonObject,
     name = found.need("name" if word == "table" else "table")
     table = _opened(tables, family, name, at)
     if word == "table":
-        table.dormant = "dormant" in _words(found.members.get("flags"))
+        flags = _words(found.members.get("flags"))
+        table.dormant = "dormant" in flags or (None if set(flags) - TABLE_FLAGS else False)
     elif word == "rule":
         table.rules.setdefault(found.need("chain"), []).append(found.members)
     elif word == "chain":

@@ -73,7 +73,9 @@ def named(chain: str) -> Named | None:
 def tables(node: Node, family: int | None = None) -> Iterator[NftTable]:
     """kube-proxy's tables of a node."""
     for table in node.nft:
-        if table.name == TABLE and table.family in ("ip", "ip6") and family in (None, 4 if table.family == "ip" else 6):
+        if table.dormant or table.name != TABLE or table.family not in ("ip", "ip6"):
+            continue
+        if family in (None, 4 if table.family == "ip" else 6):
             yield table
 
 
@@ -97,8 +99,11 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", node_port: int |
         # Most ways lead to the chain of another, and to its very endpoints.
         ends: dict[str, tuple[Backend, ...]] = {}
         affinity: dict[str, int | None] = {}
+        asked = _asked(table)
         for map_name in ("service-ips", "service-nodeports", "no-endpoint-services", "no-endpoint-nodeports"):
             elements = table.sets.get(map_name)
+            if map_name.startswith("service-") and map_name not in asked:
+                continue
             for element in elements.elements if elements is not None else ():
                 key, verdict = _key(element), element.value
                 if key is None or (node_port is not None and (key[0], key[2]) != (None, node_port)):
@@ -152,6 +157,13 @@ def programmed(node: Node, cluster: Cluster, mention: str = "", node_port: int |
                     scheduler="random" if backends else "", policy=_policy(table, verdict.chain),
                 )  # fmt: skip
         yield from found.values()
+
+
+def _asked(table: NftTable) -> frozenset[str]:
+    """The maps that a rule for all Services looks into."""
+    shared = (chain for name, chain in table.chains.items() if "/" not in name)
+    maps = (s.args[1] for chain in shared for rule in chain.rules for s in rule.statements if s.kind == "vmap")
+    return frozenset(found.words[0] for found in maps if isinstance(found, NftExpr) and found.op == "@")
 
 
 def _policy(table: NftTable, name: str) -> str:

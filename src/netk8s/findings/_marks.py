@@ -40,7 +40,7 @@ def marked(trace: Trace, port: ServicePort | None, hop: Hop, chain: str = "") ->
 
 
 def _marked_by_nftables(trace: Trace, hop: Hop) -> Marked | None:
-    """The same in nftables mode, where chains are named external-, service- and endpoint- (1.29 to 1.36)."""
+    """The same in nftables mode: chains external-, service-, local-, endpoint- (1.29 to 1.36), and services (1.36)."""
     inside = trace.flow.origin == "node"
     for step in hop.steps:
         sets = step.action == "jump mark-for-masquerade" or any(name == "mark" for name, _ in step.changes)
@@ -51,7 +51,7 @@ def _marked_by_nftables(trace: Trace, hop: Hop) -> Marked | None:
             return Marked(step, NODE if "saddr type local" in rule else POLICY, True)
         if step.chain.startswith("endpoint-"):
             return Marked(step, HAIRPIN, True)
-        if step.chain.startswith("service-"):
+        if step.chain == "services" or step.chain.startswith(("service-", "local-")):
             stranger = "saddr !=" in rule or "iifname !=" in rule
             return Marked(step, NODE if inside else STRANGER if stranger else ALL, True)
     return None

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from netk8s.findings._modes import IPTABLES, IPVS, NFTABLES
-from netk8s.findings._reading import option, short, steps, tables, target
+from netk8s import objects
+from netk8s.findings._modes import IPTABLES, IPVS, NFTABLES, nft_table
+from netk8s.findings._reading import Stop, option, short, steps, tables, target
 from netk8s.findings._verdicts import NFT_TABLE
-from netk8s.model import PROTOCOL_NAMES, Packet, Rule, Step, Way, World
+from netk8s.model import PROTOCOL_NAMES, Packet, Rule, Step, Trace, Way, World
 
 
 class Translated(Struct, frozen=True):
-    """The first translation of a way. ``everyone``: what chose the endpoint has all of the Service's, not the local ones.
+    """The first translation of a way. ``everyone``: what chose the endpoint has all of the Service's, not the local ones, nor
+    the one that affinity has kept.
 
     IPVS does not tell: a virtual server of policy Local has the local real servers only, so there it is None.
     ``choice``: the step that chose, which in iptables mode is not the one that translates.
@@ -34,7 +36,8 @@ def translation(way: Way) -> Translated | None:
     for hop, step in steps(way):
         changed = any(name == "dst" for name, _ in step.changes)
         if step.nft is not None and step.table == NFT_TABLE:
-            everyone = everyone or step.chain.startswith("service-")
+            if step.chain.startswith("service-"):
+                everyone = "@affinity-" not in (step.rule or "")
             choice = step if "numgen" in (step.rule or "") else choice
             if changed:
                 return Translated(hop.node, NFTABLES, step, choice or step, everyone)
@@ -79,6 +82,31 @@ def leading(world: World, node: str, family: int) -> Iterator[list[Rule]]:
         chain = table.chains.get("KUBE-SERVICES")
         if chain is not None and (rules := list(chain.rules.mentioning("-j KUBE-NODEPORTS"))):
             yield rules
+
+
+def unserved(world: World, trace: Trace, stop: Stop) -> bool:
+    """Whether a rule stopped a NodePort's packet on its way to a process of the node, where NodePorts are only taken at
+    other addresses: nobody would have answered without that rule either."""
+    packet, here = trace.flow.packet, stop.way.packet
+    return (
+        not stop.back
+        and stop.step is not None
+        and stop.step.hook == "input"
+        and (here.dst, here.dport) == (packet.dst, packet.dport)
+        and any(port.protocol == packet.protocol for port in objects.of(world.cluster).with_node_port(packet.dport))
+        and _elsewhere(world, stop.node, packet)
+    )
+
+
+def _elsewhere(world: World, node: str, packet: Packet) -> bool:
+    """Whether a node takes NodePorts at other addresses than this one (--nodeport-addresses, or nftables mode's default)."""
+    for rules in leading(world, node, packet.family):
+        if rules and not any("--dst-type LOCAL" in each.raw or f"-d {packet.dst}/" in each.raw for each in rules):
+            return True
+    table = nft_table(world.nodes.get(node), packet.family)
+    addresses = table.sets.get("nodeport-ips") if table is not None else None
+    served = [str(element.key) for element in addresses.elements] if addresses is not None else []
+    return bool(served) and str(packet.dst) not in served
 
 
 def written(world: World, node: str, packet: Packet, chain: str) -> Rule | None:

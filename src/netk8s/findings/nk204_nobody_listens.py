@@ -45,7 +45,8 @@ SUMMARY = "Nobody listens on the port, and no rule takes the packet elsewhere."
 def check(world: World, trace: Trace) -> Iterator[Finding]:
     packet = trace.flow.packet
     for stop in stops(trace):
-        if stop.kind != SOCKET or stop.back:
+        unserved = _translation.unserved(world, trace, stop)
+        if (stop.kind != SOCKET and not unserved) or stop.back:
             continue
         port = _node_port(world, trace)
         if port is not None and packet.dst.is_loopback and not _translation.met(stop.way, "KUBE-NODEPORTS"):
@@ -60,7 +61,7 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             why, remedy = _not_taken(world, trace, stop)
             summary = (
                 f"no rule of {stop.node} takes NodePort {packet.dport} of {port.namespace}/{port.service} on "
-                f"{packet.dst} to an endpoint, and nobody listens there{why}"
+                f"{packet.dst} to an endpoint, and {_end(stop) if unserved else 'nobody listens there'}{why}"
             )
         else:
             summary = f"nobody listens on {where}, and no rule translates the packet"
@@ -68,6 +69,12 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
         yield Finding(
             CODE, graded(SEVERITY, [stop.way]), summary, places(*_evidence(world, stop, translated)), remedy, proven([stop.way])
         )  # fmt: skip
+
+
+def _end(stop: Stop) -> str:
+    step = stop.step
+    where = f"{step.table} {step.chain}" if step is not None else "a rule"
+    return f"{where} stops it"
 
 
 def _not_taken(world: World, trace: Trace, stop: Stop) -> tuple[str, str]:

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netk8s.findings import _marks
+from netk8s.findings import _marks, _modes
 from netk8s.findings._reading import (
     DEAD,
     HAIRPIN,
@@ -58,6 +58,7 @@ CODE = "NK401"
 SEVERITY = "error"
 SUMMARY = "A packet was marked for masquerade and left without it."
 
+NFT_CHAIN, NFT_MARKING = "masquerading", "mark-for-masquerade"
 _SOURCE_TARGETS = frozenset({"MASQUERADE", "SNAT", "NETMAP"})
 
 
@@ -67,12 +68,10 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     found: dict[tuple[str, str, bool], list[tuple[Way, Step, At | None]]] = {}
     for way in live(trace):
         for i, hop in enumerate(way.hops):
-            mark = _marks.marked(trace, port, hop)
+            mark = _marks.marked(trace, port, hop) or _marks.marked(trace, port, hop, NFT_CHAIN)
             if mark is None or not _left(way, i, stopped.get(id(way))) or _translated(hop):
                 continue
-            marking = target(mark.step.detail)
-            chain = "KUBE-POSTROUTING" if marking == "KUBE-MARK-MASQ" else "CNI-HOSTPORT-MASQ"
-            why, at = _why(world, trace, hop, chain, mark.done, marking)
+            why, at = (_why if mark.step.nft is None else _why_in_nftables)(world, trace, hop, mark)
             found.setdefault((hop.node, why, arrived(way)), []).append((way, mark.step, at))
     for (node, why, fine), group in found.items():
         yield Finding(
@@ -104,13 +103,26 @@ def _left(way: Way, i: int, stop: Stop | None) -> bool:
 
 
 def _translated(hop: Hop) -> bool:
-    return any(s.hook == "postrouting" and target(s.detail) in _SOURCE_TARGETS for s in hop.steps)
+    """Whether a rule gave it a source, if only the same one."""
+    return any(
+        s.hook == "postrouting"
+        and (
+            target(s.detail) in _SOURCE_TARGETS
+            or (s.nft is not None and any(each.kind in ("masquerade", "snat") for each in s.nft.statements))
+        )
+        for s in hop.steps
+    )
 
 
-def _why(world: World, trace: Trace, hop: Hop, chain: str, done: bool, marking: str) -> tuple[str, At | None]:
+def _why(world: World, trace: Trace, hop: Hop, mark: _marks.Marked) -> tuple[str, At | None]:
+    """(why nothing masqueraded it, the place that shows it)."""
+    marking = target(mark.step.detail)
+    chain = "KUBE-POSTROUTING" if marking == "KUBE-MARK-MASQ" else "CNI-HOSTPORT-MASQ"
     for table in tables(world.nodes.get(hop.node), trace.flow.packet.family, "nat"):
-        if not done:
-            return f"{marking} sets no mark", table.chains[marking].at if marking in table.chains else None
+        if marking not in table.chains:
+            continue  # of another backend
+        if not mark.done:
+            return f"{marking} sets no mark", table.chains[marking].at
         if chain not in table.chains:
             return f"there is no chain {chain}", table.at
         if not len(table.chains[chain].rules):
@@ -118,5 +130,22 @@ def _why(world: World, trace: Trace, hop: Hop, chain: str, done: bool, marking: 
         post = table.chains.get("POSTROUTING")
         if post is not None and not any(True for _ in post.rules.mentioning(f"-j {chain}")):
             return f"POSTROUTING does not jump to {chain}", post.at
+    return _by_no_rule(hop, chain)
+
+
+def _why_in_nftables(world: World, trace: Trace, hop: Hop, mark: _marks.Marked) -> tuple[str, At | None]:
+    table = _modes.nft_table(world.nodes.get(hop.node), trace.flow.packet.family)
+    chains = table.chains if table is not None else {}
+    if mark.step.action == f"jump {NFT_MARKING}" and NFT_MARKING in chains and not len(chains[NFT_MARKING].rules):
+        return f"{NFT_MARKING} sets no mark", chains[NFT_MARKING].at
+    if NFT_CHAIN in chains and not len(chains[NFT_CHAIN].rules):
+        return f"{NFT_CHAIN} has no rules", chains[NFT_CHAIN].at
+    jumps = (rule for chain in chains.values() if chain.hook == "postrouting" for rule in chain.rules)
+    if table is not None and not any(rule.raw.endswith(NFT_CHAIN) for rule in jumps):
+        return f"nothing at postrouting jumps to {NFT_CHAIN}", table.at
+    return _by_no_rule(hop, NFT_CHAIN)
+
+
+def _by_no_rule(hop: Hop, chain: str) -> tuple[str, At | None]:
     last = next((s for s in reversed(hop.steps) if s.hook == "postrouting"), None)
     return f"no rule of {chain} masquerades it", last.at if last is not None else None

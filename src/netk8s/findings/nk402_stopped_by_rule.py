@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netk8s.findings import _verdicts
+from netk8s.findings import _translation, _verdicts
 from netk8s.findings._reading import Stop, ends, graded, grouped, places, proven, short, stops, target
 from netk8s.model import Finding, Trace, World
 
@@ -42,11 +42,10 @@ SUMMARY = "A rule or a policy drops or rejects the packet or its answer."
 
 
 def check(world: World, trace: Trace) -> Iterator[Finding]:
-    del world
     for group in grouped(s for s in stops(trace) if _verdicts.kind(s) == _verdicts.OTHER):
         stop, step = group[0], group[0].step
-        if step is None:
-            continue
+        if step is None or _translation.unserved(world, trace, stop):
+            continue  # NK204 tells of an address that takes no NodePorts
         ways = [s.way for s in group]
         verb = "rejects" if target(step.detail) == "REJECT" or step.action.startswith("reject") else "drops"
         src = trace.flow.packet.src
