@@ -205,7 +205,7 @@ def with_gone(pod: str, **changes: object) -> Topology:
 class Fault:
     """``do``: what is done. ``codes``: one of them comes first of what is no information, and all that begin a problem
     of that severity are in ``codes`` or ``also`` (true beside it). ``at``: the cluster that it is done to. ``modes``: those
-    of BACKENDS that it can be done in, ``layouts`` those of nftables mode.
+    of BACKENDS that it can be done in, ``layouts`` those of nftables mode. ``by_hand``: takes long, and is not in the suite.
     """
 
     name: str
@@ -216,6 +216,7 @@ class Fault:
     before: Topology | None = None
     modes: Sequence[str] = BACKENDS
     layouts: Sequence[str] = LAYOUTS
+    by_hand: bool = False
 
 
 def flush(*chains: str, table: str = "nat") -> Callable[[Bench], None]:
@@ -365,7 +366,7 @@ FAULTS = (
         Fault("node's address not in nodeport-ips", nft("flush set KP nodeport-ips"), "NK204", "NK205 NK204 NK402"),
         Fault("no element for a Service without endpoints", nft(f"delete element KP no-endpoint-services {{ {ONE.cluster_ips[0]} . tcp . {ONE.port} }}", f"delete element KP no-endpoint-nodeports {{ tcp . {ONE.node_port} }}"), "NK604", "NK201 NK205 NK204 NK402", at=with_service(ONE, pods=())),
         Fault("no drop for the policy Local", nft(f"delete element KP no-endpoint-nodeports {{ tcp . {LOCAL.node_port} }}"), "NK204", "NK202", at=with_service(LOCAL, pods=LOCAL.pods[1:])),
-        Fault("chain mark-for-masquerade flushed", nft("flush chain KP mark-for-masquerade"), "NK404", "NK403 NK404", layouts=MARKED_BY_JUMP),
+        Fault("chain mark-for-masquerade flushed", nft("flush chain KP mark-for-masquerade"), "NK401 NK404", "NK401 NK403 NK404", layouts=MARKED_BY_JUMP, by_hand=True),
         Fault("endpoint chain does not translate", lambda b: b.edited("meta l4proto tcp dnat to 10.244.1.24:8080", ""), "NK607", "NK205 NK204 NK402", layouts=MARKED_BY_JUMP),
         Fault("endpoint's own connections not marked", lambda b: b.edited("ip saddr 10.244.1.24 jump mark-for-masquerade", ""), "NK404", "NK403", layouts=MARKED_BY_JUMP),
         Fault("endpoint's own connections not in hairpin-connections", nft("delete element KP hairpin-connections { 10.244.1.24 . 10.244.1.24 . tcp . 8080 }"), "NK404", "NK403", layouts=LAYOUTS[2:]),
@@ -381,15 +382,15 @@ FAULTS = (
         Fault("node without the table kube-proxy", nft("delete table KP"), "NK602", "NK205 NK204 NK402 NK403"),
         Fault("nftables drops a NodePort before all else", nft("table inet wall {\n chain early { type filter hook prerouting priority raw; tcp dport 30090 drop; }\n}"), "NK402"),
         Fault("nftables rejects an endpoint before kube-proxy looks", nft("table ip wall {\n chain onward { type filter hook forward priority -120; ip daddr 10.244.1.24 tcp dport 8080 reject; }\n}"), "NK402"),
-        Fault("nftables drops what a mark is on", nft("table inet wall {\n chain onward { type filter hook forward priority 5; meta mark & 0x4000 != 0 drop; }\n}"), "NK402"),
-        Fault("another table translates a NodePort first", nft(OTHER_PORTS.format(priority=-105)), "NK206", "NK404"),
+        Fault("nftables drops what a mark is on", nft("table inet wall {\n chain onward { type filter hook forward priority 5; meta mark & 0x4000 != 0 drop; }\n}"), "NK402", by_hand=True),
+        Fault("another table translates a NodePort first", nft(OTHER_PORTS.format(priority=-105)), "NK206", "NK404", by_hand=True),
         Fault("another table translates a NodePort, registered last", nft(OTHER_PORTS.format(priority=-100)), "NK206", "NK404"),
         Fault("another table translates a NodePort, registered first", lambda b: (b.nft(OTHER_PORTS.format(priority=-100)), b.reload(b.topology)), "NK206", "NK404"),
-        Fault("another table translates a NodePort too late", nft(OTHER_PORTS.format(priority=-95)), "NK206", "NK404"),
-        Fault("another table does not track", nft("table ip fast {\n chain pre { type filter hook prerouting priority raw; ip saddr 10.244.1.0/24 notrack; }\n}"), "NK205", "NK204 NK402 NK403 NK404"),
-        Fault("another table takes the mark away", nft("table inet qos {\n chain post { type filter hook postrouting priority mangle; meta mark set 1; }\n}"), "NK401 NK403 NK404", "NK401 NK403 NK404"),
-        Fault("another table has its own source first", nft("table ip wall {\n chain post { type nat hook postrouting priority 99; oifname ens33 ip daddr 10.244.2.0/24 snat to 192.168.52.77; }\n}"), "NK403", "NK403 NK404 NK405 NK101"),
-        Fault("a service chain of no Service", nft("table KP {\n chain service-AAAAAAAA-default/gone/tcp/ { meta l4proto tcp dnat to 10.244.1.5:8080; }\n}"), "NK615"),
+        Fault("another table translates a NodePort too late", nft(OTHER_PORTS.format(priority=-95)), "NK206", "NK404", by_hand=True),
+        Fault("another table does not track", nft("table ip fast {\n chain pre { type filter hook prerouting priority raw; ip saddr 10.244.1.0/24 notrack; }\n}"), "NK205", "NK204 NK402 NK403 NK404", by_hand=True),
+        Fault("another table takes the mark away", nft("table inet qos {\n chain post { type filter hook postrouting priority mangle; meta mark set 1; }\n}"), "NK401 NK403 NK404", "NK401 NK403 NK404", by_hand=True),
+        Fault("another table has its own source first", nft("table ip wall {\n chain post { type nat hook postrouting priority 99; oifname ens33 ip daddr 10.244.2.0/24 snat to 192.168.52.77; }\n}"), "NK403", "NK403 NK404 NK405 NK101", by_hand=True),
+        Fault("a service chain that nothing leads to", nft("table KP {\n chain service-AAAAAAAA-default/gone/tcp/ { meta l4proto tcp dnat to 10.244.1.5:8080; }\n}"), NOTHING),
         Fault("an empty chain of a Service that is gone", nft("add chain KP service-AAAAAAAA-default/gone/tcp/"), NOTHING),
     )),
 )  # fmt: skip

@@ -76,7 +76,8 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
 def _translated(trace: Trace, way: Way) -> bool:
     """Whether the first node translated the destination before its filter table."""
     hops = way.hops[:1]
-    return any(s.table == "nat" and any(name == "dst" for name, _ in s.changes) for h in hops for s in h.steps) and (
+    by_rule = (s for h in hops for s in h.steps if s.table == "nat" or s.nft is not None)
+    return any(name == "dst" for s in by_rule for name, _ in s.changes) and (
         way.packet.dst,
         way.packet.dport,
     ) != (trace.flow.packet.dst, trace.flow.packet.dport)
