@@ -4,7 +4,8 @@ What it sees
 ------------
 A packet that no rule translated, or that was translated to an address of a node, and that is
 refused because no process listens there. If some Service has the port as its NodePort, it says
-why the rules did not take it: the address is none that kube-proxy serves NodePorts on.
+why the rules did not take it: the address is none that kube-proxy serves NodePorts on. A packet
+to such an address that a rule of INPUT drops is told here too.
 
 Why it matters
 --------------

@@ -4,8 +4,9 @@ What it sees
 ------------
 A packet that a rule sent to KUBE-MARK-MASQ, that went out through POSTROUTING, and that no rule
 there masqueraded: KUBE-POSTROUTING is empty, is not jumped to, or another rule ended the walk
-before it. Or KUBE-MARK-MASQ itself sets no mark. It is a warning where the packet is answered
-all the same, as by an endpoint of the same node.
+before it. Or KUBE-MARK-MASQ itself sets no mark. In nftables mode the same of the mark that
+kube-proxy's table sets, and of its chain masquerading. It is a warning where the packet is
+answered all the same, as by an endpoint of the same node.
 
 Why it matters
 --------------
