@@ -823,6 +823,20 @@ def test_of_several_next_hops_a_connection_keeps_to_one() -> None:
     assert {o.verdict: o.odds for o in found.outcomes} == {"dropped": Fraction(1, 2), "delivered": Fraction(1, 2)}
 
 
+def test_an_error_of_several_next_hops_is_heard_by_some() -> None:
+    """Linux 6.18: what n2 tells of a REJECT goes by n3 for some clients, to which it is of no connection."""
+    there = world("filter FORWARD -m conntrack --ctstate INVALID -j DROP")
+    third = node("n3", 3, "filter FORWARD -m conntrack --ctstate INVALID -j DROP")
+    routes = tuple(r for r in third.routes if r.dst != N("10.244.1.0/24"))
+    third = replace(third, routes=(*routes, Route(N("10.244.1.0/24"), "unicast", (NextHop("eth0", NODE1),))))
+    second = node("n2", 2, "filter FORWARD -d 10.244.2.6/32 -j REJECT")
+    kept = tuple(r for r in second.routes if r.dst != N("10.244.1.0/24"))
+    ways = (NextHop("eth0", A("192.168.10.7")), NextHop("eth0", NODE1))
+    second = replace(second, routes=(*kept, Route(N("10.244.1.0/24"), "unicast", ways)))
+    found = ask(World({"n1": there.nodes["n1"], "n2": second, "n3": third}, there.cluster), POD1, POD2, 8080, "pod")
+    assert {o.verdict: o.odds for o in found.outcomes} == {"dropped": Fraction(1, 2), "refused": Fraction(1, 2)}
+
+
 @pytest.mark.parametrize(
     ("rule", "verdict"),
     [

@@ -163,8 +163,8 @@ def _fits(asked: Asked, answer: Connected, outcome: Outcome) -> bool:
         return True
     if outcome.verdict == "dropped" and "TTL" in outcome.reason:
         results = {"timeout", "unreachable"}  # ICMP time exceeded
-    if asked.port == NOBODYS_PORT and outcome.verdict == "delivered":
-        results = {"refused"}  # what listens in a pod is in no dump
+    if asked.port == NOBODYS_PORT and (outcome.verdict == "delivered" or "the client's next packet" in outcome.reason):
+        results = {"refused"}  # what listens in a pod is in no dump, and who is refused sends no next packet
     if ":" in asked.ip and asked.protocol == "tcp" and outcome.verdict == "refused":
         results = {"refused", "timeout"}
     if answer.result not in results:

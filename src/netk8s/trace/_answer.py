@@ -46,7 +46,7 @@ def finish(scene: Scene, end: End) -> Iterator[Way]:
         missing=past.missing,
     )
     if end.told is not None:
-        yield _errors.told(scene, way, end, end.told)
+        yield from _errors.told(scene, way, end, end.told)
         return
     if (doubt := _past_the_translator(scene, end)) is not None:
         yield from _in_doubt(way, end, doubt)

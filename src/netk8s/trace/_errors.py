@@ -7,6 +7,9 @@ ip6_output.c (ip6_forward), netfilter/nf_reject_ipv4.c and nf_reject_ipv6.c (nf_
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
+
 from msgspec.structs import replace
 
 from netk8s.kernel import targets
@@ -19,8 +22,21 @@ from netk8s.trace._state import DELIVERED, DROPPED, UNKNOWN, End, Past, Scene, T
 RESET = frozenset({"RST", "ACK"})
 
 
-def told(scene: Scene, way: Way, end: End, what: Told) -> Way:
-    """Whether the sender hears of it, a process of the node itself too: that one is told by lo."""
+def told(scene: Scene, way: Way, end: End, what: Told) -> Iterator[Way]:
+    """Whether the sender hears of it, a process of the node itself too: that one is told by lo.
+
+    Several ways, with odds, where what tells him has several next hops: some hear of it then.
+    """
+    for odds, lost in _told(scene, end, what):
+        heard = replace(way, odds=way.odds * odds)
+        if lost:
+            reason = f"{way.reason}; {scene.netns[what.node].name} cannot tell the sender: {lost}"
+            heard = replace(heard, verdict=DROPPED, reason=reason)
+        yield heard
+
+
+def _told(scene: Scene, end: End, what: Told) -> Iterator[tuple[Fraction, str]]:
+    """(odds, why the sender does not hear of it, "" where he does or nobody knows)."""
     flight = end.branch.flight
     netns = scene.netns[what.node]
     there = tuple_of(flight.packet).reversed()
@@ -28,17 +44,18 @@ def told(scene: Scene, way: Way, end: End, what: Told) -> Way:
         # nf_send_reset: out of the bridge's port by which the packet came in, past every hook.
         got, asked = (targets.endpoint_text(p.dst, p.dport) for p in (flight.packet, end.past.flow.packet))
         heard = same_port(there.sport, end.past.flow.packet.dport) and there.src == end.past.flow.packet.dst
-        lost = (
-            "" if heard else f"its reset goes back by the bridge's port untranslated, from {got}, and {asked} was asked"
-        )
+        where = f"its reset goes back by the bridge's port untranslated, from {got}, and {asked} was asked"
+        yield Fraction(1), "" if heard else where
+        return
+    kind = ICMP if flight.packet.family == 4 else ICMPV6
+    error = _reset(there) if what.code is None else _icmp(netns, there, 3 if kind == ICMP else 1, what.code)
+    ends = _ends(scene, netns, end.past, flight.conn, error)
+    lost = [_lost(end.past.flow.packet, each) for each in ends]
+    if sum(each.branch.odds for each in ends) == 1:
+        yield from ((each.branch.odds, why) for each, why in zip(ends, lost, strict=True))
     else:
-        kind = ICMP if flight.packet.family == 4 else ICMPV6
-        error = _reset(there) if what.code is None else _icmp(netns, there, 3 if kind == ICMP else 1, what.code)
-        ends = _ends(scene, netns, end.past, flight.conn, error)
-        lost = _unheard(end.past.flow.packet, ends)
-    if not lost:
-        return way
-    return replace(way, verdict=DROPPED, reason=f"{way.reason}; {netns.name} cannot tell the sender: {lost}")
+        # What is not known of the way back is not followed apart: one way that works is enough.
+        yield Fraction(1), lost[0] if lost and all(lost) else ""
 
 
 def _reset(there: Tuple) -> Packet:
@@ -61,12 +78,6 @@ def _ends(scene: Scene, netns: Netns, past: Past, conn: Conn, error: Packet) -> 
     related = replace(conn, state="RELATED", direction="REPLY" if back else "ORIGINAL") if tracked else None
     walk = _sending.send(error, netns, Past(past.flow, entries=past.entries), related)
     return [e for e in _walk.to_the_end(replace(scene, back=back), walk) if not e.branch.off_default]
-
-
-def _unheard(asked: Packet, ends: list[End]) -> str:
-    """Why no error comes to who is told, "" when one does or nobody knows."""
-    lost = [why for end in ends if (why := _lost(asked, end))]
-    return lost[0] if lost and len(lost) == len(ends) else ""
 
 
 def _lost(asked: Packet, end: End) -> str:

@@ -47,7 +47,9 @@ def lost(scene: Scene, way: Way, answer: End, known: int) -> tuple[str, str]:
     end = gone[0]
     why = end.reason or f"it comes to {end.branch.flight.packet.dst}"
     heard = replace(way, verdict=end.verdict if end.verdict in (REFUSED, UNREACHABLE) else DROPPED, reason=why)
-    heard = _errors.told(scene, heard, end, end.told) if end.told is not None else heard
+    if end.told is not None:
+        some = list(_errors.told(scene, heard, end, end.told))
+        heard = next((each for each in some if each.verdict != DROPPED), some[0])
     why = heard.reason
     unheard = list(dict.fromkeys(name for name, conn in entries if conn.state == "INVALID"))
     if unheard:
