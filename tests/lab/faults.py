@@ -334,6 +334,7 @@ FAULTS = (
     Fault("a rule rejects what a pod answers", rule("-I", "FORWARD", "-p", "tcp", "-s", "10.244.1.24", "--sport", "8080", "-j", "REJECT"), "NK402", "NK403"),
     Fault("raw drop of a NodePort", rule("-A", "PREROUTING", "-p", "tcp", "--dport", "30090", "-j", "DROP", table="raw"), "NK402"),
     Fault("INPUT drop of a NodePort", rule("-I", "INPUT", "-p", "tcp", "--dport", "30090", "-j", "DROP"), "NK502"),
+    Fault("drop of a NodePort at nftables' input", nft("table inet wall {\n chain in { type filter hook input priority filter; tcp dport 30090 drop; }\n}"), "NK502"),
     Fault("nothing is tracked", rule("-A", "PREROUTING", "-s", "10.244.1.0/24", "-j", "CT", "--notrack", table="raw"), "NK205", "NK204 NK402 NK403 NK404"),
     Fault("wrong cluster CIDR", older(replace(TOPOLOGY, cluster_cidrs=("10.99.0.0/16",))), "NK101"),
     Fault("no endpoints", lambda b: None, "NK201", at=with_service(ONE, pods=())),
