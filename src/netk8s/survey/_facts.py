@@ -26,7 +26,6 @@ from netk8s.model import (
     IpSet,
     Link,
     Macvlan,
-    NftChain,
     NftExpr,
     NftRule,
     NftSet,
@@ -40,29 +39,19 @@ from netk8s.model import (
     Table,
     VirtualServer,
 )
+from netk8s.survey._chains import COUNTED, FOUR, OWN, SIX, SPAN, place_of, shown
 from netk8s.survey._networks import Networks, leaves, parsed
 from netk8s.survey._plain import plain_rule, plain_words
 from netk8s.survey._sites import IPVS_DEVICE
 
-MARKS = tuple("\x02\x04\x05\x06")
-"""What numbers of names begin with, and what stands for names in forms (``_forms``)."""
-
-CHAIN = r"KUBE-(?:SVC|SVL|EXT|XLB|FW|SEP)-[A-Z2-7]{16}"
-NAMED = r"(?:service|local|external|firewall|endpoint|affinity)-[A-Z2-7]{8}-[^\s,;{}\"'()]+"
-_OWN = re.compile(f"{CHAIN}|{NAMED}")
-FOUR = r"\d{1,3}(?:\.\d{1,3}){3}"
-SIX = r"(?:[0-9a-f]{0,4}:){2,7}(?:[0-9a-f]{1,4}|\d{1,3}(?:\.\d{1,3}){3})?"
 HOST = rf"(?<![\w.:-])(?:{FOUR}|{SIX})(?:/\d+)?(?![\w.])"
 _HOST = re.compile(HOST)
-_SPAN = re.compile(rf"(?<![\w.:-])({FOUR}|{SIX})-({FOUR}|{SIX})(?![\w.])")
 _GUARD = re.compile(r"(?<!!) -[sd] (\S+)")
 _DPORT = re.compile(r"(?<!!) --dport (\d+)(?= |$)")
 _NUMBER = re.compile(r"(?<![\w.:])\d+(?![\w.])")
 _WORD = re.compile(r"[\w.-]+/[\w.-]+")
 _GIVEN = re.compile(r"--to-(?:source|destination) (\S+)")
-_PREFIX = re.compile(r"NftExpr\(op='prefix', words=\(\), args=\('([^']+)', (\d+)\)\)")
 ANY = ip_network("0.0.0.0/0")
-COUNTED = re.compile(r"^\[\d+:\d+\] ", re.M)
 
 NODE_FIELDS = frozenset({
     "name", "tables", "nft", "sets", "links", "addresses", "routes", "rules", "neighbours", "fdb", "sysctls", "sockets",
@@ -77,15 +66,6 @@ class Record(Struct, frozen=True):
     where: tuple[Hashable, ...]
     text: str
     at: tuple[tuple[str, int], ...] = ()
-
-
-class Chain(Struct, frozen=True):
-    """A chain of a single Service: its words, and where they stand: (origin, first line, how many)."""
-
-    text: str
-    lines: tuple[tuple[str, int, int], ...]
-    four: bool = False
-    """It is one of iptables for IPv4."""
 
 
 class Facts:
@@ -105,9 +85,6 @@ class Facts:
         self._node_ports = node_ports
         self._numbers: set[int] = set()
         self._rank: list[int] = []
-        self._tables: list[tuple[str, Table | NftTable]] = []
-        self._plain: dict[str, bool] = {}
-        self._with_own: set[str] = set()
         self._gated: dict[tuple[int, int], dict[int, list[tuple[tuple[str, ...], At]]]] = {}
         nodes = tuple(nodes)
         for node in nodes:
@@ -128,46 +105,6 @@ class Facts:
         """Whether a port is written as a number of nobody's."""
         return port in self._numbers
 
-    def chains(self, name: str) -> Iterator[tuple[str, Chain]]:
-        """The chains and sets of a name, each with the table that it is in. Raises ValueError for what is not plain."""
-        for where, table in self._tables:
-            if isinstance(table, Table):
-                runs = table.runs(name) if where in self._with_own else ()
-                if runs:
-                    text = runs[0][1] if len(runs) == 1 else "".join([text for _, text in runs])
-                    text = COUNTED.sub("", text) if "[" in text else text
-                    lines = tuple([(table.at.origin, n, text.count("\n")) for n, text in runs])
-                    yield where, Chain(text, lines, table.family == 4)
-                elif name in table.chains:
-                    yield where, Chain("no rules", (), four=True)
-            elif name in table.chains:
-                yield where, self._nft_chain(table, table.chains[name])
-            elif name in table.sets:
-                yield where, _set_as_chain(table.sets[name])
-
-    def check(self, name: str, text: str) -> None:
-        """Raises ValueError for rules of iptables, with MARKS in front of or for their names, that are not known to be plain."""
-        if text not in self._plain:
-            tables = [t.chains for _, t in self._tables if isinstance(t, Table)]
-            known = {
-                word
-                for word in re.findall(r" -[jg] (\S+)", text)
-                if word[:1] in MARKS or any(word in c for c in tables)
-            }
-            self._plain[text] = plain_words(text, known) and _SPAN.search(text) is None
-        if not self._plain[text]:
-            raise ValueError(name)
-
-    def _nft_chain(self, table: NftTable, chain: NftChain) -> Chain:
-        out = []
-        for rule in chain.rules:
-            # The text and what JSON says of it are two dumps: what both say is compared.
-            out.append(f"{rule.raw} {_shown(rule.statements)}")
-            if not plain_rule(rule, own=True):
-                raise ValueError(chain.name)
-        lines = tuple((rule.at.origin, rule.at.line, 1) for rule in chain.rules)
-        return Chain("\n".join([f"{chain.hook} {chain.priority} {chain.policy}", *out]), lines)
-
     # ------------------------------------------------------------ how facts are taken in
 
     def _add(self, record: Record, names: Iterable[str]) -> None:
@@ -180,9 +117,9 @@ class Facts:
         """Takes in what is nobody's: the networks, ranges, numbers and names in a text."""
         if "--to-" in text or "masquerade" in text or "snat" in text:
             self.giving.append(text)
-        self.named.update(_OWN.findall(text))
+        self.named.update(OWN.findall(text))
         self.named.update(_WORD.findall(text))
-        for first, last in _SPAN.findall(text):
+        for first, last in SPAN.findall(text):
             try:
                 self.networks.add_range(ip_address(first), ip_address(last), f"{first}-{last}")
             except (TypeError, ValueError):
@@ -221,17 +158,15 @@ class Facts:
         if not hosts and not by_port:
             return False
         self.ordered.update(hosts)
-        names = [*self._hosts(_HOST.findall(text)), *_OWN.findall(text), *([f"#{port}"] if by_port else ())]
+        names = [*self._hosts(_HOST.findall(text)), *OWN.findall(text), *([f"#{port}"] if by_port else ())]
         self._add(Record(where, text, ((at.origin, at.line),)), names)
         return True
 
     def _of_node(self, node: Node) -> None:
         for table in node.tables:
-            self._tables.append((f"{node.name} {table.family} {table.backend} {table.name}", table))
-            self._of_table(table, self._tables[-1][0])
+            self._of_table(table, place_of(node, table))
         for nft in node.nft:
-            self._tables.append((f"{node.name} {nft.family} {nft.name}", nft))
-            self._of_nft(nft, self._tables[-1][0])
+            self._of_nft(nft, place_of(node, nft))
         for kept in node.sets:
             self._of_set(kept, node.name)
         first: dict[str, str] = {}
@@ -368,8 +303,7 @@ class Facts:
     def _of_table(self, table: Table, where: str) -> None:
         self.able = self.able and not table.headless
         for name in table.chains:
-            if _OWN.fullmatch(name):
-                self._with_own.add(where)
+            if OWN.fullmatch(name):
                 continue
             rules = [
                 (n, COUNTED.sub("", raw) if raw.startswith("[") else raw) for n, raw in table.chains[name].rules.texts()
@@ -385,7 +319,7 @@ class Facts:
 
     def _of_nft(self, table: NftTable, where: str) -> None:
         for name, chain in table.chains.items():
-            if _OWN.fullmatch(name):
+            if OWN.fullmatch(name):
                 continue
             self._common(f"{chain.hook} {chain.priority} {chain.policy}")
             common = 0
@@ -393,21 +327,21 @@ class Facts:
                 self.able = self.able and plain_rule(rule, own=False)
                 hosts, number = _guards(rule)
                 if not self._guarded(
-                    (where, name, common), f"{rule.raw} {_shown(rule.statements)}", hosts, number, rule.at
+                    (where, name, common), f"{rule.raw} {shown(rule.statements)}", hosts, number, rule.at
                 ):
                     common += 1
-                    self._common(f"{rule.raw} {_shown(rule.statements)}")
+                    self._common(f"{rule.raw} {shown(rule.statements)}")
                     for net in _nets(rule.statements):
                         self._net(net, net)
         for name, kept in table.sets.items():
-            if not _OWN.fullmatch(name):
+            if not OWN.fullmatch(name):
                 self._of_nft_set(kept, (where, "set", name))
 
     def _of_nft_set(self, kept: NftSet, where: tuple[Hashable, ...]) -> None:
         self._common(f"{kept.types} {kept.map} {kept.dynamic} {kept.timeout}")
         for element in kept.elements:
             words = list(leaves(element.key)) if isinstance(element.key, NftExpr) else [element.key]
-            text = _shown(element)
+            text = shown(element)
             whole = isinstance(element.key, str) or (
                 isinstance(element.key, NftExpr)
                 and element.key.op == "concat"
@@ -416,15 +350,15 @@ class Facts:
             hosts = self._hosts(each for each in words if isinstance(each, str)) if whole else []
             ports = [each for each in words if isinstance(each, int) and each in self._node_ports]
             if hosts:
-                names = (*hosts, *self._hosts(_HOST.findall(text)), *_OWN.findall(text))
+                names = (*hosts, *self._hosts(_HOST.findall(text)), *OWN.findall(text))
                 self._add(Record(where, text), names)
             elif whole and len(ports) == 1:
                 key = element.key
                 bare = replace(element, key=replace(key, args=tuple("#" if a == ports[0] else a for a in key.args))
                                if isinstance(key, NftExpr) else "#")  # fmt: skip
                 self._add(
-                    Record(where, _shown(bare)),
-                    (f"#{ports[0]}", *self._hosts(_HOST.findall(text)), *_OWN.findall(text)),
+                    Record(where, shown(bare)),
+                    (f"#{ports[0]}", *self._hosts(_HOST.findall(text)), *OWN.findall(text)),
                 )
             else:
                 self._common(text)
@@ -445,14 +379,14 @@ def _given(node: Node) -> Iterator[str]:
     """The addresses that rules outside of Services' chains give packets: other packets may have them then."""
     for table in node.tables:
         for name in table.chains:
-            if not _OWN.fullmatch(name):
+            if not OWN.fullmatch(name):
                 for _, text in table.chains[name].rules.texts():
                     if "--to-" in text:
                         for word in _GIVEN.findall(text):
                             yield from (w.partition("/")[0] for w in _HOST.findall(word))
     for nft in node.nft:
         for name, chain in nft.chains.items():
-            if not _OWN.fullmatch(name):
+            if not OWN.fullmatch(name):
                 for rule in chain.rules:
                     for s in rule.statements:
                         if s.kind in ("dnat", "snat", "mangle"):
@@ -472,11 +406,6 @@ def _guards(rule: NftRule) -> tuple[list[str], int | None]:
     return hosts, number
 
 
-def _shown(value: object) -> str:
-    """A value of nft in words, its networks as they are written elsewhere."""
-    return _PREFIX.sub(r"\1/\2", repr(value))
-
-
 def _nets(value: object) -> Iterator[str]:
     """The networks in values of nft."""
     match value:
@@ -488,8 +417,3 @@ def _nets(value: object) -> Iterator[str]:
         case _:
             for name in getattr(value, "__struct_fields__", ()):
                 yield from _nets(getattr(value, name))
-
-
-def _set_as_chain(found: NftSet) -> Chain:
-    about = f"{found.types} {found.map} {found.dynamic} {found.timeout}"
-    return Chain("\n".join([about, *map(_shown, found.elements)]), ((found.at.origin, found.at.line, 1),))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from netk8s.survey._facts import CHAIN, FOUR
+from netk8s.survey._chains import CHAIN, FOUR
 
 OWN, HOST, OTHER = MARKS = "\x04", "\x05", "\x06"
 _MARK = re.compile(f"([{OWN}{HOST}{OTHER}])")

@@ -24,7 +24,8 @@ from msgspec.structs import replace
 from netk8s import dialects
 from netk8s.errors import NotFound, UsageError
 from netk8s.model import Ask, Cluster, Node, Pod, World
-from netk8s.survey._facts import CHAIN, FOUR, NAMED, NODE_FIELDS, SIX, Chain, Facts, Record
+from netk8s.survey._chains import CHAIN, FOUR, NAMED, SIX, Chain, Chains
+from netk8s.survey._facts import NODE_FIELDS, Facts, Record
 from netk8s.survey._forms import MARKS, Forms
 from netk8s.survey._names import Names, Numbering, Places
 from netk8s.survey._networks import parsed, shown
@@ -73,6 +74,7 @@ class Kindred:
         self._numbers: dict[Hashable, int] = {}
         self._pods: dict[str, Pod] = {}
         self._forms = Forms(_parts)
+        self._chains = Chains(world.nodes.values())
         others = {d.port for port in ground.ports for d in port.dialled if d.ip is not None}
         others |= {place.port for port in ground.ports for place in port.endpoints if place.port is not None}
         self._node_ports = {d.port for port in ground.ports for d in port.dialled if d.ip is None} - others
@@ -148,8 +150,8 @@ class Kindred:
         own_ports = [str(d.port) for d in port.dialled if d.ip is None]
         if not all(self._is_own(int(number)) for number in own_ports):
             return None
-        writing = _Writing(self._facts, self._forms, port, own_ports, asks_ports=self._connections.any)
-        writing.write(self._facts)
+        writing = _Writing(self._facts, self._chains, self._forms, port, own_ports, asks_ports=self._connections.any)
+        writing.write()
         names = writing.names
         dialled = [None if d.ip is None else shown(d.ip) for d in port.dialled]
         places = [shown(place.ip) for place in port.endpoints]
@@ -161,7 +163,7 @@ class Kindred:
             names.number(host)
         objects = self._objects.of_port(port, own, names, writing.rules)
         # The objects have brought addresses of pods: what is written of them is told too.
-        writing.write(self._facts)
+        writing.write()
         hosts = [(n, *parsed(word)) for word, n in names.places.items() if _is_host(word)]
         ways = []
         for _, *address in hosts:
@@ -194,16 +196,23 @@ class _Writing:
     """All that is written of a port, its names numbered."""
 
     def __init__(
-        self, facts: Facts, forms: Forms, port: Port, own_ports: Iterable[str], *, asks_ports: bool = True
+        self,
+        facts: Facts,
+        chains: Chains,
+        forms: Forms,
+        port: Port,
+        own_ports: Iterable[str],
+        *,
+        asks_ports: bool = True,
     ) -> None:
-        self._facts, self._forms = facts, forms
+        self._facts, self._chains, self._forms = facts, chains, forms
         self.names = Numbering(facts.is_literal)
         self.told: list[Hashable] = []
         self.rules = Places()
         self.gives_ports = False
         self._ports = {f"--dport {number}" for number in own_ports}
         self._asks_ports = asks_ports
-        self._chains: set[str] = set()
+        self._of_chains: set[str] = set()
         self._done: set[str] = set()
         self._records: set[int] = set()
         self._in_order: dict[tuple[Hashable, ...], list[tuple[int, int]]] = {}
@@ -214,21 +223,21 @@ class _Writing:
             self.names.number(word)
         self._own_ports = set(own_ports)
 
-    def write(self, facts: Facts) -> None:
+    def write(self) -> None:
         """Follows the names to all that is written of them, and to the names in that."""
         while todo := [name for name in self.names.places if name not in self._done]:
             chains: list[tuple[str, str, Chain]] = []
             for name in todo:
                 self._done.add(name)
                 key = f"#{name}" if name in self._own_ports else name
-                for number in facts.by_name.get(key, ()):
+                for number in self._facts.by_name.get(key, ()):
                     if number not in self._records:
                         self._records.add(number)
-                        self._record(number, facts.records[number])
+                        self._record(number, self._facts.records[number])
                 if len(self._records) > _MOST:
                     raise ValueError(name)
-                if name in self._chains:
-                    chains += [(where, name, chain) for where, chain in facts.chains(name)]
+                if name in self._of_chains:
+                    chains += [(where, name, chain) for where, chain in self._chains.named(name)]
             # What is looked for in each of them is looked for once.
             texts = self._marked(_BETWEEN.join(chain.text for *_, chain in chains)).split(_BETWEEN) if chains else ()
             for (where, name, chain), marked in zip(chains, texts, strict=True):
@@ -237,11 +246,11 @@ class _Writing:
                 found = self._forms.of(name, marked) if chain.four else None
                 if found is None or _SERVICE in marked or not self._ports.isdisjoint(found[0].rest):
                     text = self._in_numbers(_parts(marked))
-                    facts.check(name, text)
+                    self._chains.check(name, text)
                     self.told.append((where, self._in_name(name), text))
                 else:
                     form, words = found
-                    facts.check(name, form.text)
+                    self._chains.check(name, form.text)
                     self.told.append((where, self._in_name(name), form.number, *map(self._number_of, words)))
 
     def _record(self, number: int, record: Record) -> None:
@@ -285,7 +294,7 @@ class _Writing:
         if word.startswith("--dport "):
             return f"--dport {_number(self.names.of(word[8:]))}" if word in self._ports else word
         if _is_chain(word):
-            self._chains.add(word)
+            self._of_chains.add(word)
             return _number(self.names.number(word))
         if _SPAN.fullmatch(word):
             raise ValueError(word)
