@@ -2,7 +2,7 @@
 
 ::
 
-    PYTHONPATH=tests python -m lab.connections --connections 2000 --seed 7
+    PYTHONPATH=tests python -m lab.connections --connections 2000 --seed 7 [--mode nftables]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from netk8s.trace import trace
 from .agent import close_all
 from .cluster import Cluster
 from .generate_cluster import NOBODYS_PORT, Asked, Drawn, random_cluster
+from .kube_nft import LAYOUTS, kube_nft
 from .worker import Connected
 
 ATTEMPTS = 6
@@ -62,11 +63,12 @@ class Held:
     difference: str
 
 
-def held(seeds: Iterable[int], flows: int = 50) -> Iterator[Held]:
-    """The questions of the clusters of these seeds, each held against its connections."""
+def held(seeds: Iterable[int], flows: int = 50, mode: str = "iptables") -> Iterator[Held]:
+    """The questions of the clusters of these seeds, each held against its connections. ``mode``: kube-proxy's."""
     for seed in seeds:
         drawn = random_cluster(seed, flows)
-        with tempfile.TemporaryDirectory() as folder, running(drawn) as cluster:
+        layout = LAYOUTS[seed % len(LAYOUTS)] if mode == "nftables" else ""
+        with tempfile.TemporaryDirectory() as folder, running(drawn, layout) as cluster:
             if not drawn.late:
                 cluster.snapshot(Path(folder))
             answers = connections(cluster, drawn.asked)
@@ -83,8 +85,8 @@ def held(seeds: Iterable[int], flows: int = 50) -> Iterator[Held]:
                 yield Held(seed, asked, tuple(answers[asked]), outcomes, difference)
 
 
-def running(drawn: Drawn) -> Cluster:
-    """The cluster with its rules."""
+def running(drawn: Drawn, layout: str = "") -> Cluster:
+    """The cluster with its rules: of iptables mode, or of a layout of nftables mode."""
     cluster = Cluster(drawn.topology)
     try:
         pods = [f"pod/{pod.key}" for pod in drawn.topology.pods if not pod.host_network]
@@ -92,7 +94,12 @@ def running(drawn: Drawn) -> Cluster:
             device = "ens33" if name.startswith("k8s-") else "eth0"
             settings = {k: v for k, v in NO_REDIRECTS.items() if f".{device}." in k or ".all." in k or ".default." in k}
             cluster.host(name).call("sysctl", {**settings, **NO_REDIRECTS6})
-        cluster.load_kube_rules("nft")
+        if layout:
+            for node in drawn.topology.nodes:
+                for family in (family for family in (4, 6) if node.ip(family)):
+                    cluster.load_nft(node.name, kube_nft(drawn.topology, node, family, layout))
+        else:
+            cluster.load_kube_rules("nft")
         for (node, family), text in drawn.rules.items():
             command = "ip6tables-nft-restore" if family == 6 else "iptables-nft-restore"
             cluster.host(node).call("run", [command, "--noflush"], text)
@@ -183,6 +190,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=2000, help="ask until so many questions were held")
     parser.add_argument("--seed", type=int, default=1, help="the first cluster; each next one has the next number")
     parser.add_argument("--clusters", type=int, default=0, help="so many clusters and no more")
+    parser.add_argument("--mode", choices=("iptables", "nftables"), default="iptables", help="kube-proxy's")
     parser.add_argument("--flows", type=int, default=50, help="questions of a cluster")
     options = parser.parse_args()
     start, made, tried = time.monotonic(), 0, 0
@@ -190,7 +198,7 @@ def main() -> int:
     wrong: list[Held] = []
     clusters: set[int] = set()
     last = options.seed + options.clusters if options.clusters else sys.maxsize
-    for each in held(iter(range(options.seed, last)), options.flows):
+    for each in held(iter(range(options.seed, last)), options.flows, options.mode):
         made += 1
         tried += len(each.answers)
         clusters.add(each.seed)
