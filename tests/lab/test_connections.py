@@ -14,21 +14,22 @@ from .generate_cluster import Asked, random_cluster
 from .worker import Connected
 
 SEED = int(os.environ.get("NETK8S_FUZZ_SEED", "20260101"))
-CLUSTERS, FLOWS = 3, 20
+CLUSTERS, FLOWS = {"iptables": 3, "nftables": 2}, 20
 
 
 @pytest.mark.lab
-def test_random_clusters() -> None:
+@pytest.mark.parametrize("mode", CLUSTERS)
+def test_random_clusters(mode: str) -> None:
     wrong = []
     asked = answered = unknown = 0
-    for each in held(range(SEED, SEED + CLUSTERS), FLOWS):
+    for each in held(range(SEED, SEED + CLUSTERS[mode]), FLOWS, mode):
         asked += 1
         answered += each.answers[0].result == "connected"
         unknown += any(outcome.verdict == "unknown" for outcome in each.outcomes)
         if each.difference:
             wrong.append(f"seed {each.seed} {each.asked}: {each.difference}")
     assert not wrong, "\n".join(wrong)
-    assert asked == CLUSTERS * FLOWS
+    assert asked == CLUSTERS[mode] * FLOWS
     # A lab where hardly anything connects, or answers that say nothing, would show nothing either.
     assert answered > asked // 4
     assert unknown < asked // 10
