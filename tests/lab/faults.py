@@ -175,6 +175,19 @@ class Bench:
         listed = self.on("lan", "ip", "-o", "link").splitlines()
         return next(line.split()[1].split("@")[0] for line in listed if line.split(":")[0] == index)
 
+    def dump(self, folder: Path) -> None:
+        self.cluster.snapshot(folder)
+        for node in self.topology.nodes:
+            # A firewall of its own is in nftables whatever kube-proxy writes to.
+            here = folder / "nodes" / node.name
+            (here / "nft-ruleset.txt").write_text(self.on(node.name, "nft", "list", "ruleset"))
+            (here / "nft-ruleset.json").write_text(self.on(node.name, "nft", "-j", "list", "ruleset"))
+        if self.before is not None:
+            left = OTHER_BACKEND[self.backend]
+            for node in self.topology.nodes:
+                text = self.cluster.host(node.name).call("save", left, 4)
+                (folder / "nodes" / node.name / f"iptables-{left}-save.txt").write_text(text)
+
     def warm(self) -> None:
         """Every pod has had packets, as on any node: neighbours and forwarding entries are known."""
         for pod in self.topology.pods:
@@ -405,17 +418,7 @@ BENIGN = {"NK101", "NK202", "NK301"}
 
 
 def checked(bench: Bench, folder: Path) -> Checkup:
-    bench.cluster.snapshot(folder)
-    for node in bench.topology.nodes:
-        # A firewall of its own is in nftables whatever kube-proxy writes to.
-        here = folder / "nodes" / node.name
-        (here / "nft-ruleset.txt").write_text(bench.on(node.name, "nft", "list", "ruleset"))
-        (here / "nft-ruleset.json").write_text(bench.on(node.name, "nft", "-j", "list", "ruleset"))
-    if bench.before is not None:
-        left = OTHER_BACKEND[bench.backend]
-        for node in bench.topology.nodes:
-            text = bench.cluster.host(node.name).call("save", left, 4)
-            (folder / "nodes" / node.name / f"iptables-{left}-save.txt").write_text(text)
+    bench.dump(folder)
     return checkup.check(dialects.complete(decode.decode(snapshot.read([str(folder)]))))
 
 
@@ -498,40 +501,45 @@ class Held:
 def held(fault: Fault, backend: str, folder: Path, most: int | None = None, layout: str = LAYOUTS[-1]) -> Held:
     """Does a fault, checks, and makes the connections. ``most``: of so many flows, those of errors first."""
     with Bench(backend, fault.at, fault.before, layout) as bench:
-        fault.do(bench)
-        found = checked(bench, folder)
-        told = [problem.finding for problem in found.problems if problem.finding.severity != "info"]
-        worth = [f for f in told if f.code not in BENIGN or f.code in fault.codes.split()]
-        worth = worth or [problem.finding for problem in found.problems if problem.finding.code in fault.codes.split()]
-        out = Held(fault, worth[0] if worth else None, [], [])
-        own = {*fault.codes.split(), *fault.also.split()}
-        if (out.first.code if out.first is not None else NOTHING) not in (fault.codes, *fault.codes.split()):
-            out.wrong.append(f"first is {out.first and (out.first.code, out.first.summary)}, not {fault.codes}")
-        out.false += [f"{f.code} {f.summary}" for f in told if f.code not in own | BENIGN]
-        errors = [i for i, problem in enumerate(found.problems) if problem.finding.severity == "error"]
-        # The router knows the nodes' first network only.
-        flows = [a for a in found.asked if "/" in a.question.port.service and not a.question.address.endswith("(eth1)")]
-        flows.sort(key=lambda asked: next((p for p in asked.problems if p in errors), len(found.problems)))
-        shown = flows if most is None else spread(flows, errors, most)
-        failed = set()
-        for asked, answers in zip(shown, connections(bench, shown), strict=True):
-            out.flows += 1
-            difference = differs(bench.topology, asked, answers)
-            if difference:
-                out.wrong.append(
-                    f"{asked.question.kind} {asked.question.ask.target} from {asked.question.ask.source} by {asked.question.ask.via}: {difference}"
-                )
-            if any(answer.result != "connected" for answer in answers):
-                out.failing += 1
-                failed.update(asked.problems)
-        reached = {p for asked in shown for p in asked.problems}
-        for index in errors:
-            if index in reached:
-                out.errors += 1
-                if index not in failed:
-                    finding = found.problems[index].finding
-                    out.false.append(f"all connections work: {finding.code} {finding.summary}")
-        return out
+        return done(bench, fault, folder, most)
+
+
+def done(bench: Bench, fault: Fault, folder: Path, most: int | None = None) -> Held:
+    """Does a fault to a bench and checks that. As :func:`held`."""
+    fault.do(bench)
+    found = checked(bench, folder)
+    told = [problem.finding for problem in found.problems if problem.finding.severity != "info"]
+    worth = [f for f in told if f.code not in BENIGN or f.code in fault.codes.split()]
+    worth = worth or [problem.finding for problem in found.problems if problem.finding.code in fault.codes.split()]
+    out = Held(fault, worth[0] if worth else None, [], [])
+    own = {*fault.codes.split(), *fault.also.split()}
+    if (out.first.code if out.first is not None else NOTHING) not in (fault.codes, *fault.codes.split()):
+        out.wrong.append(f"first is {out.first and (out.first.code, out.first.summary)}, not {fault.codes}")
+    out.false += [f"{f.code} {f.summary}" for f in told if f.code not in own | BENIGN]
+    errors = [i for i, problem in enumerate(found.problems) if problem.finding.severity == "error"]
+    # The router knows the nodes' first network only.
+    flows = [a for a in found.asked if "/" in a.question.port.service and not a.question.address.endswith("(eth1)")]
+    flows.sort(key=lambda asked: next((p for p in asked.problems if p in errors), len(found.problems)))
+    shown = flows if most is None else spread(flows, errors, most)
+    failed = set()
+    for asked, answers in zip(shown, connections(bench, shown), strict=True):
+        out.flows += 1
+        difference = differs(bench.topology, asked, answers)
+        if difference:
+            out.wrong.append(
+                f"{asked.question.kind} {asked.question.ask.target} from {asked.question.ask.source} by {asked.question.ask.via}: {difference}"
+            )
+        if any(answer.result != "connected" for answer in answers):
+            out.failing += 1
+            failed.update(asked.problems)
+    reached = {p for asked in shown for p in asked.problems}
+    for index in errors:
+        if index in reached:
+            out.errors += 1
+            if index not in failed:
+                finding = found.problems[index].finding
+                out.false.append(f"all connections work: {finding.code} {finding.summary}")
+    return out
 
 
 def spread(flows: Sequence[Asked], errors: Sequence[int], most: int) -> list[Asked]:

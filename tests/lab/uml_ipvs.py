@@ -89,7 +89,8 @@ def virtual_servers(topology: Topology, node: NodeSpec, family: int) -> str:
             kind = "-t" if service.protocol == "tcp" else "-u"
             for ip in ips:
                 virtual = f"{kind} {_at(ip, port)}"
-                lines.append(f"-A {virtual} -s rr")
+                kept = f" -p {service.affinity}" if service.affinity else ""
+                lines.append(f"-A {virtual} -s rr{kept}")
                 lines += [f"-a {virtual} -r {_at(real, service.target_port)} -m -w 1" for real in servers]
     return "".join(line + "\n" for line in lines)
 

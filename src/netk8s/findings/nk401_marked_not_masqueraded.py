@@ -34,6 +34,7 @@ from collections.abc import Iterator
 
 from netk8s.findings import _marks, _modes
 from netk8s.findings._reading import (
+    BALANCER,
     DEAD,
     HAIRPIN,
     OTHER,
@@ -100,7 +101,7 @@ def _left(way: Way, i: int, stop: Stop | None) -> bool:
     if stop.kind in (SILENCE, DEAD):
         # What br_netfilter sends back into the same bridge asks for the neighbour before any further hook.
         return any(s.hook in ("routing", "postrouting") for s in hop.steps)
-    return stop.kind not in (RULE, ROUTE, HAIRPIN, OTHER, UNKNOWN)
+    return stop.kind not in (RULE, BALANCER, ROUTE, HAIRPIN, OTHER, UNKNOWN)
 
 
 def _translated(hop: Hop) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 from msgspec.structs import replace
 
@@ -25,6 +26,8 @@ from netk8s.trace._state import (
 
 _ECHO: Mapping[int, int] = {8: 0, 128: 129}
 """ICMP and ICMPv6 echo request -> reply."""
+_MOST_OPEN = 3
+"""Questions about an answer that are followed apart; of more, one set of replies that works is enough."""
 
 
 def finish(scene: Scene, end: End) -> Iterator[Way]:
@@ -122,7 +125,26 @@ def _with_reply(scene: Scene, way: Way, end: End) -> Iterator[Way]:
         walk = _pods.leave_pod(back, Branch(fresh(answer), choices=end.branch.choices), netns, past)
         settled = len(end.branch.choices)
     for choices, ends in _by_what_is_assumed(way, _walk.to_the_end(back, walk), settled):
-        yield from _each(scene, past, replace(way, choices=choices), ends)
+        yield from _by_what_is_open(scene, past, replace(way, choices=choices), ends)
+
+
+def _by_what_is_open(scene: Scene, past: Past, way: Way, ends: list[End]) -> Iterator[Way]:
+    """The ways apart by the answers to questions that nothing makes likely, where the fate of this answer hangs on them."""
+    known = {choice.question.key for choice in way.choices}
+    open_ = {
+        c.question.key: c.question for end in ends for c in end.branch.choices
+        if c.question.default is None and c.question.key not in known
+    }  # fmt: skip
+    apart: list[Way] = []
+    for answers in product((True, False), repeat=len(open_)) if 0 < len(open_) <= _MOST_OPEN else ():
+        said = dict(zip(open_, answers, strict=True))
+        agreeing = [e for e in ends if all(said.get(c.question.key, c.answer) == c.answer for c in e.branch.choices)]
+        if sum(end.branch.odds for end in agreeing) != 1:
+            apart.clear()
+            break
+        chosen = (*way.choices, *(Choice(question, said[key]) for key, question in open_.items()))
+        apart += _each(scene, past, replace(way, choices=chosen), agreeing)
+    yield from apart if len({each.verdict for each in apart}) > 1 else _each(scene, past, way, ends)
 
 
 def _by_what_is_assumed(way: Way, ends: Iterator[End], settled: int) -> Iterator[tuple[tuple[Choice, ...], list[End]]]:
@@ -153,7 +175,6 @@ def _each(scene: Scene, past: Past, way: Way, likely: list[End]) -> Iterator[Way
 def _judged(scene: Scene, past: Past, way: Way, likely: list[End]) -> Way:
     """The way with the reply's fate: translated back, lost, wrongly addressed, or not known. ``past``: the question's."""
     asked = past.flow.packet
-    # Doubts of the way back without a likelier answer are not followed apart: one way that works is enough.
     problems: list[tuple[End, str, str]] = []
     for end in likely:
         packet = end.branch.flight.packet

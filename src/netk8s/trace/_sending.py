@@ -164,7 +164,9 @@ def output(branch: Branch, netns: Netns, past: Past, came: tuple[str | None, boo
     def after(table: str, before: Flight, passed: Branch) -> Iterator[Verdict]:
         packet, old = passed.flight.packet, before.packet
         moved = packet.dst != old.dst or packet.src != old.src
-        if not (moved or (table == "mangle" and packet.mark != old.mark)) or table not in ("mangle", "nat"):
+        marked = table == "mangle" and packet.mark != old.mark
+        ways_differ = table == "nat" and _translated_elsewhere(passed.flight, netns)
+        if not (moved or marked or ways_differ) or table not in ("mangle", "nat"):
             yield Verdict(passed, targets.ACCEPT)
             return
         yield from _reroute(passed, netns)
@@ -185,6 +187,19 @@ def output(branch: Branch, netns: Netns, past: Past, came: tuple[str | None, boo
         if came is not None:
             flight = flight.with_(iif=came[0], iif_known=came[1])
         yield from _passing.postrouting(verdict.branch.fly(flight), netns, past)
+
+
+def _translated_elsewhere(flight: Flight, netns: Netns) -> bool:
+    """Whether the nat function of OUTPUT asks for a route again though it changes nothing (nf_nat_ipv4_local_fn).
+
+    It compares the two sides of the entry, and IPVS has put its real server into one of them. It is there with all its
+    hooks as soon as any nat chain is (nf_nat_register_fn).
+    """
+    conn = flight.conn
+    if not flight.ipvs_property or conn.state in ("UNTRACKED", "INVALID") or conn.original.dst == conn.reply.src:
+        return False
+    family = flight.packet.family
+    return any(entry.nat for hook in hooks.SIDE for stage in hooks.stages(hook, family, netns) for entry in stage)
 
 
 def _reroute(branch: Branch, netns: Netns) -> Iterator[Verdict]:
@@ -208,6 +223,13 @@ def _reroute(branch: Branch, netns: Netns) -> Iterator[Verdict]:
             via = f" via {hop.gateway}" if hop.gateway else ""
             step = decision("routing", f"re-routed: leaves by {hop.dev}{via}", found.at)
             onward = branch.dice(odds)
+            if flight.ipvs_property and (hop.dev, hop.gateway, hop.mtu) == (
+                flight.oif,
+                flight.nexthop,
+                flight.route_mtu,
+            ):
+                yield Verdict(onward, targets.ACCEPT)
+                continue
             if (
                 packet.src.is_loopback
                 and hop.dev not in (None, "lo")
@@ -225,9 +247,11 @@ def _reroute(branch: Branch, netns: Netns) -> Iterator[Verdict]:
     elif found.kind == "unknown":
         yield Verdict(branch, targets.UNKNOWN, found.why)
     else:
-        # NF_DROP_ERR: the sender gets the routing error.
-        why = f"{netns.name} has no route to {packet.dst} after translation ({found.kind} route)"
-        yield Verdict(branch.step(decision("routing", why, found.at)), UNREACHABLE, why)
+        # NF_DROP_ERR: the sender gets the routing error, unless IPVS sends.
+        why = f"no route to {packet.dst} after translation ({found.kind} route)"
+        told = branch.step(decision("routing", f"{netns.name} has {why}", found.at))
+        ipvs_sent = flight.ipvs_property
+        yield Verdict(told, targets.DROP, why) if ipvs_sent else Verdict(told, UNREACHABLE, f"{netns.name} has {why}")
 
 
 def ipvs_sends(branch: Branch, netns: Netns, past: Past) -> Walk:
