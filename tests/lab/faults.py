@@ -269,6 +269,8 @@ TWO_NETWORKS = replace(
 NOTHING = "no finding"
 """In the place of a code: a healthy cluster, of which nothing is told."""
 
+MARKED = "table ip qos {{\n chain sets {{ type {} priority mangle; meta mark set 0x77; }}\n}}"
+ROUTED_BY_MARK = ("route add unreachable default table 77", "rule add fwmark 0x77 table 77 priority 90")
 PORT_ONE = port_name(ONE)
 MARKED_BY_JUMP = tuple(layout for layout in LAYOUTS if layout < FIRST_HAIRPIN_SET)
 OTHER_PORTS = """table ip ports {{
@@ -371,9 +373,12 @@ FAULTS = (
     *(replace(fault, modes=NFTABLES) for fault in (
         Fault("chain masquerading flushed", nft("flush chain KP masquerading"), "NK401 NK404", "NK401 NK403 NK404"),
         Fault("service chain flushed", nft(f"flush chain KP service-{PORT_ONE}"), "NK607", "NK205 NK204 NK402"),
+        Fault("external chain flushed", nft(f"flush chain KP external-{PORT_ONE}"), "NK607", "NK204"),
         Fault("chain services flushed", nft("flush chain KP services"), "NK602", "NK205 NK204 NK402"),
         Fault("chain nat-prerouting flushed", nft("flush chain KP nat-prerouting"), "NK204", "NK205 NK204 NK402"),
         Fault("chain nat-output flushed", nft("flush chain KP nat-output"), "NK205", "NK205 NK204 NK402"),
+        Fault("chain nat-postrouting flushed", nft("flush chain KP nat-postrouting"), "NK401 NK404", "NK401 NK403 NK404", by_hand=True),
+        Fault("kube-proxy's own chain drops", nft("add chain KP filter-forward { policy drop; }"), "NK402"),
         Fault("table switched off", nft("add table KP { flags dormant; }"), "NK602", "NK205 NK204 NK402 NK404"),
         Fault("no element for a ClusterIP", nft(f"delete element KP service-ips {{ {ONE.cluster_ips[0]} . tcp . {ONE.port} }}"), "NK604", "NK205 NK204 NK402"),
         Fault("no element for a NodePort", nft(f"delete element KP service-nodeports {{ tcp . {ONE.node_port} }}"), "NK604", "NK205 NK204 NK402"),
@@ -401,6 +406,10 @@ FAULTS = (
         Fault("another table translates a NodePort, registered last", nft(OTHER_PORTS.format(priority=-100)), "NK206", "NK404"),
         Fault("another table translates a NodePort, registered first", lambda b: (b.nft(OTHER_PORTS.format(priority=-100)), b.reload(b.topology)), "NK206", "NK404"),
         Fault("another table translates a NodePort too late", nft(OTHER_PORTS.format(priority=-95)), "NK206", "NK404", by_hand=True),
+        Fault("another table redirects a NodePort", nft("table ip ports {\n chain pre { type nat hook prerouting priority -105; tcp dport 30090 redirect to :9999; }\n}"), "NK206 NK204", "NK204 NK404"),
+        Fault("another table's mark has kube-proxy's bit", nft("table inet qos {\n chain pre { type filter hook prerouting priority mangle; ip saddr 10.244.1.0/24 meta mark set meta mark or 0x4000; }\n}"), "NK101"),
+        Fault("another table's mark is routed elsewhere", lambda b: (b.nft(MARKED.format("filter hook prerouting")), b.ip(NODE, *ROUTED_BY_MARK)), "NK404", "NK403", by_hand=True),
+        Fault("the node's own packets are marked and routed elsewhere", lambda b: (b.nft(MARKED.format("route hook output")), b.ip(NODE, *ROUTED_BY_MARK)), "NK404", "NK403", by_hand=True),
         Fault("another table does not track", nft("table ip fast {\n chain pre { type filter hook prerouting priority raw; ip saddr 10.244.1.0/24 notrack; }\n}"), "NK205", "NK204 NK402 NK403 NK404", by_hand=True),
         Fault("another table takes the mark away", nft("table inet qos {\n chain post { type filter hook postrouting priority mangle; meta mark set 1; }\n}"), "NK401 NK403 NK404", "NK401 NK403 NK404", by_hand=True),
         Fault("another table has its own source first", nft("table ip wall {\n chain post { type nat hook postrouting priority 99; oifname ens33 ip daddr 10.244.2.0/24 snat to 192.168.52.77; }\n}"), "NK403", "NK403 NK404 NK405 NK101", by_hand=True),
