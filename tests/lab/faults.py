@@ -266,6 +266,8 @@ SVC_ONE, SVC_WEB = service_chain(ONE, "SVC"), service_chain(WEB, "SVC")
 TWO_NETWORKS = replace(
     TOPOLOGY, nodes=tuple(replace(n, back=(f"192.168.60.{n.ip(4).rpartition('.')[2]}/24",)) for n in TOPOLOGY.nodes)
 )
+LINKWATCH = 1.5
+"""Seconds in which the kernel says of every device that its carrier is gone (net/core/link_watch.c: once in a second)."""
 NOTHING = "no finding"
 """In the place of a code: a healthy cluster, of which nothing is told."""
 
@@ -354,10 +356,10 @@ FAULTS = (
     Fault("wrong cluster CIDR", older(replace(TOPOLOGY, cluster_cidrs=("10.99.0.0/16",))), "NK101"),
     Fault("no endpoints", lambda b: None, "NK201", at=with_service(ONE, pods=())),
     Fault("a pod's link is down", lambda b: (b.warm(), b.ip(NODE, f"link set {b.device('one-a')} down")), "NK405"),
-    Fault("a node's device has no carrier", lambda b: (b.ip("lan", f"link set {b.port(NODE)} down"), time.sleep(1.5)), "NK405", "NK405 NK404"),
+    Fault("a node's device has no carrier", lambda b: (b.ip("lan", f"link set {b.port(NODE)} down"), time.sleep(LINKWATCH)), "NK405", "NK405 NK404"),
     Fault("a node's device is switched off", lambda b: b.ip(NODE, "link set ens33 down"), "NK404", "NK405 NK404"),
     Fault("a pod's link has left the bridge", lambda b: (b.ip(NODE, f"link set {b.device('one-a')} nomaster"), b.missed("10.244.1.24", 8080)), "NK405"),
-    Fault("a pod's own device is down", lambda b: (b.warm(), b.cluster.host("pod/default/one-a").call("ip", ["link set eth0 down"])), "NK405"),
+    Fault("a pod's own device is down", lambda b: (b.warm(), b.cluster.host("pod/default/one-a").call("ip", ["link set eth0 down"]), time.sleep(LINKWATCH)), "NK405"),
     Fault("hostNetwork process gone", lambda b: None, "NK204", at=replace(TOPOLOGY, pods=tuple(replace(p, ports=()) if p.host_network else p for p in TOPOLOGY.pods))),
     Fault("NodePort at 127.0.0.1 without route_localnet", settings(**{"net.ipv4.conf.all.route_localnet": "0"}), "NK408", modes=IPTABLES),
     Fault("reverse path filter", lambda b: (b.ip(NODE, "route add 198.51.100.0/24 via 192.168.60.202"), b.sysctl(NODE, **{"net.ipv4.conf.all.rp_filter": "1"})), "NK411 NK402", "NK411 NK402", at=TWO_NETWORKS),
