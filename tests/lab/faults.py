@@ -35,6 +35,7 @@ IPTABLES, NFTABLES = ("nft", "legacy"), ("nftables",)
 BACKENDS = (*IPTABLES, *NFTABLES)
 """What kube-proxy writes: the backend of its iptables mode, or its nftables mode, beside which others use iptables-nft."""
 OTHER_BACKEND = {"nft": "legacy", "legacy": "nft", "nftables": "legacy"}
+SERVICES = "10.96.0.0/16"
 ATTEMPTS = 8
 """Connections to a flow of several outcomes. A flow of one outcome is asked once, and again where that is silence."""
 
@@ -443,12 +444,17 @@ def dialled(asked: Asked) -> tuple[str, str, int, str]:
 
 
 def connections(bench: Bench, flows: Sequence[Asked]) -> list[list[Connected]]:
-    """Those of each flow. Those of one host are made one after the other, those of different hosts side by side."""
+    """Those of each flow. Those of one host are made one after the other, those of different hosts side by side.
+
+    The client's come last: what the router has for them takes a packet that nobody translated to a node too.
+    """
     out: list[list[Connected]] = [[] for _ in flows]
     left: dict[str, list[tuple[int, int]]] = {}
     for index, asked in enumerate(flows):
         left.setdefault(dialled(asked)[0], []).append((index, ATTEMPTS if len(asked.answer.results) > 1 else 1))
-    while any(left.values()):
+    last = {CLIENT: left.pop(CLIENT, [])}
+    while any(left.values()) or any(last.values()):
+        left = left if any(left.values()) else last
         turn = [(host, *queue.pop(0)) for host, queue in left.items() if queue]
         for _, index, _ in turn:
             begin(bench, flows[index])
@@ -469,9 +475,9 @@ def begin(bench: Bench, asked: Asked, **options: float) -> None:
     """Begins the connection that a question is about."""
     host, ip, port, protocol = dialled(asked)
     via = asked.question.ask.via
-    if host == CLIENT and via:
-        # The router sends Services' addresses to the node that the question enters at.
-        bench.ip("router", f"route replace 10.96.0.0/16 via {bench.topology.node(via).ip(4)}")
+    # The router sends Services' addresses to the node that the question enters at, and to none otherwise.
+    way = f"replace {SERVICES} via {bench.topology.node(via).ip(4)}" if host == CLIENT and via else f"flush {SERVICES}"
+    bench.ip("router", f"route {way}")
     bench.cluster.host(host).post("connect", ip, port, protocol, **options)
 
 
