@@ -60,7 +60,10 @@ def changed(dump: Dump, file: str, what: str, by: str) -> Dump:
         (IPVS, "k8s-node1/ipvsadm-save.txt", r"(?m)^-a .* -r 10\.244\.1\.24:8080 .*\n", "", {drift.MISSING}),
         (IPVS, "k8s-node1/ipvsadm-save.txt", r"(?m)^-[Aa] -t 10\.96\.52\.1:8000 .*\n", "", {drift.ABSENT}),
         (IPVS, "k8s-node1/ipvsadm-save.txt", r"(-A -t 10\.96\.60\.10:80 .*)-p 600", r"\g<1>-p 900", {drift.AFFINITY}),
-        (IPVS, "k8s-node1/ipvsadm-save.txt", r"(-a -t 10\.96\.120\.30:80 -r 10\.244\.1\.6:80 .*)-w 1", r"\g<1>-w 5", {drift.ODDS}),
+        (IPVS, "k8s-node1/ipvsadm-save.txt", r"(-A -t 10\.96\.120\.30:80 -s )rr((?:\n-a .*)*?\n-a .* -r 10\.244\.1\.6:80 .*)-w 1", r"\g<1>wrr\g<2>-w 5", {drift.ODDS}),
+        (IPVS, "k8s-node1/ipset-save.txt", r"(?m)^add KUBE-NODE-PORT-LOCAL-TCP \d+\n", "", {drift.POLICY}),
+        # rr asks of a weight only whether it is 0.
+        (IPVS, "k8s-node1/ipvsadm-save.txt", r"(-a -t 10\.96\.120\.30:80 -r 10\.244\.1\.6:80 .*)-w 1", r"\g<1>-w 5", set()),
         (IPVS, "cluster/services.json", r'"clusterIP": "10\.96\.52\.1",\s*"clusterIPs": \[\s*"10\.96\.52\.1"', '"clusterIP": "10.96.52.2","clusterIPs": ["10.96.52.2"', {drift.ABSENT, drift.UNKNOWN, drift.LAG}),
         (IPTABLES, "k8s-node1/iptables-save.txt", r"--to-destination 10\.244\.1\.24:8080", "--to-destination 10.244.1.24:81", {drift.PORT}),
         (IPTABLES, "cluster/endpointslices.json", r'"10\.244\.1\.24"', '"10.244.1.99"', {drift.STALE, drift.MISSING}),

@@ -71,6 +71,10 @@ class Drift(Struct, frozen=True):
         return (each for each in self.differences if each.kind == kind)
 
 
+_WEIGHTLESS = frozenset({"rr", "lc", "dh"})
+"""Schedulers of IPVS that ask of a weight only whether it is 0 (ip_vs_rr.c, ip_vs_lc.c, ip_vs_dh.c)."""
+
+
 def drift(world: World, programmed: Iterable[Programmed]) -> Drift:
     """Compares what the rules of every node program with what its kube-proxy intends.
 
@@ -119,12 +123,16 @@ def _whole(node: Node) -> bool:
 
 
 def _no_proxy(node: Node, wanted: Sequence[Intended], elsewhere: bool) -> Iterator[Difference]:
-    if not wanted or any(name.startswith("KUBE-SERVICES") for table in node.tables for name in table.chains):
+    chains = {name for table in node.tables for name in table.chains}
+    # In IPVS mode its chains stay, whatever becomes of the virtual servers.
+    ipvs = "KUBE-NODE-PORT" in chains and "ipvs" in node.covered
+    if not wanted or (any(name.startswith("KUBE-SERVICES") for name in chains) and not ipvs):
         return
     # Without a list of nftables' rulesets kube-proxy may work in its nftables mode.
-    proven = "nft" in node.covered
+    proven = ipvs or "nft" in node.covered
+    what = f"no {'virtual server' if ipvs else 'rules'} for any of {len(wanted)}"
     dumps = dict.fromkeys((*(At(t.at.origin) for t in node.tables), *(At(t.at.origin) for t in node.nft)))
-    yield Difference(NO_PROXY, node.name, at=tuple(dumps), proven=proven and elsewhere, what=str(len(wanted)))
+    yield Difference(NO_PROXY, node.name, at=tuple(dumps), proven=proven and elsewhere, what=what)
 
 
 def _of_node(
@@ -192,7 +200,9 @@ def _dialled(want: Intended) -> str:
 def _of_row(node: Node, want: Intended, row: Programmed) -> Iterator[Difference]:
     # Weight 0: kube-proxy lets connections of an endpoint that is gone end by themselves.
     have = {(end.ip, end.port or 0) for end in row.backends if end.weight != 0}
-    if row.policy and row.policy != want.policy and row.policy == CLUSTER and have not in want.choices:
+    # Of IPVS the sets tell the policy, and they decide who is masqueraded, whatever the endpoints are.
+    telling = row.mode == "ipvs" or (row.policy == CLUSTER and have not in want.choices)
+    if row.policy and row.policy != want.policy and telling:
         yield _difference(POLICY, node, want, row, what=f"{want.policy}, {row.policy}")
     elif have not in want.choices:
         best = min(want.choices, key=lambda choice: len(choice ^ have))
@@ -232,7 +242,8 @@ def _uneven(row: Programmed, wanted: Collection[int]) -> list[Where]:
     as are wanted."""
     weights = {end.weight for end in row.backends if end.weight}
     if row.mode == "ipvs":
-        return [(e.ip, e.port or 0) for e in row.backends if e.weight] if len(weights) > 1 else []
+        weighs = row.scheduler not in _WEIGHTLESS and len(weights) > 1
+        return [(e.ip, e.port or 0) for e in row.backends if e.weight] if weighs else []
     if any(end.odds is None for end in row.backends) or len({(e.ip, e.port) for e in row.backends}) < len(row.backends):
         return []
     for many in wanted:

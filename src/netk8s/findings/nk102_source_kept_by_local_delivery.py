@@ -70,5 +70,6 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
 
 
 def _ends_on_node(way: Way) -> bool:
-    hop = way.hops[-1] if way.hops else None
-    return hop is not None and any(s.hook == "routing" and s.action.startswith("local delivery") for s in hop.steps)
+    decided = [s.action for s in way.hops[-1].steps if s.hook == "routing"] if way.hops else []
+    # IPVS takes a packet that is for the node, and sends it on.
+    return bool(decided) and decided[-1].startswith("local delivery")

@@ -115,15 +115,29 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
             break
         absent = [e for e in ready if (e.ip, e.port) not in used[node]]
         if absent and not any(e.hints for e in ready):
+            ends_ = named((address(e.ip, e.port) for e in absent), "endpoints")
+            resting = _resting(world, trace, node) >= {(e.ip, e.port) for e in absent}
             yield Finding(
                 CODE,
                 SEVERITY,
-                f"the rules of {node} do not know {named((address(e.ip, e.port) for e in absent), 'endpoints')} of "
-                f"{name}",
+                f"{node} sends nothing new to {ends_} of {name}: weight 0"
+                if resting
+                else f"the rules of {node} do not know {ends_} of {name}",
                 places(ways[0][1].choice, *(e.at for e in absent)),
                 _REMEDY.format(node=node),
                 proven(way for way, _ in ways),
             )
+
+
+def _resting(world: World, trace: Trace, node: str) -> set[tuple[Addr, int | None]]:
+    """The real servers of weight 0 that a node has for the address that was dialled."""
+    packet, there = trace.flow.packet, world.nodes.get(node)
+    return {
+        (real.ip, real.port)
+        for s in (there.virtual_servers if there is not None else ())
+        if (s.ip, s.port, s.protocol) == (packet.dst, packet.dport, packet.protocol)
+        for real in s.real if not real.weight
+    }  # fmt: skip
 
 
 def _foreign(trace: Trace, way: Way) -> tuple[str, Step] | None:

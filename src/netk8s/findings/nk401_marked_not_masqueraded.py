@@ -118,6 +118,14 @@ def _translated(hop: Hop) -> bool:
 
 def _why(world: World, trace: Trace, hop: Hop, mark: _marks.Marked) -> tuple[str, At | None]:
     """(why nothing masqueraded it, the place that shows it)."""
+    there = world.nodes.get(hop.node)
+    tracks = there.sysctls.get("net.ipv4.vs.conntrack") if there is not None else None
+    if (
+        tracks is not None
+        and tracks.value == "0"
+        and any(not s.chain and s.action.startswith("IPVS ") for s in hop.steps)
+    ):
+        return "net.ipv4.vs.conntrack is 0, so what IPVS sends passes no rule of nat", tracks.at
     marking = target(mark.step.detail)
     chain = "KUBE-POSTROUTING" if marking == "KUBE-MARK-MASQ" else "CNI-HOSTPORT-MASQ"
     for table in tables(world.nodes.get(hop.node), trace.flow.packet.family, "nat"):

@@ -43,8 +43,7 @@ def drift(found: Drift) -> Iterator[Finding]:
         yield Finding(
             CODE,
             SEVERITY if each.proven else "warning",
-            f"{each.node} has no rules for any of {each.what} Service addresses: kube-proxy does not run there, or its rules "
-            "were removed",
+            f"{each.node} has {each.what} Service addresses: kube-proxy does not run there, or what it wrote was removed",
             evidence(each),
             "See whether kube-proxy is scheduled on the node and runs (taints, image, log).",
             each.proven,

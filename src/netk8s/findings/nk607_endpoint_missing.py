@@ -41,10 +41,16 @@ def drift(found: Drift) -> Iterator[Finding]:
     for each in found.of(MISSING):
         severity = "error" if each.what == "all" else SEVERITY
         none = ", and has no other" if each.what == "all" else ""
+        resting = (
+            {(end.ip, end.port or 0) for end in each.row.backends if end.weight == 0} if each.row is not None else set()
+        )
+        lacks, how = "does not know", ""
+        if resting.issuperset(each.ends):
+            lacks, how = "has", " at weight 0, which takes nothing new"
         yield Finding(
             CODE,
             severity,
-            f"{each.node} does not know {ends(each)} of {each.service} ({each.dialled}){none}",
+            f"{each.node} {lacks} {ends(each)} of {each.service} ({each.dialled}){how}{none}",
             evidence(each),
             restart(each.node),
         )

@@ -3,7 +3,8 @@
 What it sees
 ------------
 A Service's address with externalTrafficPolicy (for a ClusterIP internalTrafficPolicy) Local, for
-which a node's rules use endpoints of other nodes.
+which a node's rules use endpoints of other nodes. In IPVS mode also an address that is in a set of
+the other policy, which decides whether the client's address is replaced.
 
 Why it matters
 --------------

@@ -5,14 +5,15 @@ Sources: Linux net/ipv4/ip_forward.c, ip_output.c, route.c, net/ipv6/route.c.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from netk8s.kernel import hooks, targets
-from netk8s.kernel.flight import Branch
+from netk8s.kernel.flight import Branch, Flight
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
 from netk8s.kernel.routing import Lookup
 from netk8s.model import Missing, NextHop, Step
+from netk8s.trace import _rerouting
 from netk8s.trace._state import (
     DROPPED,
     REFUSED,
@@ -53,11 +54,19 @@ def forward(branch: Branch, netns: Netns, past: Past, hop: NextHop, text: str, f
     packet = flight.packet if flight.bridged else flight.packet.replace(ttl=flight.packet.ttl - 1)
     leaving = flight.with_(packet=packet, oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway)
     leaving = leaving.with_(route_mtu=hop.mtu)
-    for verdict in hooks.run("forward", branch.step(step).fly(leaving), netns):
+
+    def after(table: str, before: Flight, passed: Branch) -> Iterator[Verdict]:
+        again = table == "ipvs" and _rerouting.behind_ipvs(before, passed.flight, netns)
+        yield from _rerouting.reroute(passed, netns) if again else (Verdict(passed, targets.ACCEPT),)
+
+    for verdict in hooks.run("forward", branch.step(step).fly(leaving), netns, after):
         if verdict.kind != targets.ACCEPT:
             yield stopped(verdict, netns, past)
-        else:
-            yield from postrouting(verdict.branch, netns, past)
+            continue
+        flight = verdict.branch.flight
+        # A bridge has chosen its port by then.
+        flight = flight.with_(rerouted=None) if flight.bridged else _rerouting.turned(flight)
+        yield from postrouting(verdict.branch.fly(flight), netns, past)
 
 
 def postrouting(branch: Branch, netns: Netns, past: Past) -> Walk:

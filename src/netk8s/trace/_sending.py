@@ -16,8 +16,8 @@ from netk8s.kernel.flight import Branch, Conn, Flight
 from netk8s.kernel.iptables import Verdict
 from netk8s.kernel.netns import Netns
 from netk8s.kernel.routing import Lookup, select_address, select_address6
-from netk8s.model import ICMP, UDP, Addr, Choice, Missing, NextHop, Packet, Step
-from netk8s.trace import _passing
+from netk8s.model import ICMP, Addr, Choice, Missing, NextHop, Packet, Step
+from netk8s.trace import _passing, _rerouting
 from netk8s.trace._state import (
     UNKNOWN,
     UNREACHABLE,
@@ -164,12 +164,13 @@ def output(branch: Branch, netns: Netns, past: Past, came: tuple[str | None, boo
     def after(table: str, before: Flight, passed: Branch) -> Iterator[Verdict]:
         packet, old = passed.flight.packet, before.packet
         moved = packet.dst != old.dst or packet.src != old.src
-        marked = table == "mangle" and packet.mark != old.mark
-        ways_differ = table == "nat" and _translated_elsewhere(passed.flight, netns)
-        if not (moved or marked or ways_differ) or table not in ("mangle", "nat"):
-            yield Verdict(passed, targets.ACCEPT)
-            return
-        yield from _reroute(passed, netns)
+        marked = packet.mark != old.mark
+        again = {
+            "mangle": moved or marked,
+            "nat": moved or _rerouting.behind_nat(passed.flight, netns),
+            "ipvs": _rerouting.behind_ipvs(before, passed.flight, netns),
+        }
+        yield from _rerouting.reroute(passed, netns) if again.get(table) else (Verdict(passed, targets.ACCEPT),)
 
     for verdict in hooks.run("output", branch, netns, after):
         if verdict.kind == ipvs.STOLEN:
@@ -178,80 +179,10 @@ def output(branch: Branch, netns: Netns, past: Past, came: tuple[str | None, boo
         if verdict.kind != targets.ACCEPT:
             yield _passing.stopped(verdict, netns, past)
             continue
-        flight = verdict.branch.flight
-        # OUTPUT's rules saw the device of the first routing decision; what follows leaves by the second one.
-        if flight.rerouted is not None:
-            hop = flight.rerouted
-            flight = flight.with_(oif=hop.dev, oif_known=hop.dev is not None, nexthop=hop.gateway, rerouted=None)
-            flight = flight.with_(route_mtu=hop.mtu)
+        flight = _rerouting.turned(verdict.branch.flight)
         if came is not None:
             flight = flight.with_(iif=came[0], iif_known=came[1])
         yield from _passing.postrouting(verdict.branch.fly(flight), netns, past)
-
-
-def _translated_elsewhere(flight: Flight, netns: Netns) -> bool:
-    """Whether the nat function of OUTPUT asks for a route again though it changes nothing (nf_nat_ipv4_local_fn).
-
-    It compares the two sides of the entry, and IPVS has put its real server into one of them. It is there with all its
-    hooks as soon as any nat chain is (nf_nat_register_fn).
-    """
-    conn = flight.conn
-    if not flight.ipvs_property or conn.state in ("UNTRACKED", "INVALID") or conn.original.dst == conn.reply.src:
-        return False
-    family = flight.packet.family
-    return any(entry.nat for hook in hooks.SIDE for stage in hooks.stages(hook, family, netns) for entry in stage)
-
-
-def _reroute(branch: Branch, netns: Netns) -> Iterator[Verdict]:
-    """ip_route_me_harder behind a change of address or mark in OUTPUT."""
-    flight = branch.flight
-    packet = flight.packet
-    if not netns.routes_known(packet.family):
-        local = netns.is_local(packet.dst)
-        hop = NextHop("lo") if local else NextHop(None)
-        yield Verdict(branch.fly(flight.with_(rerouted=hop)), targets.ACCEPT)
-        return
-    found = netns.fib(packet.family).lookup(
-        packet.dst, packet.src, iif="lo", mark=packet.mark, protocol=packet.protocol, sport=packet.sport,
-        dport=packet.dport,
-    )  # fmt: skip
-    if found.kind == "local":
-        step = decision("routing", "re-routed: the new destination is local", found.at)
-        yield Verdict(branch.step(step).fly(flight.with_(rerouted=NextHop("lo"))), targets.ACCEPT)
-    elif found.kind == "unicast":
-        for odds, hop in found.ways:
-            via = f" via {hop.gateway}" if hop.gateway else ""
-            step = decision("routing", f"re-routed: leaves by {hop.dev}{via}", found.at)
-            onward = branch.dice(odds)
-            if flight.ipvs_property and (hop.dev, hop.gateway, hop.mtu) == (
-                flight.oif,
-                flight.nexthop,
-                flight.route_mtu,
-            ):
-                yield Verdict(onward, targets.ACCEPT)
-                continue
-            if (
-                packet.src.is_loopback
-                and hop.dev not in (None, "lo")
-                and not netns.dev_setting("route_localnet", hop.dev)
-            ):
-                # __mkroute_output: the call of a UDP sender fails (EINVAL), TCP tries again until it gives up.
-                why = f"it sends nothing from {packet.src} by {hop.dev} (route_localnet is 0)"
-                untold = onward.step(decision("routing", why, found.at))
-                if packet.protocol == UDP:
-                    yield Verdict(untold, UNREACHABLE, f"{netns.name}: {why}")
-                else:
-                    yield Verdict(untold, targets.DROP, why)
-                continue
-            yield Verdict(onward.step(step).fly(flight.with_(rerouted=hop)), targets.ACCEPT)
-    elif found.kind == "unknown":
-        yield Verdict(branch, targets.UNKNOWN, found.why)
-    else:
-        # NF_DROP_ERR: the sender gets the routing error, unless IPVS sends.
-        why = f"no route to {packet.dst} after translation ({found.kind} route)"
-        told = branch.step(decision("routing", f"{netns.name} has {why}", found.at))
-        ipvs_sent = flight.ipvs_property
-        yield Verdict(told, targets.DROP, why) if ipvs_sent else Verdict(told, UNREACHABLE, f"{netns.name} has {why}")
 
 
 def ipvs_sends(branch: Branch, netns: Netns, past: Past) -> Walk:
