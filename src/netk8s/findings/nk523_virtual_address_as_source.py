@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netk8s.findings._modes import DEVICE
-from netk8s.findings._reading import dialled, live, places, proven
+from netk8s.findings._reading import dialled, live, places, proven, stops
 from netk8s.findings._translation import translation
 from netk8s.model import Finding, Trace, World
 
@@ -45,7 +45,9 @@ def check(world: World, trace: Trace) -> Iterator[Finding]:
     if trace.flow.origin != "node" or packet.src != packet.dst or node is None:
         return
     own = next((a for a in node.addresses if a.dev == DEVICE and a.ip == packet.dst), None)
-    ways = [way for way in live(trace) if translation(way) is not None]
+    # What is stopped before it leaves was not to be masqueraded yet.
+    early = {id(stop.way) for stop in stops(trace) if not stop.back and len(stop.way.hops) == 1}
+    ways = [way for way in live(trace) if translation(way) is not None and id(way) not in early]
     if own is None or not ways:
         return
     kept = [way for way in ways if not any(r.before == packet.src for r in way.rewrites)]
