@@ -101,7 +101,11 @@ def left_behind(bench: Bench) -> None:
 
 
 def stale_entry(bench: Bench) -> None:
-    """A client that keeps its port keeps its real server, as long as the node remembers, though that is gone."""
+    """A client that keeps its port keeps its real server, as long as the node remembers, though that is gone.
+
+    With expire_nodest_conn Linux forgets them at once (5.9).
+    """
+    bench.sysctl(NODE, **{"net.ipv4.vs.expire_nodest_conn": "0"})
     ipvsadm("-a", DNS, "-r", "10.244.2.9:5353", "-m")(bench)
     ipvsadm("-d", DNS, "-r", "10.244.1.9:5353")(bench)
     asked_from_one_port(bench, "pod/default/idle-1", DNS.cluster_ips[0], DNS.port)
