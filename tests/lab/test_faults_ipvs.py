@@ -14,7 +14,6 @@ from .faults_ipvs import FAULTS, outcomes
 FLOWS = 4
 HERE = (
     "no entry in KUBE-LOOP-BACK",
-    "IPVS does not track",
     "a rule of routing for virtual addresses leads nowhere",
 )
 """Kinds that IPVS alone has to do with, and what was told wrong once."""
