@@ -14,7 +14,7 @@ from .kube_nft import LAYOUTS
 
 FLOWS = 6
 FLOWS_IN_NFTABLES_MODE = 3
-OF_IPTABLES = [fault for fault in FAULTS if IPTABLES[0] in fault.modes]
+OF_IPTABLES = [fault for fault in FAULTS if IPTABLES[0] in fault.modes and not fault.by_hand]
 OF_NFTABLES = [fault for fault in FAULTS if IPTABLES[0] not in fault.modes and not fault.by_hand]
 """Those of both are the kernel's or somebody else's, whatever kube-proxy writes."""
 
